@@ -1,0 +1,51 @@
+# `make` alone lists the targets. Each does what it needs first.
+#
+# With DB_HOST or KAFKA_BROKERS in the environment those servers are used, no private ones.
+
+PYTHON := .venv/bin/python
+SERVICES := $(PYTHON) -m dev.services
+RUN := $(SERVICES) run --
+PRIVATE := $(if $(DB_HOST)$(KAFKA_BROKERS),,services)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup services services-down migrate run demo test lint check bench clean
+
+help:
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | \
+		while IFS='|' read -r target text; do printf '  %-20s %s\n' "$$target" "$$text"; done
+
+setup: ## install system packages, Kafka's jars and .venv; nothing if they are there
+	@dev/setup.sh
+
+services: setup ## start a private PostgreSQL and Kafka, settings in .dev/env
+	@$(SERVICES) up
+
+services-down: ## stop them
+	@python3 -m dev.services down
+
+migrate: setup $(PRIVATE) ## bring the database schema to the newest version
+	@$(if $(DB_HOST),,$(RUN)) .venv/bin/alembic upgrade head
+
+run: migrate ## run the server on the private services until Ctrl-C
+	@$(RUN) $(PYTHON) server.py
+
+demo: setup ## watch pets move: services, server, simulator and viewer, until Ctrl-C or DEMO_SECONDS
+	@$(RUN) $(PYTHON) -m dev.demo
+
+test: setup ## run the tests; ARGS="-k route" picks some
+	@$(RUN) $(PYTHON) -m pytest $(ARGS)
+
+lint: setup
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+check: lint test ## lint, format, types and tests, as CI does
+
+bench: setup ## measure latency and throughput against their floors
+	@$(RUN) $(PYTHON) -m bench $(ARGS)
+
+clean: ## stop the services; remove .venv, .dev and caches
+	@python3 -m dev.services remove
+	rm -rf .venv .dev .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

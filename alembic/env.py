@@ -1,0 +1,52 @@
+"""Runs the migrations against the database that the server's own settings name."""
+
+import sys
+from collections.abc import MutableMapping
+from typing import Literal
+
+from alembic import context
+from sqlalchemy import Connection
+
+from tracking.database import create_engine
+from tracking.errors import SettingsError
+from tracking.models import Base
+from tracking.settings import DatabaseSettings
+
+
+
+def include_name(
+    name: str | None,
+    kind: Literal["schema", "table", "column", "index", "unique_constraint", "foreign_key_constraint"],
+    parents: MutableMapping[Literal["schema_name", "table_name", "schema_qualified_table_name"], str | None],
+) -> bool:
+    """Leave out the partitions, and PostGIS's own tables."""
+    if kind == "table":
+        return name in Base.metadata.tables
+    return True
+
+
+def run(connection: Connection) -> None:
+    context.configure(
+        connection=connection, target_metadata=Base.metadata, include_name=include_name
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+def main() -> None:
+    given = context.config.attributes.get("connection")
+    if given is not None:
+        run(given)
+        return
+    try:
+        settings = DatabaseSettings.from_environment()
+    except SettingsError as error:
+        sys.exit(str(error))
+    # No time limit for a statement: an index on a large table takes what it takes.
+    engine = create_engine(settings, name="alembic", statement_timeout_s=0)
+    with engine.connect() as connection:
+        run(connection)
+    engine.dispose()
+
+
+main()

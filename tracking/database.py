@@ -1,0 +1,121 @@
+"""How PostgreSQL is reached: the engine with its limits, the schema check, the error table."""
+
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Final, ParamSpec, TypeVar
+
+import sqlalchemy as sa
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from tracking.errors import DatabaseUnavailable, SchemaOutdated
+from tracking.settings import DatabaseSettings
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+# libpq's shortest is 2 s; a database on the same network answers in milliseconds.
+CONNECT_TIMEOUT_S: Final = 3
+# A batch waits this long for another process's lock before it starts again from the beginning.
+LOCK_TIMEOUT_S: Final = 2
+# Unacknowledged bytes for so long mean that the link is dead, whatever the kernel still hopes.
+TCP_USER_TIMEOUT_MS: Final = 10_000
+
+# SQLSTATE classes and codes that say "later": connection, rollback, resources, lock, shutdown.
+TRANSIENT_CLASSES: Final = ("08", "40", "53", "57")
+TRANSIENT_STATES: Final = ("25006", "55P03", "55006")
+
+
+def create_engine(
+    settings: DatabaseSettings, *, name: str, pool_size: int = 2, statement_timeout_s: float = 30
+) -> sa.Engine:
+    """An engine of its own for each kind of work, so that one cannot starve the other."""
+    url = sa.URL.create(
+        "postgresql+psycopg2",
+        username=settings.db_user,
+        password=settings.db_password or None,
+        host=settings.db_host,
+        port=settings.db_port,
+        database=settings.db_name,
+    )
+    limits = {
+        "statement_timeout": statement_timeout_s,
+        "lock_timeout": LOCK_TIMEOUT_S,
+        "idle_in_transaction_session_timeout": 60,
+    }
+    options = " ".join(f"-c {limit}={round(s * 1000)}" for limit, s in limits.items())
+    arguments = {
+        "application_name": f"service-tracking {name}",
+        "connect_timeout": CONNECT_TIMEOUT_S,
+        "options": f"{options} -c timezone=UTC",
+        "sslmode": settings.db_ssl_mode,
+        "tcp_user_timeout": TCP_USER_TIMEOUT_MS,
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+    }
+    if settings.db_ssl_root_cert:
+        arguments["sslrootcert"] = settings.db_ssl_root_cert
+    return sa.create_engine(
+        url,
+        connect_args=arguments,
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=2,
+        pool_pre_ping=True,
+    )
+
+
+def is_transient(error: Exception) -> bool:
+    """Will the same transaction succeed later? By SQLSTATE; a lost connection has none."""
+    if isinstance(error, PoolTimeout):
+        return True
+    if not isinstance(error, DBAPIError):
+        return False
+    if error.connection_invalidated:
+        return True
+    state = getattr(error.orig, "pgcode", None)
+    if state is None:
+        return isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError)
+    # A missing partition reports a check violation (23514): it will be made, nothing is poisoned.
+    if state == "23514" and "no partition of relation" in str(error.orig):
+        return True
+    return state[:2] in TRANSIENT_CLASSES or state in TRANSIENT_STATES
+
+
+def translated(function: Callable[P, R]) -> Callable[P, R]:
+    """For what requests call: a database that is away becomes DatabaseUnavailable."""
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except (DBAPIError, PoolTimeout) as error:
+            if is_transient(error):
+                raise DatabaseUnavailable("the database is not available") from error
+            raise
+
+    return call
+
+
+def expected_revision() -> str:
+    """The newest migration beside this code."""
+    root = Path(__file__).resolve().parent.parent
+    config = Config()
+    config.set_main_option("script_location", str(root / "alembic"))
+    head = ScriptDirectory.from_config(config).get_current_head()
+    assert head is not None
+    return head
+
+
+def check_schema(connection: sa.Connection, expected: str) -> None:
+    """Raises SchemaOutdated, which says what to run."""
+    found = MigrationContext.configure(connection).get_current_revision()
+    if found != expected:
+        raise SchemaOutdated(
+            f"database schema is at {found or 'nothing'}, this version needs {expected}:"
+            " run `alembic upgrade head` (or `make migrate`)"
+        )

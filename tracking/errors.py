@@ -1,0 +1,33 @@
+"""Everything that can go wrong by name. `handlers.base` maps it to HTTP in one table."""
+
+
+class TrackingError(Exception):
+    """Base of all; its text may be shown to the caller."""
+
+
+class SettingsError(TrackingError):
+    """The environment is wrong; the text has one line for each variable."""
+
+
+class InvalidEvent(TrackingError):
+    """A Kafka record that can never be processed; the text is the reason, without its data."""
+
+
+class InvalidRequest(TrackingError):
+    """A malformed id or parameter."""
+
+
+class InvalidToken(TrackingError):
+    """No token, or one that opens nothing."""
+
+
+class NotFound(TrackingError):
+    """Not there, or not the caller's: deliberately the same, so that ids cannot be probed."""
+
+
+class DatabaseUnavailable(TrackingError):
+    """PostgreSQL is away, slow, or read-only: the same request may succeed later."""
+
+
+class SchemaOutdated(TrackingError):
+    """The database is not at the revision this code was written for."""

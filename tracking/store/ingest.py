@@ -1,0 +1,188 @@
+"""A batch of events into rows: one transaction, a handful of statements, nothing for each row."""
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from uuid import UUID
+
+import sqlalchemy as sa
+from msgspec import Struct, field
+from psycopg2.extensions import cursor as Cursor
+
+from tracking.events import BookingEvent, Event, LocationUpdate
+from tracking.store import bookings, outbox, parking, waypoints
+from tracking.store.parking import Parked
+from tracking.store.rows import StoredWaypoint, TrackChange, TrackState
+from tracking.store.sql import transaction
+from tracking.trips import GRACE
+
+# Outcomes of an event; the consumer adds ignored, dead and skipped.
+APPLIED, DUPLICATE, PARKED, REFUSED = "applied", "duplicate", "parked", "refused"
+
+
+class Stored(Struct):
+    """What a committed batch changed."""
+
+    waypoints: list[StoredWaypoint] = field(default_factory=list)
+    changes: list[TrackChange] = field(default_factory=list)
+    update_outcomes: Counter[str] = field(default_factory=Counter)
+    fact_outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
+    adopted: int = 0
+
+
+def store_batch(engine: sa.Engine, events: Sequence[Event], adopt: Collection[UUID] = ()) -> Stored:
+    """Store the events; `adopt` names bookings whose parked updates are to be looked at again.
+
+    Raises SQLAlchemy's errors, having stored nothing. Executor thread.
+    """
+    facts = [e for e in events if isinstance(e, BookingEvent)]
+    updates = [e for e in events if isinstance(e, LocationUpdate)]
+    bookings.ensure_bookings(engine, {fact.booking_id for fact in facts})
+    with transaction(engine) as cursor:
+        return _store(cursor, facts, updates, set(adopt))
+
+
+def _store(
+    cursor: Cursor, facts: list[BookingEvent], updates: list[LocationUpdate], adopt: set[UUID]
+) -> Stored:
+    stored = Stored()
+    concerned = {fact.booking_id for fact in facts} | adopt
+    concerned |= {u.booking_id for u in updates if u.booking_id is not None}
+    concerned |= _bookings_of_runners(cursor, updates)
+    bookings.lock_bookings(cursor, concerned)
+    tracks = bookings.load_tracks(cursor, concerned)
+
+    informed = _store_facts(cursor, facts, stored)
+    known = [track for track in tracks.values() if track.head_seq]
+    stored.changes, moved = bookings.write_trips(cursor, informed, tracks)
+    waypoints.reroute(cursor, [track for track in known if track.booking_id in moved])
+    waiting = parking.adoptable(cursor, moved | adopt)
+
+    placement = _Placement(tracks)
+    placement.place([*waiting, *updates])
+    new = waypoints.add_waypoints(cursor, placement.candidates)
+    _settle_waiting(cursor, waiting, placement, new, stored)
+    _settle_updates(cursor, updates, len(waiting), placement, new, stored)
+    stored.waypoints = waypoints.write_waypoints(cursor, tracks.values())
+    outbox.write_lifecycle(cursor, stored.changes, tracks)
+    return stored
+
+
+def _bookings_of_runners(cursor: Cursor, updates: Iterable[LocationUpdate]) -> set[UUID]:
+    """Where updates without booking id may belong."""
+    spans = defaultdict(list)
+    for update in updates:
+        if update.booking_id is None:
+            spans[update.runner_id].append(update.recorded_at)
+    rows = [(runner_id, min(times), max(times)) for runner_id, times in spans.items()]
+    return bookings.bookings_of_runners(cursor, rows)
+
+
+def _store_facts(cursor: Cursor, facts: Sequence[BookingEvent], stored: Stored) -> set[UUID]:
+    new = bookings.insert_facts(cursor, facts)
+    for kind, outcome in _fact_outcomes(facts, new):
+        stored.fact_outcomes[kind, outcome] += 1
+    return {booking_id for booking_id, *_ in new}
+
+
+def _fact_outcomes(
+    facts: Iterable[BookingEvent], new: Collection[bookings.FactKey]
+) -> Iterable[tuple[str, str]]:
+    left = set(new)
+    for fact in facts:
+        key = bookings.fact_key(fact)
+        yield fact.kind, APPLIED if key in left else DUPLICATE
+        left.discard(key)
+
+
+class _Placement:
+    """Which track each update belongs to; `homeless` are those without one."""
+
+    def __init__(self, tracks: dict[UUID, TrackState]) -> None:
+        self._tracks = tracks
+        self._by_runner: dict[UUID, list[TrackState]] = defaultdict(list)
+        for track in tracks.values():
+            for runner_id in {a.runner_id for a in track.assignments}:
+                self._by_runner[runner_id].append(track)
+        self.candidates: list[waypoints.Candidate] = []
+        self.homeless: list[tuple[int, LocationUpdate]] = []
+
+    def place(self, updates: Iterable[LocationUpdate]) -> None:
+        for number, update in enumerate(updates):
+            found = False
+            for track in self._possible(update):
+                if track.covers(update):
+                    self.candidates.append((number, track, update))
+                    found = True
+            if not found:
+                self.homeless.append((number, update))
+
+    def _possible(self, update: LocationUpdate) -> Sequence[TrackState]:
+        if update.booking_id is None:
+            return self._by_runner.get(update.runner_id, ())
+        track = self._tracks.get(update.booking_id)
+        return () if track is None else (track,)
+
+    def is_final(self, update: LocationUpdate) -> bool:
+        """Recorded after a delivery, which no later event can take back."""
+        track = None if update.booking_id is None else self._tracks.get(update.booking_id)
+        return (
+            track is not None
+            and track.delivered
+            and track.completed_at is not None
+            and update.recorded_at > track.completed_at + GRACE
+        )
+
+    def stored_homeless(self, cursor: Cursor) -> set[int]:
+        """Numbers of those that have a row from before their trip's end was known."""
+        rows = [
+            (number, self._tracks[update.booking_id], update)
+            for number, update in self.homeless
+            if update.booking_id in self._tracks
+        ]
+        seen = waypoints.stored_reports(cursor, rows) if rows else set()
+        return {n for n, t, u in rows if (t.id, u.runner_id, u.reported_at) in seen}
+
+
+def _settle_waiting(
+    cursor: Cursor, waiting: Sequence[Parked], placement: _Placement, new: set[int], stored: Stored
+) -> None:
+    """Parked updates that found their track leave, and so do those that never will."""
+    homeless = {number for number, _ in placement.homeless}
+    done = [
+        update
+        for number, update in enumerate(waiting)
+        if number not in homeless or placement.is_final(update)
+    ]
+    parking.settle(cursor, done)
+    stored.adopted = sum(number in new for number in range(len(waiting)))
+
+
+def _settle_updates(
+    cursor: Cursor,
+    updates: Sequence[LocationUpdate],
+    first: int,
+    placement: _Placement,
+    new: set[int],
+    stored: Stored,
+) -> None:
+    """Count each update's one outcome, and park what has to wait. They are numbered from `first`."""
+    homeless = {number for number, _ in placement.homeless if number >= first}
+    known = placement.stored_homeless(cursor) if homeless else set()
+    park = [
+        (number, update)
+        for number, update in enumerate(updates, first)
+        if update.booking_id is None
+        or (number in homeless and number not in known and not placement.is_final(update))
+    ]
+    parked = parking.park(cursor, [(update, number not in homeless) for number, update in park])
+    parked_numbers = {park[index][0] for index in parked}
+    for number, update in enumerate(updates, first):
+        if number in new:
+            outcome = APPLIED
+        elif number in homeless and number not in known and placement.is_final(update):
+            outcome = REFUSED
+        elif number in homeless and number in parked_numbers:
+            outcome = PARKED
+        else:
+            outcome = DUPLICATE
+        stored.update_outcomes[outcome] += 1

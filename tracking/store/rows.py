@@ -1,0 +1,75 @@
+"""Values that pass between the statements of one ingest transaction."""
+
+from datetime import datetime
+from uuid import UUID
+
+from msgspec import Struct, field
+
+from tracking.events import LocationUpdate
+from tracking.routes import Place
+from tracking.trips import Assignment
+
+
+class TrackState(Struct):
+    """A track under its booking's lock, and what the batch adds to it."""
+
+    booking_id: UUID
+    id: UUID
+    owner_id: UUID | None
+    runner_id: UUID
+    status: str
+    phase: str
+    started_at: datetime
+    completed_at: datetime | None
+    head_seq: int
+    waypoint_count: int
+    distance_mm: int
+    last: Place | None  # the newest waypoint of the route
+    delivered: bool = False  # final, unlike every other end
+    assignments: tuple[Assignment, ...] = ()
+    newest: Place | None = None  # like `last`, the batch included
+    added: list["Addition"] = field(default_factory=list)
+
+    def covers(self, update: LocationUpdate) -> bool:
+        return any(
+            a.runner_id == update.runner_id and a.covers(update.recorded_at)
+            for a in self.assignments
+        )
+
+
+class Addition(Struct, gc=False):
+    """A waypoint that the batch adds. `number` is its place in the order of arrival."""
+
+    number: int
+    update: LocationUpdate
+    place: Place
+    late: bool  # a newer one was known already
+
+
+class StoredWaypoint(Struct, frozen=True, gc=False):
+    """A committed waypoint, for the viewers. `late` ones belong into the route, not on the map."""
+
+    booking_id: UUID
+    track_id: UUID
+    seq: int
+    runner_id: UUID
+    longitude: float
+    latitude: float
+    speed_kmh: float | None
+    heading_degrees: float | None
+    recorded_at: datetime
+    received_at: datetime
+    late: bool
+
+
+class TrackChange(Struct, frozen=True):
+    """A trip that began, or whose status, phase or runner changed."""
+
+    booking_id: UUID
+    track_id: UUID
+    old_status: str | None  # None: the trip has just begun
+    old_phase: str | None
+    old_runner_id: UUID | None
+    status: str
+    phase: str
+    runner_id: UUID

@@ -1,0 +1,110 @@
+"""How a statement meets the driver: a cursor, many rows in one statement, binary COPY."""
+
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from io import BytesIO
+from struct import Struct as Layout
+from typing import Any, Final
+from uuid import UUID
+
+import psycopg2.extras
+import sqlalchemy as sa
+from psycopg2.extensions import cursor as Cursor
+
+psycopg2.extras.register_uuid()
+
+# https://www.postgresql.org/docs/15/sql-copy.html, "Binary Format"; times count from 2000.
+_COPY_HEADER: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+_COPY_TRAILER: Final = b"\xff\xff"
+_EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+_EWKB_BIG_ENDIAN: Final = 0
+_EWKB_POINT_WITH_SRID: Final = 0x20000001
+_WGS84_SRID: Final = 4326
+_REAL: Final = Layout("!if")
+_NULL: Final = (-1).to_bytes(4, signed=True)
+
+
+@contextmanager
+def transaction(engine: sa.Engine) -> Iterator[Cursor]:
+    """One transaction, committed when the block ends well; errors come as SQLAlchemy's.
+
+    The driver's own cursor: batches go through COPY and multi-row statements.
+    """
+    with engine.begin() as connection:
+        try:
+            with connection.connection.cursor() as cursor:
+                yield cursor
+        except psycopg2.Error as error:
+            raise _wrapped(connection, error) from error
+
+
+def _wrapped(connection: sa.Connection, error: psycopg2.Error) -> sa.exc.DBAPIError:
+    """As SQLAlchemy would have raised it; a connection that is gone leaves the pool."""
+    gone = connection.dialect.is_disconnect(error, connection.connection.driver_connection, None)
+    if gone:
+        connection.invalidate(error)
+    kind = sa.exc.OperationalError if isinstance(error, psycopg2.OperationalError) else None
+    return (kind or sa.exc.DBAPIError)("", None, error, connection_invalidated=gone)
+
+
+def execute_rows(
+    cursor: Cursor, statement: str, rows: Collection[Sequence[Any]], template: str | None = None
+) -> list[tuple[Any, ...]]:
+    """One statement for all rows: `%s` in it stands for the list of VALUES."""
+    if not rows:
+        return []
+    psycopg2.extras.execute_values(cursor, statement, rows, template, page_size=len(rows))
+    return cursor.fetchall() if cursor.description else []
+
+
+def copy_binary(cursor: Cursor, target: str, rows: Sequence[bytes]) -> None:
+    """COPY rows that `packed_waypoint` made into the table and columns named by `target`."""
+    body = b"".join((_COPY_HEADER, *rows, _COPY_TRAILER))
+    cursor.copy_expert(f"COPY {target} FROM STDIN (FORMAT binary)", BytesIO(body), 1 << 20)
+
+
+WAYPOINT_COLUMNS: Final = (
+    "track_id, recorded_at, runner_id, reported_at, seq, received_at, position,"
+    " speed_kmh, heading_degrees"
+)
+# Field count, then each field behind its length; the position as big-endian EWKB.
+_WAYPOINT: Final = Layout("!h i16s iq i16s iq iq iq iBIIdd".replace(" ", ""))
+
+
+def packed_waypoint(
+    track_id: bytes,
+    seq: int,
+    runner_id: UUID,
+    times: tuple[datetime, datetime, datetime],
+    position: tuple[float, float],
+    measures: tuple[float | None, float | None],
+) -> bytes:
+    """One row of WAYPOINT_COLUMNS; times are recorded, reported, received."""
+    recorded, reported, received = times
+    return b"".join(
+        (
+            _WAYPOINT.pack(
+                9,
+                16,
+                track_id,
+                8,
+                (recorded - _EPOCH) // _MICROSECOND,
+                16,
+                runner_id.bytes,
+                8,
+                (reported - _EPOCH) // _MICROSECOND,
+                8,
+                seq,
+                8,
+                (received - _EPOCH) // _MICROSECOND,
+                25,
+                _EWKB_BIG_ENDIAN,
+                _EWKB_POINT_WITH_SRID,
+                _WGS84_SRID,
+                *position,
+            ),
+            *(_NULL if number is None else _REAL.pack(4, number) for number in measures),
+        )
+    )
