@@ -12,13 +12,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from base64 import urlsafe_b64encode
 from collections.abc import Mapping
 from pathlib import Path
 from uuid import uuid4
-from base64 import urlsafe_b64encode
 from xml.etree import ElementTree
 
-from dev.private_server import CHECKOUT, PrivateServer, ServiceError, free_port
+from dev.private_server import CHECKOUT, PrivateServer, ServiceError, free_port, say
 
 POM = CHECKOUT / "dev" / "kafka" / "pom.xml"
 LOGGING = CHECKOUT / "dev" / "kafka" / "log4j2.properties"
@@ -132,7 +132,7 @@ def install_jars() -> Path:
             Path(half, "jars").rename(jars)
         except OSError:
             pass  # another checkout was faster; its jars are the same
-    print(f"Kafka's jars fetched into {jars} in {time.monotonic() - begin:.1f} s")
+    say(f"Kafka's jars fetched into {jars} in {time.monotonic() - begin:.1f} s")
     return jars
 
 

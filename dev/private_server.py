@@ -7,11 +7,13 @@ reboot, finds the same server (or its remains) in the same directory.
 from __future__ import annotations
 
 import os
+import pwd
 import random
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 from types import TracebackType
@@ -207,6 +209,11 @@ class PrivateServer:
         )
 
 
+def say(line: str) -> None:
+    """Tells what goes on. Not on standard output: that belongs to the command of a `run`."""
+    print(f"services: {line}", file=sys.stderr, flush=True)
+
+
 def free_port() -> int:
     """A loopback port on which nobody listens now."""
     candidates = (random.choice(PORTS) for _ in range(1000))
@@ -215,8 +222,6 @@ def free_port() -> int:
 
 def group_of(user: int) -> int:
     """The user's primary group."""
-    import pwd
-
     return pwd.getpwuid(user).pw_gid
 
 

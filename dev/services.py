@@ -27,7 +27,7 @@ from pathlib import Path
 
 from dev.private_kafka import PrivateKafka
 from dev.private_postgres import PrivatePostgres
-from dev.private_server import CHECKOUT, PrivateServer, ServiceError, free_port
+from dev.private_server import CHECKOUT, PrivateServer, ServiceError, free_port, say
 
 ENDINGS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 
@@ -189,7 +189,7 @@ def _start(server: PrivateServer) -> None:
     begin = time.monotonic()
     server.start()
     seconds = time.monotonic() - begin
-    _say(f"{server.name} is up at 127.0.0.1:{server.port} after {seconds:.1f} s ({server.log})")
+    say(f"{server.name} is up at 127.0.0.1:{server.port} after {seconds:.1f} s ({server.log})")
 
 
 def _stop(server: PrivateServer) -> None:
@@ -197,12 +197,7 @@ def _stop(server: PrivateServer) -> None:
         return
     begin = time.monotonic()
     server.stop()
-    _say(f"{server.name} stopped in {time.monotonic() - begin:.1f} s")
-
-
-def _say(line: str) -> None:
-    # Not on standard output: that belongs to the command of `run`.
-    print(f"services: {line}", file=sys.stderr, flush=True)
+    say(f"{server.name} stopped in {time.monotonic() - begin:.1f} s")
 
 
 def run(services: Services, command: list[str]) -> int:
@@ -264,7 +259,7 @@ def show_env(services: Services) -> int:
 
 def down(services: Services, *, force: bool) -> int:
     if not services.down(force=force):
-        _say("still in use by a running command; stopped when that ends (--force: now)")
+        say("still in use by a running command; stopped when that ends (--force: now)")
     return 0
 
 
@@ -296,7 +291,7 @@ def _act(arguments: argparse.Namespace) -> int:
     match arguments.action:
         case "up":
             services.up()
-            _say(f"settings are in {services.env_file}")
+            say(f"settings are in {services.env_file}")
             return 0
         case "down":
             return down(services, force=arguments.force)
@@ -322,7 +317,7 @@ def main() -> int:
     try:
         return _act(_arguments())
     except ServiceError as error:
-        print(f"services: {error}", file=sys.stderr)
+        say(str(error))
         return 1
     except KeyboardInterrupt:
         return 130

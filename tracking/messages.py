@@ -39,8 +39,29 @@ class LocationUpdateMessage(msgspec.Struct, frozen=True, gc=False):
     type: str = "location_update"
 
 
-def location_update(waypoint: StoredWaypoint) -> bytes:
-    """The text of one live position, the same for every viewer."""
+class Message(msgspec.Struct, frozen=True, gc=False):
+    """What a room's subscribers get: encoded once, framed once."""
+
+    seq: int
+    frame: bytes
+
+
+def text_frame(payload: bytes) -> bytes:
+    """One unmasked, uncompressed, unfragmented text frame (RFC 6455, section 5.2)."""
+    length = len(payload)
+    if length < 126:
+        return bytes((0x81, length)) + payload
+    if length < 1 << 16:
+        return b"\x81\x7e" + length.to_bytes(2) + payload
+    return b"\x81\x7f" + length.to_bytes(8) + payload
+
+
+def location_update(waypoint: StoredWaypoint) -> Message:
+    """One live position, the same for every viewer."""
+    return Message(waypoint.seq, text_frame(_location_update(waypoint)))
+
+
+def _location_update(waypoint: StoredWaypoint) -> bytes:
     return _encode(
         LocationUpdateMessage(
             waypoint.booking_id,

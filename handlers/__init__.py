@@ -1,0 +1,25 @@
+"""What clients may say to us. `routes()` is the whole URL table."""
+
+from tornado.web import URLSpec
+
+from handlers.health import HealthHandler, MetricsHandler, ReadinessHandler
+from handlers.shares import SharedHandler, ShareHandler
+from handlers.stream import StreamHandler
+from handlers.tracks import RouteHandler, TrackHandler
+
+API = "/api/v1/tracking"
+
+
+def routes() -> list[URLSpec]:
+    """The whole URL table; the first match wins."""
+    table = [
+        (r"/health", HealthHandler),
+        (r"/readiness", ReadinessHandler),
+        (r"/metrics", MetricsHandler),
+        (rf"{API}/shared/([^/]+)", SharedHandler),
+        (rf"{API}/([^/]+)", TrackHandler),
+        (rf"{API}/([^/]+)/route", RouteHandler),
+        (rf"{API}/([^/]+)/share", ShareHandler),
+        (r"/ws/tracking/([^/]+)", StreamHandler),
+    ]
+    return [URLSpec(pattern, handler) for pattern, handler in table]

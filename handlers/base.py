@@ -1,0 +1,214 @@
+"""What all requests have in common: identity, access, errors, CORS, one log line."""
+
+import logging
+import re
+import secrets
+from collections.abc import Mapping
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+from tornado.web import HTTPError, RequestHandler
+
+from handlers.services import Services
+from tracking.access import Principal, may_watch
+from tracking.errors import (
+    DatabaseUnavailable,
+    InvalidRequest,
+    InvalidToken,
+    NotFound,
+    TrackingError,
+)
+from tracking.store.tracks import booking_access
+
+log = logging.getLogger("tracking.requests")
+
+STATUS_OF: Final[Mapping[type[TrackingError], int]] = {
+    InvalidRequest: 400,
+    InvalidToken: 401,
+    NotFound: 404,
+    DatabaseUnavailable: 503,
+}
+# The outage of a database that restarts; a client that waits so long finds it back.
+RETRY_AFTER_S: Final = 2
+REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+# Asked every few seconds by machines.
+PROBES: Final = ("/health", "/readiness", "/metrics")
+SUBPROTOCOL_TOKEN: Final = "bearer."
+
+
+class BaseHandler(RequestHandler):
+    """Handlers raise TrackingError; this turns it into the answer."""
+
+    request_id: str
+    # What the caller may read across origins.
+    EXPOSED: Final = "ETag, Retry-After, X-Request-ID, X-Track-Epoch, X-Track-Seq"
+
+    @property
+    def services(self) -> Services:
+        return self.application.settings["services"]  # type: ignore[no-any-return]
+
+    def prepare(self) -> None:
+        given = self.request.headers.get("X-Request-ID", "")
+        self.request_id = given if REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+        self.set_header("X-Request-ID", self.request_id)
+
+    def set_default_headers(self) -> None:
+        self.clear_header("Server")
+        self.set_header("X-Content-Type-Options", "nosniff")
+        allowed = self.services.settings.allowed_origins
+        origin = self.request.headers.get("Origin", "")
+        if allowed:
+            self.set_header("Vary", "Origin")
+        if origin and (origin in allowed or "*" in allowed):
+            self.set_header("Access-Control-Allow-Origin", origin)
+            self.set_header("Access-Control-Expose-Headers", self.EXPOSED)
+
+    def options(self, *_: str) -> None:
+        """CORS preflight."""
+        self.set_header("Access-Control-Allow-Methods", ", ".join(self.allowed_methods()))
+        self.set_header(
+            "Access-Control-Allow-Headers", "Authorization, Content-Type, If-None-Match, X-Request-ID"
+        )
+        self.set_header("Access-Control-Max-Age", "3600")
+        self.set_status(204)
+
+    def allowed_methods(self) -> list[str]:
+        """The methods that this handler itself has."""
+        names = ("get", "head", "post", "delete")
+        return [n.upper() for n in names if getattr(type(self), n) is not getattr(RequestHandler, n)]
+
+    def token(self) -> str:
+        """The one access token of the request, from any of the three places."""
+        found = set()
+        scheme, _, header = self.request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() == "bearer":
+            found.add(header.strip())
+        found |= set(self.get_query_arguments("token"))
+        for protocol in self.subprotocols():
+            if protocol.startswith(SUBPROTOCOL_TOKEN):
+                found.add(protocol.removeprefix(SUBPROTOCOL_TOKEN))
+        if len(found) != 1:
+            raise InvalidToken("no access token" if not found else "two different access tokens")
+        return found.pop()
+
+    def subprotocols(self) -> list[str]:
+        """What a WebSocket client offers, tokens included."""
+        offered = self.request.headers.get("Sec-WebSocket-Protocol", "")
+        return [protocol.strip() for protocol in offered.split(",") if protocol.strip()]
+
+    async def authorize(self, text: str) -> tuple[Principal, UUID]:
+        """Token, id, access, in this order; an absent booking and another's are the same."""
+        principal = self.services.tokens.principal(self.token())
+        booking_id = booking_id_of(text)
+        if not may_watch(principal, await self.services.ask(booking_access, booking_id)):
+            raise NotFound("no such booking")
+        return principal, booking_id
+
+    def whole_number(self, name: str, default: int) -> int:
+        """A query parameter, or InvalidRequest."""
+        text = self.get_query_argument(name, None)
+        if text is None:
+            return default
+        if not (text.isascii() and text.isdigit()) or len(text) > 18:
+            raise InvalidRequest(f"{name} is not a whole number")
+        return int(text)
+
+    def answer(self, data: object, status: int = 200) -> None:
+        """The envelope that the apps expect."""
+        self.set_status(status)
+        self.write_json({"success": True, "data": data})
+
+    def write_json(self, value: object) -> None:
+        self.set_header("Content-Type", "application/json; charset=utf-8")
+        self.write(msgspec.json.encode(value))
+
+    def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
+        """Expected refusals are not worth a traceback; their status is in the access log."""
+        if not isinstance(value, TrackingError | HTTPError):
+            log.error("request %s failed", self.request_id, exc_info=(typ, value, tb))
+
+    def send_error(self, status_code: int = 500, **kwargs: Any) -> None:
+        error = kwargs.get("exc_info", (None, None))[1]
+        if isinstance(error, TrackingError):
+            status_code = STATUS_OF.get(type(error), 500)
+        if self._headers_written:
+            # Half an answer is out: cut the connection, or it would look like a whole one.
+            self.request.connection.stream.close()
+            return
+        super().send_error(status_code, **kwargs)
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        error = kwargs.get("exc_info", (None, None))[1]
+        known = isinstance(error, TrackingError) and type(error) in STATUS_OF
+        self.refuse(status_code, str(error) if known else self._reason)
+
+    def refuse(self, status: int, message: str) -> None:
+        """The error body that the apps show."""
+        self.set_status(status)
+        if status == 401:
+            self.set_header("WWW-Authenticate", 'Bearer realm="service-tracking"')
+        if status == 503:
+            self.set_header("Retry-After", str(RETRY_AFTER_S))
+        if status == 405:
+            self.set_header("Allow", ", ".join([*self.allowed_methods(), "OPTIONS"]))
+        self.write_json({"success": False, "error": message})
+        self.finish()
+
+    def on_finish(self) -> None:
+        route = getattr(self, "route", type(self).__name__)
+        status = self.get_status()
+        seconds = self.request.request_time()
+        metrics = self.services.metrics
+        metrics.requests.labels(route, self._known_method(), status).inc()
+        metrics.request_seconds.labels(route).observe(seconds)
+
+    def _known_method(self) -> str:
+        """A label must not be the caller's choice."""
+        method = self.request.method or ""
+        return method if method in ("GET", "HEAD", "POST", "OPTIONS") else "other"
+
+
+def booking_id_of(text: str) -> UUID:
+    """Raises InvalidRequest for anything but the canonical form, in either case."""
+    try:
+        booking_id = UUID(text)
+    except ValueError:
+        booking_id = None
+    if booking_id is None or str(booking_id) != text.lower():
+        raise InvalidRequest("the booking id is not a UUID")
+    return booking_id
+
+
+def log_request(handler: RequestHandler) -> None:
+    """One line a request, without its query: that may hold a token."""
+    request = handler.request
+    level = logging.WARNING if handler.get_status() >= 500 else logging.INFO
+    if request.path in PROBES:
+        level = logging.DEBUG
+    log.log(
+        level,
+        "%s %s %s %.1f ms",
+        handler.get_status(),
+        request.method,
+        _without_secrets(request.path),
+        1000 * request.request_time(),
+        extra={"request_id": getattr(handler, "request_id", "-")},
+    )
+
+
+def _without_secrets(path: str) -> str:
+    """A share link's path is its token."""
+    return re.sub(r"/shared/[^/]+", "/shared/***", path)
+
+
+class NotFoundHandler(BaseHandler):
+    """Every path that is not in the table."""
+
+    route = "unmatched"
+
+    def prepare(self) -> None:
+        super().prepare()
+        raise HTTPError(404)
+
+

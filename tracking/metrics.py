@@ -1,0 +1,118 @@
+"""Prometheus collectors, one set for each server. Never a booking or user id as a label."""
+
+from collections import Counter as Count
+from collections.abc import Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import generate_latest
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+
+from tracking import __version__
+from tracking.events import KNOWN_TYPES
+
+# From a direct send on an idle machine to a minute's outage.
+LATENCY_BUCKETS = (
+    0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 15, 60,
+)  # fmt: skip
+BATCH_BUCKETS = (1, 2, 5, 10, 50, 100, 500, 1_000, 5_000, 20_000)
+
+
+class Metrics:
+    """All collectors. prometheus_client locks, so any thread may count."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        PlatformCollector(registry=self.registry)
+        ProcessCollector(registry=self.registry)
+        self._kafka()
+        self._database()
+        self._viewers()
+        self._requests()
+        build = self._gauge("build_info", "The running version; always 1.", ["version"])
+        build.labels(__version__).set(1)
+
+    def _counter(self, name: str, text: str, labels: tuple[str, ...] | list[str] = ()) -> Counter:
+        return Counter(f"tracking_{name}", text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, text: str, labels: tuple[str, ...] | list[str] = ()) -> Gauge:
+        return Gauge(f"tracking_{name}", text, labels, registry=self.registry)
+
+    def _histogram(
+        self, name: str, text: str, buckets: tuple[float, ...], labels: tuple[str, ...] = ()
+    ) -> Histogram:
+        return Histogram(f"tracking_{name}", text, labels, buckets=buckets, registry=self.registry)
+
+    def _kafka(self) -> None:
+        self.events = self._counter(
+            "events", "Events read from Kafka, by their one outcome.", ["type", "outcome"]
+        )
+        self.lag = self._gauge(
+            "consumer_lag_records", "Records not read yet.", ["topic", "partition"]
+        )
+        self.last_poll = self._gauge(
+            "consumer_last_poll_timestamp_seconds", "When poll() last returned."
+        )
+        self.oldest_unstored = self._gauge(
+            "oldest_unstored_batch_age_seconds", "How long the oldest batch waits to be stored."
+        )
+        self.published = self._counter(
+            "published_events", "Outgoing events acknowledged by Kafka.", ["type"]
+        )
+        self.outbox_age = self._gauge(
+            "outbox_oldest_age_seconds", "Age of the oldest outgoing event that waits."
+        )
+
+    def _database(self) -> None:
+        self.waypoints = self._counter("waypoints_stored", "Waypoints committed.")
+        self.adopted = self._counter("parked_updates_adopted", "Parked updates that found a track.")
+        self.expired = self._counter(
+            "parked_updates_refused", "Parked updates that no track claimed, or above the limit."
+        )
+        self.parked = self._gauge("parked_updates", "Updates that wait for a track.")
+        self.batch_size = self._histogram(
+            "batch_records", "Records in one transaction.", BATCH_BUCKETS
+        )
+        self.batch_seconds = self._histogram(
+            "batch_duration_seconds", "From handing a batch to the database to its commit.",
+            LATENCY_BUCKETS,
+        )  # fmt: skip
+        self.batch_retries = self._counter(
+            "batch_retries", "Transactions tried again after a transient error."
+        )
+        self.pool_in_use = self._gauge(
+            "database_connections_in_use", "Connections taken from a pool.", ["pool"]
+        )
+
+    def _viewers(self) -> None:
+        self.rooms = self._gauge("rooms", "Bookings that somebody watches.")
+        self.subscribers = self._gauge("subscribers", "Open WebSockets.")
+        self.messages = self._counter("messages_sent", "Messages handed to a viewer's socket.")
+        self.replaced = self._counter(
+            "messages_replaced", "Unsent positions replaced by a newer one for a slow viewer."
+        )
+        self.closed = self._counter("connections_closed", "WebSockets closed by us.", ["code"])
+        self.delivery_seconds = self._histogram(
+            "delivery_duration_seconds", "From Kafka's timestamp of an update to its room's sockets.",
+            LATENCY_BUCKETS,
+        )  # fmt: skip
+        self.loop_delay = self._histogram(
+            "loop_delay_seconds", "How late the IOLoop runs what is due.", LATENCY_BUCKETS
+        )
+
+    def _requests(self) -> None:
+        self.requests = self._counter("http_requests", "Requests.", ["route", "method", "status"])
+        self.request_seconds = self._histogram(
+            "http_request_duration_seconds", "From the request's head to its last byte.",
+            LATENCY_BUCKETS, ("route",),
+        )  # fmt: skip
+
+    def count_events(self, outcomes: Mapping[tuple[str, str], int]) -> None:
+        """Add (type, outcome) counts; types that we do not know share one label."""
+        for (type_, outcome), number in Count(outcomes).items():
+            label = type_ if type_ in KNOWN_TYPES else "other"
+            self.events.labels(label, outcome).inc(number)
+
+    def exposition(self) -> bytes:
+        """The text that Prometheus scrapes."""
+        return generate_latest(self.registry)

@@ -1,0 +1,185 @@
+"""Batches into the database, one transaction at a time. IOLoop thread.
+
+While one batch is being written the next one gathers: the busier the service, the larger its
+transactions, with no timer and no tuning.
+"""
+
+import asyncio
+import logging
+import random
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import Final
+
+import sqlalchemy as sa
+
+from tracking.database import is_transient
+from tracking.events import BOOKING_KINDS
+from tracking.metrics import Metrics
+from tracking.store.ingest import Stored, store_batch
+from workers.batches import Batch
+from workers.relay import Relay
+
+log = logging.getLogger("tracking.ingest")
+
+# Between two tries while the database is away; jitter keeps two processes from trying in step.
+FIRST_RETRY_S: Final = 0.1
+LAST_RETRY_S: Final = 2.0
+
+TYPE_OF_KIND: Final = {kind: type_ for type_, kind in BOOKING_KINDS.items()}
+
+
+class Ingest:
+    """Stores what the consumer hands over, then tells the relay, then the consumer."""
+
+    def __init__(
+        self,
+        engine: sa.Engine,
+        executor: Executor,
+        relay: Relay,
+        metrics: Metrics,
+        batch_records: int,
+        died: Callable[[BaseException], None],
+    ) -> None:
+        self._engine = engine
+        self._executor = executor
+        self._relay = relay
+        self._metrics = metrics
+        self._batch_records = batch_records
+        # Told of each batch after its commit: the consumer, and who sends events out.
+        self.stored: list[Callable[[Batch], None]] = []
+        self._died = died
+        self._waiting: deque[Batch] = deque()
+        self._current: Batch | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._publishing: asyncio.Task[None] | None = None
+        self._stopped = False
+
+    def offer(self, batch: Batch) -> None:
+        """Take a batch; it is stored as soon as the one before it is. IOLoop thread."""
+        self._waiting.append(batch)
+        if self._task is None and not self._stopped:
+            self._task = asyncio.create_task(self._drain())
+
+    def oldest_wait(self, now: float) -> float:
+        """Seconds that the oldest batch has been here without being stored; 0 if none is.
+
+        Not the records' own age: a backlog from yesterday that flows is no trouble.
+        """
+        oldest = self._current or (self._waiting[0] if self._waiting else None)
+        return 0.0 if oldest is None else max(now - oldest.taken_at, 0.0)
+
+    async def close(self, timeout_s: float) -> bool:
+        """Store what was taken; False if the database does not take it in time."""
+        task = self._task
+        if task is not None:
+            await asyncio.wait([task], timeout=timeout_s)
+        self._stopped = True
+        if self._publishing is not None:
+            await self._publishing
+        if task is None or task.done():
+            return True
+        task.cancel()
+        log.warning("records left unstored for the next start: their offsets are not committed")
+        return False
+
+    async def _drain(self) -> None:
+        try:
+            while self._waiting and not self._stopped:
+                self._current = self._next()
+                await self._store(self._current)
+        except Exception as error:
+            log.exception("ingest died")
+            self._died(error)
+        finally:
+            self._current = self._task = None
+
+    def _next(self) -> Batch:
+        """Everything that waits, up to the size of one transaction."""
+        batch = self._waiting.popleft()
+        while self._waiting and batch.records + self._waiting[0].records <= self._batch_records:
+            batch.extend(self._waiting.popleft())
+        return batch
+
+    async def _store(self, batch: Batch) -> None:
+        started = time.perf_counter()
+        stored, outcomes = await self._store_events(batch)
+        self._metrics.batch_seconds.observe(time.perf_counter() - started)
+        self._metrics.batch_size.observe(batch.records)
+        self._metrics.count_events(outcomes + batch.outcomes)
+        for tell in self.stored:
+            tell(batch)
+        for result in stored:
+            self._metrics.waypoints.inc(len(result.waypoints))
+            self._metrics.adopted.inc(result.adopted)
+            await self._publish(result)
+
+    async def _store_events(self, batch: Batch) -> tuple[list[Stored], Counter[tuple[str, str]]]:
+        """One transaction, unless an event is poison: then halves, until it stands alone."""
+        if not batch.events and not batch.adopt:
+            return [], Counter()
+        try:
+            result = await self._store_whole(batch)
+            return [result], _outcomes(result)
+        except sa.exc.DBAPIError as error:
+            if len(batch.events) <= 1:
+                return [], self._dead(batch, error)
+        half = len(batch.events) // 2
+        results: list[Stored] = []
+        outcomes: Counter[tuple[str, str]] = Counter()
+        for part in (slice(None, half), slice(half, None)):
+            smaller = Batch(batch.events[part], batch.origins[part], adopt=batch.adopt)
+            more, counts = await self._store_events(smaller)
+            results += more
+            outcomes += counts
+        return results, outcomes
+
+    async def _store_whole(self, batch: Batch) -> Stored:
+        """The whole transaction, tried for ever while the reason is transient."""
+        loop = asyncio.get_running_loop()
+        wait = FIRST_RETRY_S
+        while True:
+            try:
+                return await loop.run_in_executor(
+                    self._executor, store_batch, self._engine, batch.events, batch.adopt
+                )
+            except Exception as error:
+                if not is_transient(error):
+                    raise
+                if wait == FIRST_RETRY_S:
+                    log.warning("batch of %d not stored, trying on: %s", batch.records, _brief(error))
+                self._metrics.batch_retries.inc()
+            await asyncio.sleep(wait * random.uniform(0.5, 1.0))
+            wait = min(wait * 2, LAST_RETRY_S)
+
+    def _dead(self, batch: Batch, error: sa.exc.DBAPIError) -> Counter[tuple[str, str]]:
+        for origin in batch.origins:
+            log.error("event %s in %s/%s at offset %s cannot be stored: %s",
+                      origin.event_id, *origin[:3], _brief(error))  # fmt: skip
+        return Counter({("other", "dead"): len(batch.events)})
+
+    async def _publish(self, stored: Stored) -> None:
+        """In order, and beside the next transaction."""
+        if self._publishing is not None:
+            await self._publishing
+        self._publishing = asyncio.create_task(self._relay.publish(stored))
+
+
+def _outcomes(stored: Stored) -> Counter[tuple[str, str]]:
+    counts = Counter(
+        {("runner.location_update", o): n for o, n in stored.update_outcomes.items()}
+    )
+    for (kind, outcome), number in stored.fact_outcomes.items():
+        if kind in TYPE_OF_KIND:  # what housekeeping adds is no event from Kafka
+            counts[TYPE_OF_KIND[kind], outcome] += number
+    return counts
+
+
+def _brief(error: Exception) -> str:
+    """The server's message without its DETAIL, which quotes the data."""
+    text = str(getattr(error, "orig", None) or error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
+
+

@@ -1,0 +1,88 @@
+"""Does everything do its part? Asked by the load balancer, and by whoever is woken at night."""
+
+import asyncio
+import time
+from concurrent.futures import Executor
+from typing import Final
+
+import sqlalchemy as sa
+
+from tracking.database import check_schema
+from tracking.errors import SchemaOutdated
+from workers.consumer import Consumer
+from workers.ingest import Ingest
+
+# A poll() returns every tenth of a second.
+POLL_LIMIT_S: Final = 60.0
+# A record that is read and not stored for so long: viewers see old positions.
+UNSTORED_LIMIT_S: Final = 60.0
+DATABASE_TIMEOUT_S: Final = 1.8
+
+
+class Readiness:
+    """IOLoop thread."""
+
+    def __init__(
+        self,
+        engine: sa.Engine,
+        executor: Executor,
+        revision: str,
+        consumer: Consumer,
+        ingest: Ingest,
+    ) -> None:
+        self._engine = engine
+        self._executor = executor
+        self._revision = revision
+        self._consumer = consumer
+        self._ingest = ingest
+
+    async def check(self) -> dict[str, str]:
+        """Each part: "ok", or what is wrong."""
+        database, schema = await self._database()
+        return {
+            "database": database,
+            "schema": schema,
+            "kafka": self._kafka(),
+            "consumer": self._polling(),
+            "ingest": self._unstored(),
+        }
+
+    async def _database(self) -> tuple[str, str]:
+        loop = asyncio.get_running_loop()
+        call = loop.run_in_executor(self._executor, self._ask_database)
+        done, _ = await asyncio.wait([call], timeout=DATABASE_TIMEOUT_S)
+        return call.result() if done else ("does not answer", "unknown")
+
+    def _ask_database(self) -> tuple[str, str]:
+        """Executor thread."""
+        try:
+            with self._engine.connect() as connection:
+                check_schema(connection, self._revision)
+        except SchemaOutdated as error:
+            return "ok", str(error)
+        except sa.exc.SQLAlchemyError:
+            return "not reachable", "unknown"
+        return "ok", "ok"
+
+    def _kafka(self) -> str:
+        consumer = self._consumer
+        if not consumer.connected:
+            return "no broker answers"
+        if consumer.assigned < consumer.partitions:
+            # Viewers here would see only what this process stores.
+            return (
+                f"{consumer.partitions - consumer.assigned} partitions belong to another member of"
+                " the consumer group: set KAFKA_GROUP_ID to a group of this process's own, or"
+                " stop the other one"
+            )
+        return "ok"
+
+    def _polling(self) -> str:
+        if not self._consumer.connected:
+            return "not started"
+        silent = time.monotonic() - self._consumer.last_poll
+        return "ok" if silent < POLL_LIMIT_S else f"poll() has not returned for {silent:.0f} s"
+
+    def _unstored(self) -> str:
+        age = self._ingest.oldest_wait(time.monotonic())
+        return "ok" if age < UNSTORED_LIMIT_S else f"a batch has waited {age:.0f} s to be stored"
