@@ -182,7 +182,7 @@ def _max_viewers(settings: Settings) -> int:
 
 def _listen(stack: AsyncExitStack, settings: Settings, services: Services) -> None:
     application = Application(
-        routes(),  # type: ignore[arg-type]
+        routes(),
         services=services,
         default_handler_class=NotFoundHandler,
         log_function=log_request,

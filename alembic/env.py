@@ -1,8 +1,6 @@
 """Runs the migrations against the database that the server's own settings name."""
 
 import sys
-from collections.abc import MutableMapping
-from typing import Literal
 
 from alembic import context
 from sqlalchemy import Connection
@@ -13,16 +11,9 @@ from tracking.models import Base
 from tracking.settings import DatabaseSettings
 
 
-
-def include_name(
-    name: str | None,
-    kind: Literal["schema", "table", "column", "index", "unique_constraint", "foreign_key_constraint"],
-    parents: MutableMapping[Literal["schema_name", "table_name", "schema_qualified_table_name"], str | None],
-) -> bool:
+def include_name(name: str | None, kind: str, _: object) -> bool:
     """Leave out the partitions, and PostGIS's own tables."""
-    if kind == "table":
-        return name in Base.metadata.tables
-    return True
+    return kind != "table" or name in Base.metadata.tables
 
 
 def run(connection: Connection) -> None:

@@ -1,6 +1,6 @@
 """What clients may say to us. `routes()` is the whole URL table."""
 
-from tornado.web import URLSpec
+from tornado.routing import URLSpec
 
 from handlers.health import HealthHandler, MetricsHandler, ReadinessHandler
 from handlers.shares import SharedHandler, ShareHandler

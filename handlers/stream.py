@@ -59,7 +59,7 @@ class StreamHandler(BaseHandler, WebSocketHandler):
         self._expiry: Any = None
         self._joined = False
 
-    async def get(self, text: str) -> None:  # type: ignore[override]
+    async def get(self, text: str) -> None:
         """Everything is checked before the upgrade, so that a refusal has an HTTP status."""
         if self.request.headers.get("Upgrade", "").lower() != "websocket":
             raise InvalidRequest("a WebSocket upgrade is expected here")
@@ -82,7 +82,7 @@ class StreamHandler(BaseHandler, WebSocketHandler):
     async def open(self, *_: str, **__: str) -> None:
         """Join, hold what comes, send the last known position, release what was held."""
         assert self.ws_connection is not None
-        self._stream = self.ws_connection.stream  # type: ignore[attr-defined]
+        self._stream = self.ws_connection.stream
         self.set_nodelay(True)
         self._join()
         try:

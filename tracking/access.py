@@ -14,6 +14,7 @@ from tracking.store.tracks import BookingAccess
 
 ROLES: Final = frozenset({"owner", "runner", "admin", "shop"})
 REQUIRED: Final = ("exp", "iat", "iss", "sub", "user_id", "role", "token_type")
+ACCESS: Final = "access"  # a refresh token must never open anything
 # A real token has some 600 bytes; parsing a megabyte of base64 is work for nothing.
 MAX_TOKEN_LENGTH: Final = 4096
 # Clocks of two servers may differ by so much.
@@ -60,7 +61,7 @@ def _principal(claims: Mapping[str, Any]) -> Principal:
     expires = claims["exp"]
     if isinstance(expires, bool) or not isinstance(expires, int | float):
         raise ValueError("exp")  # PyJWT takes a number in a string, too
-    if claims["token_type"] != "access" or claims["role"] not in ROLES:
+    if claims["token_type"] != ACCESS or claims["role"] not in ROLES:
         raise ValueError("not an access token")
     if claims["sub"] != claims["user_id"]:
         raise ValueError("two subjects")

@@ -9,7 +9,9 @@ from typing import Final
 import msgspec
 
 # Whatever a library logs: a JWT, or what follows token= in a URL.
-_SECRETS: Final = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]*|(?<=token=)[^\s&\"']+|(?<=bearer\.)[\w.-]+")
+_SECRETS: Final = re.compile(
+    r"eyJ[\w-]+\.[\w-]+\.[\w-]*|(?<=token=)[^\s&\"']+|(?<=bearer\.)[\w.-]+"
+)
 
 
 def configure(level: str, format_: str) -> None:

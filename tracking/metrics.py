@@ -93,7 +93,7 @@ class Metrics:
         )
         self.closed = self._counter("connections_closed", "WebSockets closed by us.", ["code"])
         self.delivery_seconds = self._histogram(
-            "delivery_duration_seconds", "From Kafka's timestamp of an update to its room's sockets.",
+            "delivery_duration_seconds", "From Kafka's timestamp to the sockets of the room.",
             LATENCY_BUCKETS,
         )  # fmt: skip
         self.loop_delay = self._histogram(

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Final, Self, TypeVar, cast
+from typing import Any, Final, Self, TypeVar
 from urllib.parse import urlsplit
 
 from tracking.errors import SettingsError
@@ -101,7 +101,8 @@ def _variable(
     default: T, parse: Callable[[str], T], explanation: str, *, secret: bool = False
 ) -> T:
     metadata = {"parse": parse, "help": explanation, "secret": secret}
-    return cast(T, field(default=default, metadata=metadata))
+    declared: T = field(default=default, metadata=metadata)
+    return declared
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +141,9 @@ class DatabaseSettings:
     def masked(self) -> dict[str, object]:
         """For the log: every variable, secrets as *** when they are set."""
         return {
-            each.name: "***" if _is_secret(each) and getattr(self, each.name) else _plain(self, each)
+            each.name: "***"
+            if _is_secret(each) and getattr(self, each.name)
+            else _plain(self, each)
             for each in fields(self)
         }
 
@@ -162,7 +165,9 @@ class Settings(DatabaseSettings):
     )
     kafka_group_id: str = _variable("service-tracking", _text, "consumer group")
     kafka_instance_id: str = _variable(
-        "", _text, "static member name, unique for each process; a restart then keeps its partitions"
+        "",
+        _text,
+        "static member name, unique for each process; a restart then keeps its partitions",
     )
     batch_records: int = _variable(
         5000, _whole(1, 100_000), "records in one transaction at the most"
@@ -195,7 +200,9 @@ class Settings(DatabaseSettings):
     log_format: str = _variable("text", _one_of("text", "json"), "one line each, text or json")
 
     def contradictions(self) -> list[str]:
-        keys = [name for name in ("jwt_secret", "jwt_public_key", "jwt_jwks_url") if getattr(self, name)]
+        keys = [
+            name for name in ("jwt_secret", "jwt_public_key", "jwt_jwks_url") if getattr(self, name)
+        ]
         if len(keys) == 1:
             return []
         found = "none is set" if not keys else " and ".join(keys).upper() + " are set"
@@ -222,7 +229,7 @@ def _default(each: Field[Any]) -> str:
     if each.default is MISSING or each.default in ("", ()):
         return ""
     shown = ",".join(each.default) if isinstance(each.default, tuple) else each.default
-    return f" [{ {True: 'on', False: 'off'}[shown] if isinstance(shown, bool) else shown}]"
+    return f" [{ {True: 'on', False: 'off'}[shown] if isinstance(shown, bool) else shown }]"
 
 
 def _is_secret(each: Field[Any]) -> bool:

@@ -279,7 +279,7 @@ def _nowhere(_: Batch) -> None:
     raise AssertionError("start() says where batches go")
 
 
-def _committed(offsets: object, response: object) -> None:
+def _committed(_: object, response: object) -> None:
     if isinstance(response, Exception):
         # Normal while the group rebalances: the next commit covers this one.
         log.info("offsets not committed, the records may come again: %r", response)

@@ -149,7 +149,9 @@ class Ingest:
                 if not is_transient(error):
                     raise
                 if wait == FIRST_RETRY_S:
-                    log.warning("batch of %d not stored, trying on: %s", batch.records, _brief(error))
+                    log.warning(
+                        "batch of %d not stored, trying on: %s", batch.records, _brief(error)
+                    )
                 self._metrics.batch_retries.inc()
             await asyncio.sleep(wait * random.uniform(0.5, 1.0))
             wait = min(wait * 2, LAST_RETRY_S)
@@ -168,9 +170,7 @@ class Ingest:
 
 
 def _outcomes(stored: Stored) -> Counter[tuple[str, str]]:
-    counts = Counter(
-        {("runner.location_update", o): n for o, n in stored.update_outcomes.items()}
-    )
+    counts = Counter({("runner.location_update", o): n for o, n in stored.update_outcomes.items()})
     for (kind, outcome), number in stored.fact_outcomes.items():
         if kind in TYPE_OF_KIND:  # what housekeeping adds is no event from Kafka
             counts[TYPE_OF_KIND[kind], outcome] += number
@@ -181,5 +181,3 @@ def _brief(error: Exception) -> str:
     """The server's message without its DETAIL, which quotes the data."""
     text = str(getattr(error, "orig", None) or error).strip()
     return text.splitlines()[0] if text else type(error).__name__
-
-

@@ -80,7 +80,9 @@ def load_assignments(
 
 def _track_state(row: Sequence[Any]) -> TrackState:
     last = None if row[11] is None else Place(*row[11:16])
-    return TrackState(*row[:11], last=last, newest=last, delivered=row[16])
+    state = TrackState(*row[:11], last)  # type: ignore[call-arg]
+    state.newest, state.delivered = last, row[16]
+    return state
 
 
 def fact_key(event: BookingEvent) -> FactKey:
@@ -124,7 +126,7 @@ def load_facts(cursor: Cursor, booking_ids: Collection[UUID]) -> dict[UUID, list
     for *fields, pickup_x, pickup_y, dropoff_x, dropoff_y in cursor:
         pickup = None if pickup_x is None else (pickup_x, pickup_y)
         dropoff = None if dropoff_x is None else (dropoff_x, dropoff_y)
-        facts[fields[0]].append(BookingEvent(*fields, pickup=pickup, dropoff=dropoff))
+        facts[fields[0]].append(BookingEvent(*fields, pickup, dropoff))  # type: ignore[call-arg]
     return facts
 
 
@@ -138,7 +140,9 @@ def write_trips(
     facts = load_facts(cursor, booking_ids)
     _write_owners(cursor, facts)
     trips = {b: trip for b, known in facts.items() if (trip := trip_of(known)) is not None}
-    moved = {b for b, t in trips.items() if b not in tracks or tracks[b].assignments != t.assignments}
+    moved = {
+        b for b, t in trips.items() if b not in tracks or tracks[b].assignments != t.assignments
+    }
     changes = []
     for booking_id, trip in sorted(trips.items()):
         change = _change(booking_id, tracks.get(booking_id), trip)
@@ -246,7 +250,11 @@ def _replace_assignments(
     execute_rows(
         cursor,
         "INSERT INTO assignments (booking_id, runner_id, started_at, ended_at) VALUES %s",
-        [(b, a.runner_id, a.started_at, a.ended_at) for b, all_ in assignments.items() for a in all_],
+        [
+            (b, a.runner_id, a.started_at, a.ended_at)
+            for b, all_ in assignments.items()
+            for a in all_
+        ],
     )
 
 

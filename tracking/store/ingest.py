@@ -165,7 +165,7 @@ def _settle_updates(
     new: set[int],
     stored: Stored,
 ) -> None:
-    """Count each update's one outcome, and park what has to wait. They are numbered from `first`."""
+    """Count each update's one outcome, park what has to wait. Numbered from `first`."""
     homeless = {number for number, _ in placement.homeless if number >= first}
     known = placement.stored_homeless(cursor) if homeless else set()
     park = [

@@ -82,7 +82,7 @@ def adoptable(cursor: Cursor, booking_ids: Collection[UUID]) -> list[Parked]:
 
 def _parked(row: Sequence[object]) -> Parked:
     id_, runner_id, booking_id, *rest = row
-    return Parked(runner_id, booking_id, *rest, id=id_)  # type: ignore[arg-type, misc]
+    return Parked(runner_id, booking_id, *rest, id=id_)  # type: ignore[arg-type]
 
 
 def settle(cursor: Cursor, updates: Collection[Parked]) -> None:

@@ -60,7 +60,7 @@ def extent(engine: sa.Engine, part: RouteSlice) -> Extent:
             (part.track_id, part.since_seq, part.head_seq),
         )
         count, *bbox = cursor.fetchone() or (0, None, None, None, None)
-    return Extent(count, tuple(bbox) if count else None)  # type: ignore[arg-type]
+    return Extent(count, tuple(bbox) if count else None)
 
 
 @translated

@@ -12,7 +12,7 @@ import psycopg2.extras
 import sqlalchemy as sa
 from psycopg2.extensions import cursor as Cursor
 
-psycopg2.extras.register_uuid()
+psycopg2.extras.register_uuid()  # type: ignore[no-untyped-call]
 
 # https://www.postgresql.org/docs/15/sql-copy.html, "Binary Format"; times count from 2000.
 _COPY_HEADER: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
@@ -34,7 +34,8 @@ def transaction(engine: sa.Engine) -> Iterator[Cursor]:
     """
     with engine.begin() as connection:
         try:
-            with connection.connection.cursor() as cursor:
+            driver: Any = connection.connection.driver_connection
+            with driver.cursor() as cursor:
                 yield cursor
         except psycopg2.Error as error:
             raise _wrapped(connection, error) from error
@@ -42,7 +43,8 @@ def transaction(engine: sa.Engine) -> Iterator[Cursor]:
 
 def _wrapped(connection: sa.Connection, error: psycopg2.Error) -> sa.exc.DBAPIError:
     """As SQLAlchemy would have raised it; a connection that is gone leaves the pool."""
-    gone = connection.dialect.is_disconnect(error, connection.connection.driver_connection, None)
+    driver = connection.connection.driver_connection
+    gone = connection.dialect.is_disconnect(error, driver, None)  # type: ignore[arg-type]
     if gone:
         connection.invalidate(error)
     kind = sa.exc.OperationalError if isinstance(error, psycopg2.OperationalError) else None

@@ -29,12 +29,12 @@ def add_waypoints(cursor: Cursor, candidates: Iterable[Candidate]) -> set[int]:
     new, doubtful = set(), []
     for number, track, update in candidates:
         newest = track.newest
-        if newest is None or update.recorded_at > newest.recorded_at:
-            if update.recorded_at is update.reported_at:
-                _add(number, track, update, late=False)
-                new.add(number)
-                continue
-        doubtful.append((number, track, update))
+        is_newest = newest is None or update.recorded_at > newest.recorded_at
+        if is_newest and update.recorded_at is update.reported_at:
+            _add(number, track, update, late=False)
+            new.add(number)
+        else:
+            doubtful.append((number, track, update))
     for number, track, update in _unknown(cursor, doubtful):
         late = track.newest is not None and _place(update).order < track.newest.order
         _add(number, track, update, late=late)
@@ -79,7 +79,8 @@ def stored_reports(
     cursor: Cursor, candidates: Iterable[Candidate]
 ) -> set[tuple[UUID, UUID, object]]:
     """Which (track id, runner id, reported time) of these the table has."""
-    as_reported, corrected = [], []
+    as_reported: list[tuple[object, ...]] = []
+    corrected: list[tuple[object, ...]] = []
     for _, track, update in candidates:
         row = (track.id, update.recorded_at, update.runner_id, update.reported_at)
         (as_reported if update.recorded_at == update.reported_at else corrected).append(row)
@@ -139,9 +140,7 @@ def _measure(cursor: Cursor, tracks: Sequence[TrackState]) -> None:
         track.distance_mm += length
 
 
-def _by_gap(
-    track: TrackState, neighbours: dict[tuple[UUID, Place], Gap]
-) -> dict[Gap, list[Place]]:
+def _by_gap(track: TrackState, neighbours: dict[tuple[UUID, Place], Gap]) -> dict[Gap, list[Place]]:
     """The new places in route order, by the gap between stored waypoints that they fall into."""
     gaps: dict[Gap, list[Place]] = {}
     end = Gap(track.last, None)
@@ -151,9 +150,7 @@ def _by_gap(
     return gaps
 
 
-def _neighbours(
-    cursor: Cursor, tracks: Iterable[TrackState]
-) -> dict[tuple[UUID, Place], Gap]:
+def _neighbours(cursor: Cursor, tracks: Iterable[TrackState]) -> dict[tuple[UUID, Place], Gap]:
     """The stored waypoints around each new one that is older than its track's head."""
     late = [
         (track.id, addition.place)

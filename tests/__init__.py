@@ -1,0 +1,1 @@
+"""Flat, one module for each module of the project; real PostgreSQL, Kafka and sockets."""

@@ -1,0 +1,80 @@
+"""Shared fixtures: a database of one's own on the private PostgreSQL, engines, servers."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import psycopg2
+import pytest
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+
+from tests.running import CHECKOUT, Platform, Server, running_server
+from tracking.database import create_engine
+from tracking.settings import DatabaseSettings
+
+NEEDED = ("DB_HOST", "DB_PORT", "DB_USER", "DB_PASSWORD", "KAFKA_BROKERS", "JWT_SECRET")
+
+
+@pytest.fixture(scope="session")
+def environ() -> dict[str, str]:
+    """What the private services are reached with, as `make test` exports it."""
+    missing = [name for name in NEEDED if name not in os.environ]
+    if missing:
+        pytest.exit(f"{', '.join(missing)} not set: run the tests with `make test`", 2)
+    return {name: os.environ[name] for name in NEEDED}
+
+
+@pytest.fixture(scope="session")
+def database(environ: dict[str, str]) -> Iterator[dict[str, str]]:
+    """The environment of a fresh, migrated database that nobody else uses."""
+    name = f"test_{uuid4().hex[:12]}"
+    _administer(environ, f"CREATE DATABASE {name}")
+    own = {**environ, "DB_NAME": name}
+    engine = create_engine(DatabaseSettings.from_environment(own), name="migrations")
+    with engine.begin() as connection:
+        config = Config(CHECKOUT / "alembic.ini")
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+    engine.dispose()
+    yield own
+    _administer(environ, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def _administer(environ: dict[str, str], statement: str) -> None:
+    connection = psycopg2.connect(
+        host=environ["DB_HOST"],
+        port=environ["DB_PORT"],
+        user=environ["DB_USER"],
+        password=environ["DB_PASSWORD"],
+        dbname="postgres",
+    )
+    connection.autocommit = True
+    try:
+        connection.cursor().execute(statement)
+    finally:
+        connection.close()
+
+
+@pytest.fixture(scope="session")
+def engine(database: dict[str, str]) -> Iterator[sa.Engine]:
+    engine = create_engine(DatabaseSettings.from_environment(database), name="tests", pool_size=5)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def server(database: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One server for the tests that don't stop or starve it; bookings keep them apart."""
+    log: Path = tmp_path_factory.mktemp("server") / "server.log"
+    with running_server(database, log, ALLOWED_ORIGINS="https://app.example") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def platform(server: Server) -> Iterator[Platform]:
+    platform = Platform(server.environ["KAFKA_BROKERS"], server.environ["KAFKA_TOPIC_PREFIX"])
+    yield platform
+    platform.close()

@@ -1,0 +1,218 @@
+"""A real server on real services, and what talks to it: producer, REST and WebSocket clients."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+from uuid import UUID, uuid4
+
+from kafka import KafkaConsumer, KafkaProducer
+from tornado.httpclient import HTTPRequest
+from tornado.websocket import WebSocketClientConnection, websocket_connect
+
+from dev.tokens import access_token
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+DEADLINE_S = 30.0
+
+
+def wait_until(true: Any, what: str, deadline_s: float = DEADLINE_S) -> Any:
+    """Poll a condition that nothing announces; fail with its name."""
+    end = time.monotonic() + deadline_s
+    while not (value := true()):
+        assert time.monotonic() < end, f"still not: {what}"
+        time.sleep(0.02)
+    return value
+
+
+class Server:
+    """`server.py` as a supervisor runs it: a process with an environment and a log."""
+
+    def __init__(self, environ: Mapping[str, str], log: Path) -> None:
+        self.environ = dict(environ)
+        self.log = log
+        self.secret = environ["JWT_SECRET"]
+        self.port = 0
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> "Server":
+        with self.log.open("ab") as out:
+            self.process = subprocess.Popen(
+                [sys.executable, "server.py"], cwd=CHECKOUT, env=self.environ, stderr=out
+            )
+        self.port = int(wait_until(self._listening, "listening").rsplit(" ", 1)[1])
+        return self
+
+    def _listening(self) -> str:
+        assert self.process is not None
+        assert self.process.poll() is None, self.log.read_text()
+        lines = self.log.read_text().splitlines()
+        start = max((i for i, line in enumerate(lines) if "service-tracking 0" in line), default=0)
+        return next((line for line in lines[start:] if " listening on " in line), "")
+
+    def wait_ready(self) -> "Server":
+        wait_until(lambda: self.get("/readiness")[0] == 200, "ready")
+        return self
+
+    def stop(self, with_signal: int = signal.SIGTERM) -> int:
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.send_signal(with_signal)
+        return self.process.wait(25)
+
+    def token(self, user_id: UUID, role: str, **overrides: Any) -> str:
+        return access_token(self.secret, user_id, role, **overrides)
+
+    def get(
+        self, path: str, token: str | None = None, method: str = "GET", **headers: str
+    ) -> tuple[int, Any, Mapping[str, str]]:
+        """Status, body (JSON where it is JSON), headers."""
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token}"
+        request = Request(f"http://127.0.0.1:{self.port}{path}", headers=headers, method=method)
+        try:
+            with urlopen(request, timeout=10) as response:
+                status, body, got = response.status, response.read(), response.headers
+        except HTTPError as error:
+            status, body, got = error.code, error.read(), error.headers
+        is_json = "json" in got.get("Content-Type", "")
+        return status, json.loads(body) if is_json and body else body, got
+
+    async def watch(
+        self, booking_id: UUID, token: str | None, **headers: str
+    ) -> WebSocketClientConnection:
+        """Raises tornado's HTTPClientError when refused."""
+        query = "" if token is None else f"?token={token}"
+        url = f"ws://127.0.0.1:{self.port}/ws/tracking/{booking_id}{query}"
+        return await websocket_connect(HTTPRequest(url, headers=headers))
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum of a metric's samples that have these labels."""
+        text = self.get("/metrics")[1].decode()
+        wanted = [f'{key}="{value}"' for key, value in labels.items()]
+        lines = [line for line in text.splitlines() if line.split("{")[0].split(" ")[0] == name]
+        return sum(float(x.rsplit(" ", 1)[1]) for x in lines if all(w in x for w in wanted))
+
+
+class Platform:
+    """What the booking and runner services do, on topics of one prefix."""
+
+    def __init__(self, brokers: str, prefix: str) -> None:
+        self.brokers = brokers
+        self.prefix = prefix
+        self._producer = KafkaProducer(bootstrap_servers=brokers)
+
+    def close(self) -> None:
+        self._producer.close(timeout=5)
+
+    def send_raw(
+        self, topic: str, value: bytes | None, headers: list[tuple[str, bytes]] | None = None
+    ) -> None:
+        """Acknowledged when it returns."""
+        name = f"{self.prefix}.{topic}" if self.prefix else topic
+        key = str(uuid4()).encode()
+        self._producer.send(name, value=value, key=key, headers=headers or []).get(timeout=15)
+
+    def send(self, type_: str, **data: Any) -> None:
+        """One event in the structured envelope on its service's topic."""
+        service = type_.partition(".")[0]
+        self.send_raw(f"{service}.events", json.dumps(envelope(type_, data)).encode())
+
+    def accept(self, trip: "Trip", at: datetime | None = None, **overrides: Any) -> None:
+        fields = {**trip.identity(), "occurred_at": stamp(at or trip.start), **overrides}
+        self.send("booking.accepted", **fields)
+
+    def update(self, trip: "Trip", second: float, **overrides: Any) -> None:
+        self.send("runner.location_update", **trip.update(second, **overrides))
+
+    def deliver(self, trip: "Trip", at: datetime) -> None:
+        times = {"delivered_at": stamp(at), "occurred_at": stamp(at)}
+        self.send("booking.delivery_confirmed", **trip.identity(), **times)
+
+    def outgoing(self) -> KafkaConsumer:
+        """Reads `tracking.events` from its beginning."""
+        return KafkaConsumer(
+            f"{self.prefix}.tracking.events",
+            bootstrap_servers=self.brokers,
+            auto_offset_reset="earliest",
+            group_id=None,
+            metadata_max_age_ms=500,
+        )
+
+
+class Trip:
+    """One booking with its people, one waypoint a second eastwards along a parallel."""
+
+    def __init__(self, start: datetime | None = None) -> None:
+        self.booking_id = uuid4()
+        self.runner_id = uuid4()
+        self.owner_id = uuid4()
+        self.start = start or datetime.now(UTC) - timedelta(hours=1)
+
+    def identity(self) -> dict[str, str]:
+        return {
+            "booking_id": str(self.booking_id),
+            "booking_number": "BK-1",
+            "runner_id": str(self.runner_id),
+            "owner_id": str(self.owner_id),
+        }
+
+    def at(self, second: float) -> datetime:
+        return self.start + timedelta(seconds=second)
+
+    def update(self, second: float, **overrides: Any) -> dict[str, Any]:
+        return {
+            "runner_id": str(self.runner_id),
+            "booking_id": str(self.booking_id),
+            "latitude": -6.2,
+            "longitude": round(106.8 + second * 1e-4, 6),
+            "speed_kmh": 36.5,
+            "heading_degrees": 90.0,
+            "timestamp": stamp(self.at(second)),
+            "occurred_at": stamp(self.at(second)),
+            **overrides,
+        }
+
+
+def stamp(time_: datetime) -> str:
+    """Nine fractional digits, as the Go services write them."""
+    return time_.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f") + "000Z"
+
+
+def envelope(type_: str, data: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "id": str(uuid4()),
+        "source": f"service-{type_.partition('.')[0]}",
+        "type": type_,
+        "time": stamp(datetime.now(UTC)),
+        "datacontenttype": "application/json",
+        "data": dict(data),
+    }
+
+
+@contextmanager
+def running_server(environ: Mapping[str, str], log: Path, **settings: str) -> Iterator[Server]:
+    """A server with its own topics and group; stopped at the end, whatever happens."""
+    own = {
+        "KAFKA_TOPIC_PREFIX": f"test-{uuid4().hex[:12]}",
+        "KAFKA_GROUP_ID": f"test-{uuid4().hex[:12]}",
+        "SERVICE_PORT": "0",
+        "SERVICE_ADDRESS": "127.0.0.1",
+        "PATH": os.environ["PATH"],
+        **settings,
+    }
+    server = Server({**environ, **own}, log)
+    try:
+        yield server.start().wait_ready()
+    finally:
+        if server.process is not None:
+            server.stop()
