@@ -10,11 +10,12 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 
-from dev.private_server import PrivateServer, ServiceError, group_of, say
+from dev.private_server import STOP_SECONDS, PrivateServer, ServiceError, group_of, say, send_signal
 
 # fsync stays on, as in production: the benches measure durable commits.
 SETTINGS = {
@@ -83,7 +84,7 @@ class PrivatePostgres(PrivateServer):
         shutil.rmtree(self.data, ignore_errors=True)
 
     def _create_database(self) -> None:
-        exists = f"SELECT 1 FROM pg_database WHERE datname = '{self.database}'"  # noqa: S608
+        exists = f"SELECT 1 FROM pg_database WHERE datname = '{self.database}'"
         if not self.psql("postgres", exists):
             self.psql("postgres", f"CREATE DATABASE {self.database}")
         self.psql(self.database, "CREATE EXTENSION IF NOT EXISTS postgis")
@@ -93,6 +94,7 @@ class PrivatePostgres(PrivateServer):
             self.directory.chmod(0o711)  # to be passed through; what is secret has its own mode
         if (self.data / "PG_VERSION").exists():
             self._check_owner()
+            self._end_orphans()
             return
         if self.data.parent != self.directory:
             say(f"user postgres cannot enter {self.directory}; its data goes to {self.data}")
@@ -103,6 +105,16 @@ class PrivatePostgres(PrivateServer):
         owner = self.data.lstat().st_uid
         if owner != (self._user() or os.geteuid()):
             raise ServiceError(f"{self.name}: {self.data} belongs to user {owner}; remove it")
+
+    def _end_orphans(self) -> None:
+        """Children of a killed server end by themselves, but not while they wait for the disk;
+        until then a new server refuses to start.
+        """
+        deadline = time.monotonic() + STOP_SECONDS
+        while (orphans := _processes_in(self.data)) and time.monotonic() < deadline:
+            for orphan in orphans:
+                send_signal(orphan, signal.SIGKILL)
+            time.sleep(0.05)
 
     def _make_cluster(self) -> None:
         """Made beside its place and then moved, so that one half made is never taken for whole."""
@@ -206,6 +218,20 @@ def _version(programs: Path) -> int:
     done = subprocess.run([programs / "postgres", "--version"], capture_output=True, text=True)
     number = done.stdout.removeprefix("postgres (PostgreSQL) ").split(".")[0].split()
     return int(number[0]) if number and number[0].isdigit() else 0
+
+
+def _processes_in(data: Path) -> list[int]:
+    """PostgreSQL's processes work in their data directory, and nobody else's do."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if (process / "cwd").readlink() == data and (
+                process / "exe"
+            ).readlink().name == "postgres":
+                found.append(int(process.name))
+        except OSError:
+            pass  # ended meanwhile, or another user's
+    return found
 
 
 def _can_enter(user: int, directory: Path) -> bool:

@@ -106,7 +106,7 @@ class PrivateServer:
     def kill(self) -> None:
         """As if the power had gone: no process of the server runs another instruction."""
         for pid in self._processes():
-            _signal(pid, signal.SIGKILL)
+            send_signal(pid, signal.SIGKILL)
         if not self._await_gone(STOP_SECONDS):
             raise self._failure("survived SIGKILL")
 
@@ -118,13 +118,13 @@ class PrivateServer:
         """It keeps its connections and answers nobody, like a machine that hangs."""
         # The parent stops first and so makes no child that would be missed.
         if (pid := self.pid) is not None:
-            _signal(pid, signal.SIGSTOP)
+            send_signal(pid, signal.SIGSTOP)
         for child in self._processes():
-            _signal(child, signal.SIGSTOP)
+            send_signal(child, signal.SIGSTOP)
 
     def resume(self) -> None:
         for pid in reversed(self._processes()):
-            _signal(pid, signal.SIGCONT)
+            send_signal(pid, signal.SIGCONT)
 
     def remove(self) -> None:
         """Stops it and deletes its data; the log stays."""
@@ -236,11 +236,12 @@ def _is_free(port: int) -> bool:
         return True
 
 
-def _signal(pid: int, number: signal.Signals) -> None:
+def send_signal(pid: int, number: signal.Signals) -> None:
+    """To a process that may be gone by now."""
     try:
         os.kill(pid, number)
     except ProcessLookupError:
-        pass  # it ended by itself, in between
+        pass
 
 
 def _first_number(file: Path) -> int | None:

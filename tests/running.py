@@ -42,9 +42,11 @@ class Server:
         self.log = log
         self.secret = environ["JWT_SECRET"]
         self.port = 0
+        self._log_start = 0
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> "Server":
+        self._log_start = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as out:
             self.process = subprocess.Popen(
                 [sys.executable, "server.py"], cwd=CHECKOUT, env=self.environ, stderr=out
@@ -55,9 +57,8 @@ class Server:
     def _listening(self) -> str:
         assert self.process is not None
         assert self.process.poll() is None, self.log.read_text()
-        lines = self.log.read_text().splitlines()
-        start = max((i for i, line in enumerate(lines) if "service-tracking 0" in line), default=0)
-        return next((line for line in lines[start:] if " listening on " in line), "")
+        lines = self.log.read_bytes()[self._log_start :].decode().splitlines()
+        return next((line for line in lines if " listening on " in line), "")
 
     def wait_ready(self) -> "Server":
         wait_until(lambda: self.get("/readiness")[0] == 200, "ready")

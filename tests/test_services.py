@@ -58,6 +58,11 @@ def call(
     )
 
 
+def succeeds(services: Services, *arguments: str, outside: dict[str, str] | None = None) -> None:
+    done = call(services, *arguments, outside=outside)
+    assert done.returncode == 0, done.stderr
+
+
 def spawn(services: Services, shell: str, **outside: str) -> subprocess.Popen[str]:
     """A `run` of a shell command, with its standard output to read from."""
     return subprocess.Popen(
@@ -93,13 +98,13 @@ def wait_for(condition: Callable[[], bool], seconds: float = 20) -> None:
 
 
 def test_up_again_changes_nothing_and_after_kill_9_finds_other_ports(services: Services) -> None:
-    assert call(services, "up").returncode == 0
+    succeeds(services, "up")
     settings, pids = services.settings(), (services.postgres.pid, services.kafka.pid)
     assert answers(services)
     assert services.env_file.stat().st_mode & 0o777 == 0o600
     assert len(settings["JWT_SECRET"]) == 64
 
-    assert call(services, "up").returncode == 0
+    succeeds(services, "up")
     assert services.settings() == settings
     assert (services.postgres.pid, services.kafka.pid) == pids
 
@@ -109,16 +114,16 @@ def test_up_again_changes_nothing_and_after_kill_9_finds_other_ports(services: S
     wait_for(lambda: services.postgres.pid is None and services.kafka.pid is None)
     assert call(services, "status").returncode == NOT_RUNNING
     with listening(services.postgres.port), listening(services.kafka.port):
-        assert call(services, "up").returncode == 0
-    assert call(services, "status").returncode == 0
+        succeeds(services, "up")
+    succeeds(services, "status")
     assert answers(services)
     moved = {key for key, value in services.settings().items() if value != settings[key]}
     assert moved == {"DB_PORT", "KAFKA_BROKERS"}
 
     # Asked for with `up`, they stay when a command that used them ends.
-    assert call(services, "run", "--", "true").returncode == 0
-    assert call(services, "status").returncode == 0
-    assert call(services, "down").returncode == 0
+    succeeds(services, "run", "--", "true")
+    succeeds(services, "status")
+    succeeds(services, "down")
     assert call(services, "status").returncode == NOT_RUNNING
 
 
@@ -156,7 +161,7 @@ def test_the_last_of_several_runs_stops_the_services(services: Services) -> None
         assert first.stdout.readline() == "ready\n"
         pid = services.postgres.pid
 
-        assert call(services, "run", "--", "true", outside=KAFKA_ELSEWHERE).returncode == 0
+        succeeds(services, "run", "--", "true", outside=KAFKA_ELSEWHERE)
         assert services.postgres.pid == pid
 
         # Nor does `down` take them away from a running command.

@@ -1,5 +1,6 @@
 """How PostgreSQL is reached: the engine with its limits, the schema check, the error table."""
 
+import struct
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -25,9 +26,10 @@ LOCK_TIMEOUT_S: Final = 2
 # Unacknowledged bytes for so long mean that the link is dead, whatever the kernel still hopes.
 TCP_USER_TIMEOUT_MS: Final = 10_000
 
-# SQLSTATE classes and codes that say "later": connection, rollback, resources, lock, shutdown.
-TRANSIENT_CLASSES: Final = ("08", "40", "53", "57")
-TRANSIENT_STATES: Final = ("25006", "55P03", "55006")
+# SQLSTATE classes that say "these data, never": data exceptions and violated constraints.
+POISON_CLASSES: Final = ("22", "23")
+# What the driver itself raises for values that it cannot write.
+POISON_ERRORS: Final = (ValueError, OverflowError, struct.error)
 
 
 def create_engine(
@@ -69,21 +71,23 @@ def create_engine(
     )
 
 
-def is_transient(error: Exception) -> bool:
-    """Will the same transaction succeed later? By SQLSTATE; a lost connection has none."""
-    if isinstance(error, PoolTimeout):
-        return True
+def is_poison(error: Exception) -> bool:
+    """Will these data fail again, whenever they are tried? By SQLSTATE."""
     if not isinstance(error, DBAPIError):
-        return False
-    if error.connection_invalidated:
-        return True
-    state = getattr(error.orig, "pgcode", None)
-    if state is None:
-        return isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError)
+        return isinstance(error, POISON_ERRORS)
+    state = getattr(error.orig, "pgcode", None) or ""
     # A missing partition reports a check violation (23514): it will be made, nothing is poisoned.
     if state == "23514" and "no partition of relation" in str(error.orig):
-        return True
-    return state[:2] in TRANSIENT_CLASSES or state in TRANSIENT_STATES
+        return False
+    return state[:2] in POISON_CLASSES
+
+
+def is_transient(error: Exception) -> bool:
+    """Will the same transaction succeed later? A connection, a lock, a full disk, an old schema.
+
+    Every error of the database that does not blame the data: an unknown one must lose nothing.
+    """
+    return isinstance(error, DBAPIError | PoolTimeout) and not is_poison(error)
 
 
 def translated(function: Callable[P, R]) -> Callable[P, R]:

@@ -129,7 +129,8 @@ class DatabaseSettings:
             except (ValueError, OSError) as error:
                 problems.append(_problem(each, environ, error))
         settings = cls(**found)
-        problems += settings.contradictions()
+        # A variable that could not be read is not one that is missing.
+        problems = problems or settings.contradictions()
         if problems:
             raise SettingsError("\n".join(problems))
         return settings

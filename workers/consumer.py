@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from kafka import KafkaConsumer, TopicPartition
+from kafka.coordinator.base import MemberState
 from kafka.errors import KafkaError
 from kafka.structs import OffsetAndMetadata
 
@@ -155,6 +156,7 @@ class Consumer:
         else:
             polled = consumer.poll(timeout_ms=POLL_TIMEOUT_MS)
             self._returned(consumer)
+            _resume_join(consumer)
             if polled:
                 self._offer(polled)
         self._collect_stored(block=False)
@@ -273,6 +275,17 @@ def topic_pattern(settings: Settings) -> str:
     """Both layouts: `<prefix>.booking.events` and a topic for each type."""
     prefix = f"{re.escape(settings.kafka_topic_prefix)}\\." if settings.kafka_topic_prefix else ""
     return f"^{prefix}(booking|runner)\\.[a-z_]+$"
+
+
+def _resume_join(consumer: KafkaConsumer) -> None:
+    """Let the next poll() wait for a join that this one did not wait out.
+
+    kafka-python 3.0.12 forgets it when new topics or partitions were its cause, and then sits
+    without partitions and heartbeat for ever. There is no public call for it.
+    """
+    coordinator = consumer._coordinator
+    if coordinator.state is MemberState.REBALANCING:
+        coordinator.request_rejoin()
 
 
 def _nowhere(_: Batch) -> None:

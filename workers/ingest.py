@@ -15,7 +15,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from tracking.database import is_transient
+from tracking.database import is_poison, is_transient
 from tracking.events import BOOKING_KINDS
 from tracking.metrics import Metrics
 from tracking.store.ingest import Stored, store_batch
@@ -123,7 +123,9 @@ class Ingest:
         try:
             result = await self._store_whole(batch)
             return [result], _outcomes(result)
-        except sa.exc.DBAPIError as error:
+        except Exception as error:
+            if not is_poison(error):
+                raise
             if len(batch.events) <= 1:
                 return [], self._dead(batch, error)
         half = len(batch.events) // 2
@@ -156,7 +158,7 @@ class Ingest:
             await asyncio.sleep(wait * random.uniform(0.5, 1.0))
             wait = min(wait * 2, LAST_RETRY_S)
 
-    def _dead(self, batch: Batch, error: sa.exc.DBAPIError) -> Counter[tuple[str, str]]:
+    def _dead(self, batch: Batch, error: Exception) -> Counter[tuple[str, str]]:
         for origin in batch.origins:
             log.error("event %s in %s/%s at offset %s cannot be stored: %s",
                       origin.event_id, *origin[:3], _brief(error))  # fmt: skip
