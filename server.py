@@ -102,11 +102,11 @@ async def serve(settings: Settings) -> int:
         keys = KeySet()
         housekeeping = Housekeeping(writes, _threads(stack, "upkeep", 1), metrics, ingest.offer)
         jobs = [housekeeping.run(), measure_loop(metrics), watch_consumer(consumer, died)]
-        jobs += [measure_parts(metrics, rooms, ingest, {"requests": requests, "ingest": writes})]
         jobs += [close_quiet(rooms)]
         if settings.jwt_jwks_url:
             jobs += [refresh_keys(settings.jwt_jwks_url, keys)]
         _start_jobs(stack, jobs, died)
+        measure_parts(metrics, rooms, ingest, {"requests": requests, "ingest": writes})
 
         readiness = Readiness(requests, request_threads, expected_revision(), consumer, ingest)
         tokens = tokens_of(settings, keys)

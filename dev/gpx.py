@@ -77,7 +77,9 @@ def seconds_of(points: list[GpxPoint], interval_s: float | None) -> list[float]:
     """
     first = points[0].recorded_at
     if interval_s is None and first is not None:
-        return [(point.recorded_at - first).total_seconds() for point in points if point.recorded_at]
+        return [
+            (point.recorded_at - first).total_seconds() for point in points if point.recorded_at
+        ]
     return [index * (interval_s or 5.0) for index in range(len(points))]
 
 
@@ -89,9 +91,7 @@ def positions_of(points: list[GpxPoint], seconds: list[float]) -> list[Position]
         north, east = _offset(here, there)
         metres, elapsed = math.hypot(north, east), seconds[index + 1] - seconds[index]
         heading = math.degrees(math.atan2(east, north)) % 360.0 if metres > 0.5 else -1.0
-        positions.append(
-            Position(here.latitude, here.longitude, metres / elapsed * 3.6, heading)
-        )
+        positions.append(Position(here.latitude, here.longitude, metres / elapsed * 3.6, heading))
     last = points[-1]
     return [*positions, positions[-1]._replace(latitude=last.latitude, longitude=last.longitude)]
 

@@ -16,7 +16,7 @@ LIFETIME = timedelta(minutes=15)
 
 
 def access_token(
-    secret: str, user_id: UUID, role: str, *, lifetime: timedelta = LIFETIME, **overrides: Any
+    secret: str, user_id: UUID, role: str, /, *, lifetime: timedelta = LIFETIME, **overrides: Any
 ) -> str:
     """HS256. `overrides` replace claims; one that is None is left out."""
     now = datetime.now(UTC)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -30,6 +31,12 @@ def environ() -> dict[str, str]:
 @pytest.fixture(scope="session")
 def database(environ: dict[str, str]) -> Iterator[dict[str, str]]:
     """The environment of a fresh, migrated database that nobody else uses."""
+    with _fresh_database(environ) as own:
+        yield own
+
+
+@contextmanager
+def _fresh_database(environ: dict[str, str]) -> Iterator[dict[str, str]]:
     name = f"test_{uuid4().hex[:12]}"
     _administer(environ, f"CREATE DATABASE {name}")
     own = {**environ, "DB_NAME": name}
@@ -63,6 +70,15 @@ def engine(database: dict[str, str]) -> Iterator[sa.Engine]:
     engine = create_engine(DatabaseSettings.from_environment(database), name="tests", pool_size=5)
     yield engine
     engine.dispose()
+
+
+@pytest.fixture
+def own_engine(environ: dict[str, str]) -> Iterator[sa.Engine]:
+    """For tests that change the schema."""
+    with _fresh_database(environ) as own:
+        engine = create_engine(DatabaseSettings.from_environment(own), name="tests")
+        yield engine
+        engine.dispose()
 
 
 @pytest.fixture(scope="session")

@@ -6,11 +6,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 from uuid import UUID, uuid4
@@ -21,11 +21,13 @@ from tornado.websocket import WebSocketClientConnection, websocket_connect
 
 from dev.tokens import access_token
 
+T = TypeVar("T")
+
 CHECKOUT = Path(__file__).resolve().parent.parent
 DEADLINE_S = 30.0
 
 
-def wait_until(true: Any, what: str, deadline_s: float = DEADLINE_S) -> Any:
+def wait_until(true: Callable[[], T], what: str, deadline_s: float = DEADLINE_S) -> T:
     """Poll a condition that nothing announces; fail with its name."""
     end = time.monotonic() + deadline_s
     while not (value := true()):
@@ -70,7 +72,7 @@ class Server:
             self.process.send_signal(with_signal)
         return self.process.wait(25)
 
-    def token(self, user_id: UUID, role: str, **overrides: Any) -> str:
+    def token(self, user_id: UUID, role: str, /, **overrides: Any) -> str:
         return access_token(self.secret, user_id, role, **overrides)
 
     def get(

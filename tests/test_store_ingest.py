@@ -88,12 +88,15 @@ def test_an_acceptance_and_an_update_in_one_batch_whatever_comes_first(engine: s
 
 def test_redelivery_changes_no_row(engine: sa.Engine) -> None:
     trip = Trip()
-    events = [accepted(trip), update(trip, 1), update(trip, 2), delivered(trip, 3)]
+    events: list[Event] = [
+        accepted(trip), update(trip, 1), update(trip, 2), delivered(trip, 3),
+    ]  # fmt: skip
     store_batch(engine, events)
     before = track_of(engine, trip)
     for again in (events, events[::-1], events[1:2] * 3):
         stored = store_batch(engine, again)
-        assert stored.waypoints == stored.changes == []
+        assert stored.waypoints == []
+        assert stored.changes == []
         assert set(stored.update_outcomes) == {"duplicate"}
         assert {outcome for _, outcome in stored.fact_outcomes} <= {"duplicate"}
     assert track_of(engine, trip) == before
@@ -266,7 +269,9 @@ def test_what_nobody_adopts_is_refused_after_a_day(engine: sa.Engine) -> None:
 
 def test_a_trip_tells_of_its_start_and_its_end_once(engine: sa.Engine) -> None:
     trip = Trip()
-    events = [accepted(trip), update(trip, 0), update(trip, 9), delivered(trip, 20)]
+    events: list[Event] = [
+        accepted(trip), update(trip, 0), update(trip, 9), delivered(trip, 20),
+    ]  # fmt: skip
     store_batch(engine, events)
     store_batch(engine, events)
     with transaction(engine) as cursor:

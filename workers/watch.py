@@ -14,7 +14,7 @@ from workers.consumer import Consumer
 from workers.ingest import Ingest
 
 SAMPLE_S: Final = 0.1
-GAUGES_S: Final = 1.0
+LOOK_S: Final = 1.0
 # Nothing in the process can mend a poll() that does not return: the supervisor can.
 POLL_DEAD_S: Final = 120.0
 
@@ -27,24 +27,22 @@ async def measure_loop(metrics: Metrics) -> None:
         metrics.loop_delay.observe(max(time.perf_counter() - due, 0.0))
 
 
-async def measure_parts(
+def measure_parts(
     metrics: Metrics, rooms: Rooms, ingest: Ingest, engines: Mapping[str, sa.Engine]
 ) -> None:
-    """The gauges, every second, until cancelled."""
-    while True:
-        metrics.rooms.set(len(rooms))
-        metrics.subscribers.set(rooms.subscribers)
-        metrics.oldest_unstored.set(ingest.oldest_wait(time.monotonic()))
-        for name, engine in engines.items():
-            if isinstance(engine.pool, QueuePool):
-                metrics.pool_in_use.labels(name).set(engine.pool.checkedout())
-        await asyncio.sleep(GAUGES_S)
+    """Gauges that are read when Prometheus scrapes, which the loop does itself."""
+    metrics.rooms.set_function(lambda: len(rooms))
+    metrics.subscribers.set_function(lambda: rooms.subscribers)
+    metrics.oldest_unstored.set_function(lambda: ingest.oldest_wait(time.monotonic()))
+    for name, engine in engines.items():
+        if isinstance(engine.pool, QueuePool):
+            metrics.pool_in_use.labels(name).set_function(engine.pool.checkedout)
 
 
 async def watch_consumer(consumer: Consumer, died: Callable[[BaseException], None]) -> None:
     """End the process when poll() does not return."""
     while True:
-        await asyncio.sleep(GAUGES_S)
+        await asyncio.sleep(LOOK_S)
         if consumer.connected and time.monotonic() - consumer.last_poll > POLL_DEAD_S:
             died(TimeoutError(f"Kafka's poll() has not returned for {POLL_DEAD_S:.0f} s"))
             return

@@ -1,0 +1,49 @@
+"""alembic: up, down, up again, and no drift between models and database."""
+
+import pytest
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.util import CommandError
+
+from tests.running import CHECKOUT
+from tracking.database import check_schema, expected_revision
+from tracking.errors import SchemaOutdated
+
+
+def migrate(engine: sa.Engine, action: str, *arguments: str) -> None:
+    with engine.begin() as connection:
+        config = Config(CHECKOUT / "alembic.ini")
+        config.attributes["connection"] = connection
+        getattr(command, action)(config, *arguments)
+
+
+def tables(engine: sa.Engine) -> set[str]:
+    return set(sa.inspect(engine).get_table_names()) - {"spatial_ref_sys", "alembic_version"}
+
+
+def test_down_and_up_again_and_no_drift(own_engine: sa.Engine) -> None:
+    full = tables(own_engine)
+    assert {"tracks", "waypoints", "route_metadata", "outbox"} <= full
+    migrate(own_engine, "downgrade", "base")
+    assert tables(own_engine) == set()
+    with own_engine.connect() as connection, pytest.raises(SchemaOutdated, match="alembic upgrade"):
+        check_schema(connection, expected_revision())
+    migrate(own_engine, "upgrade", "head")
+    assert tables(own_engine) == full
+    migrate(own_engine, "check")
+    with own_engine.connect() as connection:
+        check_schema(connection, expected_revision())
+
+
+def test_drift_is_noticed(own_engine: sa.Engine) -> None:
+    with own_engine.begin() as connection:
+        connection.execute(sa.text("ALTER TABLE tracks DROP COLUMN end_reason"))
+    with pytest.raises(CommandError, match="New upgrade operations"):
+        migrate(own_engine, "check")
+
+
+def test_alembic_tells_wrong_settings_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DB_PORT", "many")
+    with pytest.raises(SystemExit, match="DB_PORT: found 'many'"):
+        command.current(Config(CHECKOUT / "alembic.ini"))
