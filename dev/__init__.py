@@ -1,1 +1,1 @@
-"""What a developer runs: private services, simulator, demo. The server imports nothing from here."""
+"""Tools for development: private services, simulated trips, the demo."""

@@ -31,7 +31,7 @@ def read_gpx(file: Path) -> list[GpxPoint]:
     a point with the time of the one before it is dropped.
     """
     try:
-        root = ElementTree.parse(file).getroot()
+        root = ElementTree.parse(file).getroot()  # noqa: S314 - a file of one's own, not of a stranger
         elements = root.findall(".//{*}trkpt") or root.findall(".//{*}rtept")
         points = [_point(element) for element in elements]
     except (OSError, ElementTree.ParseError, ValueError) as error:

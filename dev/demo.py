@@ -1,0 +1,230 @@
+"""The main job, to look at: server, simulated trips, and a viewer in the terminal.
+
+`make demo` runs it beside private services. Until Ctrl-C, or for DEMO_SECONDS.
+"""
+
+import asyncio
+import contextlib
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+from urllib.error import URLError
+from urllib.request import urlopen
+from uuid import UUID, uuid4
+
+import psycopg2
+
+from dev.tokens import access_token
+from dev.trips import Plan, trips_of
+from dev.watch import line, watch
+
+CHECKOUT: Final = Path(__file__).resolve().parent.parent
+TRIPS: Final = 5
+READY_S: Final = 60.0
+# What the server promises; afterwards it is killed.
+STOP_S: Final = 22.0
+# Long enough to be pasted into another window after lunch.
+TOKEN_LIFETIME: Final = timedelta(hours=12)
+DATABASE: Final = "tracking_demo"
+
+
+class DemoError(Exception):
+    """A part did not start, or ended; the text says which and shows its log."""
+
+
+class Part:
+    """A child process with its log."""
+
+    def __init__(self, name: str, command: list[str], environ: Mapping[str, str]) -> None:
+        self.name = name
+        self.log = CHECKOUT / ".dev" / f"{name}.log"
+        self.log.parent.mkdir(exist_ok=True)
+        with self.log.open("wb") as out:
+            # A session of its own: Ctrl-C is ours to pass on, in order.
+            self.process = subprocess.Popen(
+                command, cwd=CHECKOUT, env=environ, stdout=out, stderr=out, start_new_session=True
+            )
+
+    def check(self) -> None:
+        if (status := self.process.poll()) is not None:
+            tail = "\n".join(self.log.read_text(errors="replace").splitlines()[-15:])
+            raise DemoError(f"{self.name} ended with status {status}:\n{tail}")
+
+    def stop(self) -> None:
+        if self.process.poll() is None:
+            self.process.terminate()
+        try:
+            self.process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def main() -> int:
+    """The exit status: 0 if a position was shown."""
+    for name in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(name, signal.default_int_handler)
+    shown = [0]
+    status = 0
+    try:
+        with contextlib.ExitStack() as stack:
+            _run(stack, shown)
+    except KeyboardInterrupt:
+        pass
+    except DemoError as error:
+        print(f"demo: {error}", file=sys.stderr)
+        status = 1
+    print(f"demo: {shown[0]} positions shown, everything stopped")
+    return status or (0 if shown[0] else 1)
+
+
+def _run(stack: contextlib.ExitStack, shown: list[int]) -> None:
+    environ = _environment()
+    say(f"database {environ['DB_NAME']} to the newest schema")
+    migrated = subprocess.run(
+        [sys.executable, "-m", "alembic", "upgrade", "head"],
+        cwd=CHECKOUT, env=environ, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if migrated.returncode:
+        raise DemoError(f"alembic upgrade head: {migrated.stderr.strip()}")
+    server = Part("server", [sys.executable, "server.py"], environ)
+    stack.callback(server.stop)
+    _wait_ready(server, f"http://127.0.0.1:{environ['SERVICE_PORT']}/readiness")
+    seed = secrets.randbelow(1 << 32)
+    simulator = Part("simulator", _simulator_command(seed), environ)
+    stack.callback(simulator.stop)
+    bookings = list(_first_trips(seed))
+    _introduce(environ, bookings[0])
+    seconds = float(os.environ.get("DEMO_SECONDS", "0"))
+    asyncio.run(_show(environ, bookings, [server, simulator], seconds, shown))
+
+
+def say(text: str) -> None:
+    print(f"demo: {text}", flush=True)
+
+
+def _environment() -> dict[str, str]:
+    """The services' variables, completed; a database of the demo's own on private services."""
+    environ = dict(os.environ)
+    environ.setdefault("JWT_SECRET", secrets.token_hex(32))
+    environ["SERVICE_PORT"] = _free_port(environ.get("SERVICE_PORT"))
+    environ["PUBLIC_URL"] = f"http://127.0.0.1:{environ['SERVICE_PORT']}"
+    # A group of its own, or a server of `make run` would share the records with it.
+    environ.setdefault("KAFKA_GROUP_ID", f"demo-{secrets.token_hex(4)}")
+    if "DEMO_DATABASE" not in environ and environ.get("DB_NAME") == "tracking_db":
+        environ["DB_NAME"] = DATABASE
+        _create_database(environ)
+    return environ
+
+
+def _create_database(environ: Mapping[str, str]) -> None:
+    connection = psycopg2.connect(
+        host=environ["DB_HOST"], port=environ["DB_PORT"], user=environ["DB_USER"],
+        password=environ.get("DB_PASSWORD"), dbname="postgres",
+    )  # fmt: skip
+    connection.autocommit = True
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT FROM pg_database WHERE datname = %s", (DATABASE,))
+            if cursor.fetchone() is None:
+                cursor.execute(f"CREATE DATABASE {DATABASE}")
+    finally:
+        connection.close()
+
+
+def _free_port(wanted: str | None) -> str:
+    """The wanted one unless somebody has it."""
+    for port in (int(wanted or 8005), 0):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("", port))
+            return str(probe.getsockname()[1])
+    raise DemoError("no free port")
+
+
+def _wait_ready(server: Part, url: str) -> None:
+    say("server starts")
+    end = time.monotonic() + READY_S
+    while time.monotonic() < end:
+        server.check()
+        try:
+            with urlopen(url, timeout=5):  # noqa: S310 - our own server
+                return
+        except (URLError, OSError):
+            time.sleep(0.1)
+    raise DemoError(f"server not ready after {READY_S:.0f} s, see {server.log}")
+
+
+def _simulator_command(seed: int) -> list[str]:
+    arguments = ["--trips", str(TRIPS), "--rate", str(TRIPS), "--seed", str(seed)]
+    return [sys.executable, "-m", "dev.simulator", *arguments]
+
+
+def _first_trips(seed: int) -> Iterator[UUID]:
+    """The bookings that this seed gives: the simulator's own, known without asking it."""
+    plan = Plan(seed=seed, runners=TRIPS, interval_s=1.0, start_ns=0)
+    for runner in range(TRIPS):
+        trip = next(trips_of(plan, runner))
+        yield UUID(trip.booking_id)
+
+
+def _introduce(environ: Mapping[str, str], booking: UUID) -> None:
+    port = environ["SERVICE_PORT"]
+    token = access_token(environ["JWT_SECRET"], uuid4(), "admin", lifetime=TOKEN_LIFETIME)
+    http, ws = f"http://127.0.0.1:{port}", f"ws://127.0.0.1:{port}"
+    print(f"""
+  server      {http}   (logs: .dev/server.log, .dev/simulator.log)
+  booking     {booking}
+  TOKEN={token}
+
+  curl -H "Authorization: Bearer $TOKEN" {http}/api/v1/tracking/{booking}
+  curl -H "Authorization: Bearer $TOKEN" {http}/api/v1/tracking/{booking}/route
+  curl {http}/readiness {http}/metrics
+  WebSocket: {ws}/ws/tracking/{booking}?token=$TOKEN
+  .venv/bin/python -m dev.watch {booking} --url {ws} --token $TOKEN
+""", flush=True)  # fmt: skip
+
+
+async def _show(
+    environ: Mapping[str, str], bookings: list[UUID], parts: list[Part], seconds: float,
+    shown: list[int],
+) -> None:  # fmt: skip
+    """Every position of the demo's trips, until the time is over or a part ends."""
+
+    def show(position: dict[str, Any]) -> None:
+        shown[0] += 1
+        print(line(position), flush=True)
+
+    token = access_token(environ["JWT_SECRET"], uuid4(), "admin", lifetime=TOKEN_LIFETIME)
+    base = f"ws://127.0.0.1:{environ['SERVICE_PORT']}/ws/tracking"
+    urls = [f"{base}/{booking}?token={token}" for booking in bookings]
+    viewers = [asyncio.create_task(_viewer(url, show)) for url in urls]
+    end = time.monotonic() + seconds if seconds else float("inf")
+    try:
+        while time.monotonic() < end:
+            for part in parts:
+                part.check()
+            await asyncio.sleep(0.2)
+    finally:
+        for viewer in viewers:
+            viewer.cancel()
+        await asyncio.gather(*viewers, return_exceptions=True)
+
+
+async def _viewer(url: str, show: Any) -> None:
+    """Try until the booking is known; then until cancelled."""
+    while True:
+        await watch(url, show, lambda _: None)
+        await asyncio.sleep(0.5)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
