@@ -127,7 +127,7 @@ async def serve(settings: Settings) -> int:
 
 
 def _engine(stack: AsyncExitStack, settings: Settings, name: str, size: int) -> sa.Engine:
-    engine = create_engine(settings, name=name, pool_size=size)
+    engine = create_engine(settings, name=name, pool_size=size, ping=name == "requests")
     stack.callback(engine.dispose)
     return engine
 

@@ -33,9 +33,18 @@ POISON_ERRORS: Final = (ValueError, OverflowError, struct.error)
 
 
 def create_engine(
-    settings: DatabaseSettings, *, name: str, pool_size: int = 2, statement_timeout_s: float = 30
+    settings: DatabaseSettings,
+    *,
+    name: str,
+    pool_size: int = 2,
+    statement_timeout_s: float = 30,
+    ping: bool = True,
 ) -> sa.Engine:
-    """An engine of its own for each kind of work, so that one cannot starve the other."""
+    """An engine of its own for each kind of work, so that one cannot starve the other.
+
+    `ping` asks a pooled connection whether it lives before each use: one round trip, which work
+    that is tried again anyway can save.
+    """
     url = sa.URL.create(
         "postgresql+psycopg2",
         username=settings.db_user,
@@ -67,7 +76,7 @@ def create_engine(
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=2,
-        pool_pre_ping=True,
+        pool_pre_ping=ping,
     )
 
 

@@ -137,6 +137,8 @@ def write_trips(
 
     Updates `tracks`; gives the changes, and the bookings whose assignments are not what they were.
     """
+    if not booking_ids:
+        return [], set()
     facts = load_facts(cursor, booking_ids)
     _write_owners(cursor, facts)
     trips = {b: trip for b, known in facts.items() if (trip := trip_of(known)) is not None}

@@ -51,6 +51,7 @@ def _store(
     bookings.lock_bookings(cursor, concerned)
     tracks = bookings.load_tracks(cursor, concerned)
 
+    # Each step costs a round trip: most batches have updates only, and skip what they don't need.
     informed = _store_facts(cursor, facts, stored)
     known = [track for track in tracks.values() if track.head_seq]
     stored.changes, moved = bookings.write_trips(cursor, informed, tracks)

@@ -64,6 +64,8 @@ def _row(update: LocationUpdate, applied: bool) -> tuple[object, ...]:
 
 def adoptable(cursor: Cursor, booking_ids: Collection[UUID]) -> list[Parked]:
     """What waits for these bookings, or for their runners while they had them, in order."""
+    if not booking_ids:
+        return []
     cursor.execute(
         f"""
         SELECT {_FIELDS} FROM parked_updates p WHERE p.booking_id = ANY(%(ids)s)
@@ -87,6 +89,8 @@ def _parked(row: Sequence[object]) -> Parked:
 
 def settle(cursor: Cursor, updates: Collection[Parked]) -> None:
     """After adoption or refusal: those of a booking go, those without booking id are marked."""
+    if not updates:
+        return
     ids = [update.id for update in updates]
     cursor.execute(
         "DELETE FROM parked_updates WHERE id = ANY(%s) AND booking_id IS NOT NULL", (ids,)

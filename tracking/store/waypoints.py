@@ -253,6 +253,8 @@ def reroute(cursor: Cursor, tracks: Sequence[TrackState]) -> None:
 
     One that came before its trip's end was known keeps its row and leaves the route.
     """
+    if not tracks:
+        return
     cursor.execute(
         """
         UPDATE waypoints w SET in_route = NOT w.in_route
