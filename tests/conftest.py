@@ -2,21 +2,14 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from uuid import uuid4
 
-import psycopg2
 import pytest
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
 
-from tests.running import CHECKOUT, Platform, Server, running_server
+from tests.running import NEEDED, Platform, Server, fresh_database, running_server
 from tracking.database import create_engine
 from tracking.settings import DatabaseSettings
-
-NEEDED = ("DB_HOST", "DB_PORT", "DB_USER", "DB_PASSWORD", "KAFKA_BROKERS", "JWT_SECRET")
 
 
 @pytest.fixture(scope="session")
@@ -31,38 +24,8 @@ def environ() -> dict[str, str]:
 @pytest.fixture(scope="session")
 def database(environ: dict[str, str]) -> Iterator[dict[str, str]]:
     """The environment of a fresh, migrated database that nobody else uses."""
-    with _fresh_database(environ) as own:
+    with fresh_database(environ) as own:
         yield own
-
-
-@contextmanager
-def _fresh_database(environ: dict[str, str]) -> Iterator[dict[str, str]]:
-    name = f"test_{uuid4().hex[:12]}"
-    _administer(environ, f"CREATE DATABASE {name}")
-    own = {**environ, "DB_NAME": name}
-    engine = create_engine(DatabaseSettings.from_environment(own), name="migrations")
-    with engine.begin() as connection:
-        config = Config(CHECKOUT / "alembic.ini")
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
-    engine.dispose()
-    yield own
-    _administer(environ, f"DROP DATABASE {name} WITH (FORCE)")
-
-
-def _administer(environ: dict[str, str], statement: str) -> None:
-    connection = psycopg2.connect(
-        host=environ["DB_HOST"],
-        port=environ["DB_PORT"],
-        user=environ["DB_USER"],
-        password=environ["DB_PASSWORD"],
-        dbname="postgres",
-    )
-    connection.autocommit = True
-    try:
-        connection.cursor().execute(statement)
-    finally:
-        connection.close()
 
 
 @pytest.fixture(scope="session")
@@ -75,7 +38,7 @@ def engine(database: dict[str, str]) -> Iterator[sa.Engine]:
 @pytest.fixture
 def own_engine(environ: dict[str, str]) -> Iterator[sa.Engine]:
     """For tests that change the schema."""
-    with _fresh_database(environ) as own:
+    with fresh_database(environ) as own:
         engine = create_engine(DatabaseSettings.from_environment(own), name="tests")
         yield engine
         engine.dispose()

@@ -15,16 +15,23 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 from uuid import UUID, uuid4
 
+import psycopg2
+from alembic import command
+from alembic.config import Config
 from kafka import KafkaConsumer, KafkaProducer
 from tornado.httpclient import HTTPRequest
 from tornado.websocket import WebSocketClientConnection, websocket_connect
 
 from dev.tokens import access_token
+from tracking.database import create_engine
+from tracking.settings import DatabaseSettings
 
 T = TypeVar("T")
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 DEADLINE_S = 30.0
+# What the private services are reached with.
+NEEDED = ("DB_HOST", "DB_PORT", "DB_USER", "DB_PASSWORD", "KAFKA_BROKERS", "JWT_SECRET")
 
 
 def wait_until(true: Callable[[], T], what: str, deadline_s: float = DEADLINE_S) -> T:
@@ -219,3 +226,34 @@ def running_server(environ: Mapping[str, str], log: Path, **settings: str) -> It
     finally:
         if server.process is not None:
             server.stop()
+
+
+@contextmanager
+def fresh_database(environ: dict[str, str]) -> Iterator[dict[str, str]]:
+    """The environment of a new, migrated database; dropped at the end."""
+    name = f"test_{uuid4().hex[:12]}"
+    _administer(environ, f"CREATE DATABASE {name}")
+    own = {**environ, "DB_NAME": name}
+    engine = create_engine(DatabaseSettings.from_environment(own), name="migrations")
+    with engine.begin() as connection:
+        config = Config(CHECKOUT / "alembic.ini")
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+    engine.dispose()
+    yield own
+    _administer(environ, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def _administer(environ: dict[str, str], statement: str) -> None:
+    connection = psycopg2.connect(
+        host=environ["DB_HOST"],
+        port=environ["DB_PORT"],
+        user=environ["DB_USER"],
+        password=environ["DB_PASSWORD"],
+        dbname="postgres",
+    )
+    connection.autocommit = True
+    try:
+        connection.cursor().execute(statement)
+    finally:
+        connection.close()

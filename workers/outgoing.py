@@ -29,6 +29,9 @@ log = logging.getLogger("tracking.outgoing")
 ROUND: Final = 5_000
 # Another process may have written: look this often even when nobody wakes us.
 IDLE_S: Final = 1.0
+# Between two rounds that are not full: nobody waits for these events by the millisecond, and a
+# round for every batch would take the interpreter from the viewers.
+PACE_S: Final = 0.2
 RETRY_S: Final = 1.0
 SEND_TIMEOUT_S: Final = 30.0
 
@@ -111,27 +114,32 @@ class Outgoing:
             while not self._stopping.is_set():
                 lock.execute(sa.text("SELECT 1"))  # raises when the lock's session is gone
                 lock.commit()
-                busy = self._round(producer)
+                sent = self._round(producer)
                 if self._interrupted:
                     log.info("outgoing events flow again")
                     self._interrupted = False
-                if not busy:
-                    self._work.wait(IDLE_S)
-                    self._work.clear()
+                self._pause(sent)
         finally:
             # The lock lives in the session: end it, or the pool would keep it.
             lock.invalidate()
             producer.close(timeout=5)
 
-    def _round(self, producer: KafkaProducer) -> bool:
-        """Send what is due; was there anything?"""
+    def _pause(self, sent: int) -> None:
+        if sent >= ROUND:
+            return
+        self._stopping.wait(PACE_S)
+        self._work.wait(IDLE_S)
+        self._work.clear()
+
+    def _round(self, producer: KafkaProducer) -> int:
+        """Send what is due; how many events it was."""
         events = outbox.due_events(self._engine, ROUND)
         self._send(producer, [_lifecycle(event) for event in events])
         outbox.delete_events(self._engine, [event.id for event in events])
         waypoints = self._positions(producer)
         outbox.forget_ended(self._engine)
         self._measure()
-        return bool(events or waypoints)
+        return max(len(events), waypoints)
 
     def _positions(self, producer: KafkaProducer) -> int:
         if not self._settings.tracking_updated:

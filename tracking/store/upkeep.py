@@ -6,7 +6,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from tracking.store.sql import transaction
+from tracking.store.sql import execute_rows, transaction
 
 # Below walking pace a vehicle stands, and its position wanders.
 MOVING_KMH: Final = 2.0
@@ -16,23 +16,32 @@ SIMPLIFIED_DEGREES: Final = 0.00005
 RUNNING_AGE: Final = "30 seconds"
 
 
-def settle_metadata(engine: sa.Engine, limit: int = 200) -> int:
-    """Compute the metadata of tracks that grew or ended; how many there were."""
+def settle_metadata(engine: sa.Engine, limit: int = 50) -> int:
+    """Compute the metadata of tracks that grew or ended; how many there were.
+
+    Without a lock, for which ingest would wait: a track that grew meanwhile stays unsettled.
+    """
     with transaction(engine) as cursor:
         cursor.execute(
             f"""
-            SELECT t.id FROM tracks t LEFT JOIN route_metadata m ON m.track_id = t.id
+            SELECT t.id, t.version FROM tracks t LEFT JOIN route_metadata m ON m.track_id = t.id
             WHERE NOT t.settled AND (t.status <> 'active' OR m.updated_at IS NULL
                 OR m.updated_at < now() - interval '{RUNNING_AGE}')
-            LIMIT %s FOR NO KEY UPDATE OF t SKIP LOCKED
+            LIMIT %s
             """,
             (limit,),
         )
-        ids = [track_id for (track_id,) in cursor]
-        if ids:
-            cursor.execute(_METADATA, {"ids": ids})
-            cursor.execute("UPDATE tracks SET settled = true WHERE id = ANY(%s)", (ids,))
-    return len(ids)
+        found = cursor.fetchall()
+        if found:
+            cursor.execute(_METADATA, {"ids": [track_id for track_id, _ in found]})
+    with transaction(engine) as cursor:
+        execute_rows(
+            cursor,
+            "UPDATE tracks SET settled = true FROM (VALUES %s) v (id, version)"
+            " WHERE tracks.id = v.id AND tracks.version = v.version",
+            sorted(found),
+        )
+    return len(found)
 
 
 _METADATA: Final = f"""

@@ -1,0 +1,36 @@
+"""`python -m bench [latency] [backlog] [--write FILE]`: tables to standard output."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from bench import backlog, latency
+from bench.report import circumstances
+from tests.running import NEEDED
+
+BENCHES = {"latency": latency.run, "backlog": backlog.run}
+
+
+def main() -> int:
+    """The exit status."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Measure the service.")
+    parser.add_argument("names", nargs="*", choices=[*BENCHES, []], help="default: all")
+    parser.add_argument("--write", type=Path, help="append the tables to this file")
+    arguments = parser.parse_args()
+    missing = [name for name in NEEDED if name not in os.environ]
+    if missing:
+        print(f"{', '.join(missing)} not set: use `make bench`", file=sys.stderr)
+        return 2
+    environ = {name: os.environ[name] for name in NEEDED}
+    for name in arguments.names or BENCHES:
+        text = f"## {name}\n\n{circumstances(environ)}\n\n{BENCHES[name](environ)}\n"
+        print(text)
+        if arguments.write:
+            with arguments.write.open("a") as out:
+                out.write(f"\n{text}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,58 @@
+"""Produces location updates, in a process of its own: `python -m bench.driver` reads a job."""
+
+import json
+import sys
+import time
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+from kafka import KafkaProducer
+
+
+def update(trip: dict[str, str], number: int, at: datetime) -> bytes:
+    """One `runner.location_update` in its envelope; `timestamp` is when it was sent."""
+    stamp = at.strftime("%Y-%m-%dT%H:%M:%S.%f") + "000Z"
+    return json.dumps(
+        {
+            "id": str(uuid4()),
+            "source": "service-runner",
+            "type": "runner.location_update",
+            "time": stamp,
+            "datacontenttype": "application/json",
+            "data": {
+                "runner_id": trip["runner_id"],
+                "booking_id": trip["booking_id"],
+                "latitude": -6.2 + (number % 100) * 1e-4,
+                "longitude": round(106.8 + (number % 7919) * 1e-5, 6),
+                "speed_kmh": 36.5,
+                "heading_degrees": 90.0,
+                "timestamp": stamp,
+                "occurred_at": stamp,
+            },
+        }
+    ).encode()
+
+
+def paced(producer: KafkaProducer, job: dict[str, Any]) -> None:
+    """Open loop: an update is due at its time, whether or not the one before has arrived."""
+    start = time.perf_counter()
+    for number in range(int(job["rate"] * job["seconds"])):
+        due = start + number / job["rate"]
+        while (wait := due - time.perf_counter()) > 0:
+            time.sleep(wait)
+        trip = job["trips"][number % len(job["trips"])]
+        producer.send(job["topic"], value=update(trip, number, datetime.now(UTC)))
+
+
+def main() -> None:
+    """The job is one JSON object on standard input."""
+    job = json.load(sys.stdin)
+    producer = KafkaProducer(bootstrap_servers=job["brokers"])
+    paced(producer, job)
+    producer.flush(timeout=60)
+    producer.close(timeout=5)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""Kafka to viewer: from the producer's send() to the frame at a WebSocket client."""
+
+import asyncio
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import psycopg2
+from tornado.websocket import WebSocketClientConnection
+
+from bench.report import quantiles, table
+from tests.running import Platform, Server, Trip, fresh_database, running_server, wait_until
+
+SECONDS: Final = 10
+# After the last update was sent, for those that are still on their way.
+QUIET_S: Final = 2.0
+# Updates a second -> how many trips (and viewers) share them.
+RATES: Final = {20: 20, 200: 100, 2000: 200}
+COMMITS: Final = 300
+
+
+def run(environ: dict[str, str]) -> str:
+    """The table; some two minutes."""
+    rows = []
+    with fresh_database(environ) as own, tempfile.TemporaryDirectory() as folder:
+        commit_ms = _commit_ms(own)
+        with running_server(own, Path(folder) / "log") as server:
+            for rate, trips in RATES.items():
+                print(f"bench: latency at {rate}/s", file=sys.stderr)
+                rows.append(_row(server, rate, trips))
+    head = ["updates/s", "floor: bare produce to poll, ms (p50 p90 p99)",
+            "Kafka to viewer, ms (p50 p90 p99)", "p50 above the floor, ms"]  # fmt: skip
+    return f"One durable commit: {commit_ms:.2f} ms (median).\n\n" + table(head, rows)
+
+
+def _row(server: Server, rate: int, trips: int) -> list[str]:
+    platform = Platform(server.environ["KAFKA_BROKERS"], server.environ["KAFKA_TOPIC_PREFIX"])
+    fleet = [Trip(datetime.now(UTC)) for _ in range(trips)]
+    for trip in fleet:
+        platform.accept(trip)
+        platform.update(trip, 0)
+    platform.close()
+    token = server.token(fleet[0].owner_id, "admin")
+    for trip in fleet:
+        path = f"/api/v1/tracking/{trip.booking_id}"
+        wait_until(lambda path=path: _seq(server, path, token), "every trip has begun")  # type: ignore[misc]
+    job = {
+        "brokers": server.environ["KAFKA_BROKERS"],
+        "topic": f"{server.environ['KAFKA_TOPIC_PREFIX']}.runner.events",
+        "rate": rate,
+        "seconds": SECONDS,
+        "trips": [trip.identity() for trip in fleet],
+    }
+    measured = quantiles(asyncio.run(_viewers(server, fleet, token, job)))
+    # The same load without us, over a topic of its own that nobody else reads.
+    floor = quantiles(_floor({**job, "topic": f"floor-{job['topic']}"}))
+    return [
+        str(rate),
+        " ".join(f"{ms:.1f}" for ms in floor),
+        " ".join(f"{ms:.1f}" for ms in measured),
+        f"{measured[0] - floor[0]:.1f}",
+    ]
+
+
+def _seq(server: Server, path: str, token: str) -> int:
+    status, body, _ = server.get(path, token)
+    return int(body["data"]["seq"]) if status == 200 else 0
+
+
+async def _viewers(
+    server: Server, fleet: list[Trip], token: str, job: dict[str, Any]
+) -> list[float]:
+    sockets = [await server.watch(trip.booking_id, token) for trip in fleet]
+    for socket in sockets:
+        await socket.read_message()  # the last known position
+    driver = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "bench.driver", stdin=asyncio.subprocess.PIPE
+    )
+    expected = job["rate"] * job["seconds"]
+    found: list[float] = []
+    readers = [asyncio.create_task(_read(socket, found)) for socket in sockets]
+    await driver.communicate(json.dumps(job).encode())
+    await asyncio.wait(readers, timeout=QUIET_S)  # they end with their sockets, not before
+    for socket in sockets:
+        socket.close()
+    await asyncio.gather(*readers)
+    # A point that an older partition overtook is no live position; it is stored all the same.
+    print(f"bench: {len(found)} of {expected} updates seen live", file=sys.stderr)
+    return found
+
+
+async def _read(socket: WebSocketClientConnection, found: list[float]) -> None:
+    while isinstance(text := await socket.read_message(), str):
+        now = datetime.now(UTC)
+        sent = datetime.fromisoformat(json.loads(text)["recorded_at"])
+        found.append((now - sent).total_seconds() * 1000)
+
+
+def _floor(job: dict[str, Any]) -> list[float]:
+    platform = Platform(job["brokers"], "")
+    platform.send_raw(job["topic"], b"{}")  # makes the topic
+    platform.close()
+    poll = {**job, "kind": "latencies", "count": job["rate"] * job["seconds"]}
+    with subprocess.Popen(
+        [sys.executable, "-m", "bench.poller"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as poller:  # fmt: skip
+        assert poller.stdin is not None
+        assert poller.stdout is not None
+        poller.stdin.write(json.dumps(poll))
+        poller.stdin.close()
+        poller.stdout.readline()  # ready
+        subprocess.run(
+            [sys.executable, "-m", "bench.driver"], input=json.dumps(job), text=True, check=True
+        )
+        found: list[float] = json.loads(poller.stdout.read())
+        return found
+
+
+def _commit_ms(environ: dict[str, str]) -> float:
+    connection = psycopg2.connect(
+        host=environ["DB_HOST"], port=environ["DB_PORT"], user=environ["DB_USER"],
+        password=environ["DB_PASSWORD"], dbname=environ["DB_NAME"],
+    )  # fmt: skip
+    times = []
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE TABLE commits (number int)")
+        connection.commit()
+        for number in range(COMMITS):
+            started = time.perf_counter()
+            cursor.execute("INSERT INTO commits VALUES (%s)", (number,))
+            connection.commit()
+            times.append((time.perf_counter() - started) * 1000)
+    connection.close()
+    return statistics.median(times)
