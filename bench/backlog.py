@@ -7,6 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -41,7 +42,7 @@ def _row(environ: dict[str, str], switch: str) -> list[str]:
         log = Path(folder) / "log"
         fleet = [Trip(datetime.now(UTC) - timedelta(days=1)) for _ in range(TRIPS)]
         with (
-            _connect(own) as connection,
+            closing(_connect(own)) as connection,
             running_server(own, log, TRACKING_UPDATED=switch) as server,
         ):
             connection.autocommit = True

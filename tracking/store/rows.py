@@ -38,9 +38,8 @@ class TrackState(Struct):
 
 
 class Addition(Struct, gc=False):
-    """A waypoint that the batch adds. `number` is its place in the order of arrival."""
+    """A waypoint that the batch adds."""
 
-    number: int
     update: LocationUpdate
     place: Place
     late: bool  # a newer one was known already

@@ -5,6 +5,7 @@ all others of its track, costs no look-up: it cannot be a duplicate, and its leg
 """
 
 from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime
 from typing import Final, TypeAlias
 from uuid import UUID
 
@@ -24,20 +25,21 @@ _POINT: Final = "ST_SetSRID(ST_MakePoint(%s, %s), 4326)"
 def add_waypoints(cursor: Cursor, candidates: Iterable[Candidate]) -> set[int]:
     """Gather into `track.added` what is new; the numbers of the candidates that were.
 
-    A candidate is (number in the order of arrival, track, update that the track covers).
+    A candidate is (number, track, update that the track covers). They are taken in the order of
+    recorded time: Kafka's partitions shuffle a batch, and what is in order needs no look-up.
     """
     new, doubtful = set(), []
-    for number, track, update in candidates:
+    for number, track, update in sorted(candidates, key=_recorded_at):
         newest = track.newest
         is_newest = newest is None or update.recorded_at > newest.recorded_at
         if is_newest and update.recorded_at is update.reported_at:
-            _add(number, track, update, late=False)
+            _add(track, update, late=False)
             new.add(number)
         else:
             doubtful.append((number, track, update))
     for number, track, update in _unknown(cursor, doubtful):
         late = track.newest is not None and _place(update).order < track.newest.order
-        _add(number, track, update, late=late)
+        _add(track, update, late=late)
         new.add(number)
     return new
 
@@ -52,9 +54,13 @@ def _place(update: LocationUpdate) -> Place:
     )
 
 
-def _add(number: int, track: TrackState, update: LocationUpdate, *, late: bool) -> None:
+def _recorded_at(candidate: Candidate) -> datetime:
+    return candidate[2].recorded_at
+
+
+def _add(track: TrackState, update: LocationUpdate, *, late: bool) -> None:
     place = _place(update)
-    track.added.append(Addition(number, update, place, late))
+    track.added.append(Addition(update, place, late))
     if not late:
         track.newest = place
 
@@ -104,28 +110,30 @@ def stored_reports(
 
 
 def write_waypoints(cursor: Cursor, tracks: Collection[TrackState]) -> list[StoredWaypoint]:
-    """Number, measure and store what was gathered; move the heads."""
+    """Number, measure and store what was gathered; move the heads.
+
+    Each track's waypoints come back in the order of seq: batches as they arrived, the newer ones
+    of a batch by recorded time, then those that were late.
+    """
     grown = [track for track in tracks if track.added]
     if not grown:
         return []
     _measure(cursor, grown)
     stored, rows = [], []
     for track in grown:
-        track.added.sort(key=lambda addition: addition.number)
         track_bytes = track.id.bytes
         for seq, addition in enumerate(track.added, track.head_seq + 1):
-            stored.append((addition.number, _stored(track, seq, addition)))
+            stored.append(_stored(track, seq, addition))
             rows.append(_packed(track_bytes, seq, addition.update))
     _reopen_watermarks(cursor, grown)
-    partitions.ensure(cursor, (waypoint.recorded_at for _, waypoint in stored))
+    partitions.ensure(cursor, (waypoint.recorded_at for waypoint in stored))
     copy_binary(cursor, f"waypoints ({WAYPOINT_COLUMNS})", rows)
     for track in grown:
         track.head_seq += len(track.added)
         track.waypoint_count += len(track.added)
         track.last = track.newest
     write_heads(cursor, grown)
-    stored.sort(key=lambda numbered: numbered[0])
-    return [waypoint for _, waypoint in stored]
+    return stored
 
 
 def _measure(cursor: Cursor, tracks: Sequence[TrackState]) -> None:

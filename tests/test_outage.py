@@ -1,0 +1,113 @@
+"""While PostgreSQL is away: an honest 503 in time, nothing lost, and then it goes on."""
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from tests.running import NEEDED, Platform, Server, Trip, running_server, wait_until
+
+
+class Proxy:
+    """A TCP proxy to PostgreSQL that can refuse, cut, or go silent."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._target = (host, port)
+        self._open = True
+        self._flowing = threading.Event()
+        self._flowing.set()
+        self._pairs: list[socket.socket] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def cut(self) -> None:
+        """End every connection, and every new one at once."""
+        self._open = False
+        for each in self._pairs:
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+
+    def hang(self) -> None:
+        """Keep everything open and let nothing through."""
+        self._flowing.clear()
+
+    def heal(self) -> None:
+        self._open = True
+        self._flowing.set()
+
+    def close(self) -> None:
+        self.heal()
+        self.cut()
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                if not self._open:
+                    client.close()
+                    continue
+                upstream = socket.create_connection(self._target)
+                self._pairs += [client, upstream]
+                for pair in ((client, upstream), (upstream, client)):
+                    threading.Thread(target=self._copy, args=pair, daemon=True).start()
+
+    def _copy(self, source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                self._flowing.wait()
+                target.sendall(data)
+        for each in (source, target):
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()
+
+
+@pytest.fixture
+def proxy(database: dict[str, str]) -> Iterator[Proxy]:
+    proxy = Proxy(database["DB_HOST"], int(database["DB_PORT"]))
+    yield proxy
+    proxy.close()
+
+
+def seq(server: Server, trip: Trip) -> int:
+    path = f"/api/v1/tracking/{trip.booking_id}"
+    status, body, _ = server.get(path, server.token(trip.owner_id, "owner"))
+    return int(body["data"]["seq"]) if status == 200 else 0
+
+
+@pytest.mark.parametrize("fault", ["cut", "hang"])
+def test_an_outage_of_the_database_loses_nothing(
+    database: dict[str, str], proxy: Proxy, tmp_path: Path, fault: str
+) -> None:
+    environ = {**database, "DB_HOST": "127.0.0.1", "DB_PORT": str(proxy.port)}
+    assert set(NEEDED) <= set(environ)
+    with running_server(environ, tmp_path / "log") as server:
+        platform = Platform(server.environ["KAFKA_BROKERS"], server.environ["KAFKA_TOPIC_PREFIX"])
+        trip = Trip()
+        platform.accept(trip)
+        platform.update(trip, 0)
+        wait_until(lambda: seq(server, trip) == 1, "first waypoint")
+        getattr(proxy, fault)()
+        for second in range(1, 200):
+            platform.update(trip, second)
+        path = f"/api/v1/tracking/{trip.booking_id}"
+        started = time.monotonic()
+        status, body, headers = server.get(path, server.token(trip.owner_id, "owner"))
+        assert time.monotonic() - started < 2
+        assert (status, body["success"], headers["Retry-After"]) == (503, False, "2")
+        assert server.get("/health")[0] == 200
+        ready, checks, _ = server.get("/readiness")
+        assert (ready, checks["checks"]["database"]) != (200, "ok")
+        proxy.heal()
+        wait_until(lambda: seq(server, trip) == 200, "everything stored")
+        assert server.metric("tracking_events_total", outcome="applied") >= 201
+        assert server.metric("tracking_events_total", outcome="dead") == 0
+        platform.close()
+        log = (tmp_path / "log").read_text()
+    assert "Traceback" not in log
