@@ -6,7 +6,7 @@ from uuid import UUID
 from msgspec import Struct, field
 
 from tracking.events import LocationUpdate
-from tracking.routes import Place
+from tracking.routes import Gap, Place
 from tracking.trips import Assignment
 
 
@@ -42,6 +42,7 @@ class Addition(Struct, gc=False):
 
     update: LocationUpdate
     place: Place
+    gap: Gap  # between the stored waypoints
     late: bool  # a newer one was known already
 
 

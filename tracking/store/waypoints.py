@@ -12,14 +12,22 @@ from uuid import UUID
 from psycopg2.extensions import cursor as Cursor
 
 from tracking.events import LocationUpdate
-from tracking.routes import Gap, Place, lengths_mm, new_legs
+from tracking.routes import Gap, Leg, Place, lengths_mm, new_legs
 from tracking.store import partitions
 from tracking.store.rows import Addition, StoredWaypoint, TrackState
-from tracking.store.sql import WAYPOINT_COLUMNS, copy_binary, execute_rows, packed_waypoint
+from tracking.store.sql import (
+    TIME_OF,
+    WAYPOINT_COLUMNS,
+    copy_binary,
+    execute_rows,
+    number_array,
+    packed_waypoint,
+    time_array,
+    uuid_array,
+)
 
 Candidate: TypeAlias = tuple[int, TrackState, LocationUpdate]
-
-_POINT: Final = "ST_SetSRID(ST_MakePoint(%s, %s), 4326)"
+Report: TypeAlias = tuple[UUID, UUID, datetime]
 
 
 def add_waypoints(cursor: Cursor, candidates: Iterable[Candidate]) -> set[int]:
@@ -33,13 +41,13 @@ def add_waypoints(cursor: Cursor, candidates: Iterable[Candidate]) -> set[int]:
         newest = track.newest
         is_newest = newest is None or update.recorded_at > newest.recorded_at
         if is_newest and update.recorded_at is update.reported_at:
-            _add(track, update, late=False)
+            _add(track, update, Gap(track.last, None), late=False)
             new.add(number)
         else:
             doubtful.append((number, track, update))
-    for number, track, update in _unknown(cursor, doubtful):
+    for (number, track, update), gap in _unknown(cursor, doubtful):
         late = track.newest is not None and _place(update).order < track.newest.order
-        _add(track, update, late=late)
+        _add(track, update, gap, late=late)
         new.add(number)
     return new
 
@@ -58,55 +66,117 @@ def _recorded_at(candidate: Candidate) -> datetime:
     return candidate[2].recorded_at
 
 
-def _add(track: TrackState, update: LocationUpdate, *, late: bool) -> None:
+def _add(track: TrackState, update: LocationUpdate, gap: Gap, *, late: bool) -> None:
     place = _place(update)
-    track.added.append(Addition(update, place, late))
+    track.added.append(Addition(update, place, gap, late))
     if not late:
         track.newest = place
 
 
-def _unknown(cursor: Cursor, candidates: Collection[Candidate]) -> list[Candidate]:
-    """Those that neither the table nor this batch has: same track, runner and reported time."""
+def _unknown(cursor: Cursor, candidates: Sequence[Candidate]) -> list[tuple[Candidate, Gap]]:
+    """Those that neither the table nor this batch has, each with the gap that it falls into.
+
+    The same waypoint has the same track, runner and reported time.
+    """
     if not candidates:
         return []
-    seen = stored_reports(cursor, candidates)
+    corrected = [c for c in candidates if c[2].recorded_at != c[2].reported_at]
+    seen = _stored_corrected(cursor, corrected)
     for track in {track.id: track for _, track, _ in candidates}.values():
         seen |= {(track.id, a.update.runner_id, a.update.reported_at) for a in track.added}
     unknown = []
-    for number, track, update in candidates:
+    for candidate, gap in zip(candidates, _gaps(cursor, candidates), strict=True):
+        _, track, update = candidate
         report = (track.id, update.runner_id, update.reported_at)
-        if report not in seen:
+        is_stored = gap.before is not None and gap.before.order == _place(update).order
+        if report not in seen and not is_stored:
             seen.add(report)
-            unknown.append((number, track, update))
+            unknown.append((candidate, gap))
     return unknown
 
 
-def stored_reports(
-    cursor: Cursor, candidates: Iterable[Candidate]
-) -> set[tuple[UUID, UUID, object]]:
-    """Which (track id, runner id, reported time) of these the table has."""
-    as_reported: list[tuple[object, ...]] = []
-    corrected: list[tuple[object, ...]] = []
-    for _, track, update in candidates:
-        row = (track.id, update.recorded_at, update.runner_id, update.reported_at)
-        (as_reported if update.recorded_at == update.reported_at else corrected).append(row)
+def _gaps(cursor: Cursor, candidates: Sequence[Candidate]) -> list[Gap]:
+    """Where each candidate falls between stored waypoints; `before` is itself if it is stored."""
+    gaps = [Gap(track.last, None) for _, track, _ in candidates]
+    inside = [
+        (index, track.id, update)
+        for index, (_, track, update) in enumerate(candidates)
+        if track.last is not None and _place(update).order <= track.last.order
+    ]
+    if inside:
+        indexes, track_ids, updates = zip(*inside, strict=True)
+        cursor.execute(
+            _NEIGHBOURS,
+            (
+                number_array(indexes),
+                uuid_array(track_ids),
+                time_array(u.recorded_at for u in updates),
+                uuid_array(u.runner_id for u in updates),
+                time_array(u.reported_at for u in updates),
+            ),
+        )
+        for index, *row in cursor:
+            gaps[index] = Gap(_found(row[:5]), _found(row[5:]))
+    return gaps
+
+
+# A duplicate is its own `before`, and nobody asks what comes after it.
+_NEIGHBOURS: Final = f"""
+    WITH v AS (
+        SELECT number, track_id, {TIME_OF} recorded AS recorded_at, runner_id,
+               {TIME_OF} reported AS reported_at
+        FROM unnest(%s::int[], %s::uuid[], %s::bigint[], %s::uuid[], %s::bigint[])
+            AS u (number, track_id, recorded, runner_id, reported)
+    )
+    SELECT v.number, b.recorded_at, b.runner_id, b.reported_at, ST_X(b.position),
+           ST_Y(b.position), a.recorded_at, a.runner_id, a.reported_at, ST_X(a.position),
+           ST_Y(a.position)
+    FROM v
+    LEFT JOIN LATERAL (
+        SELECT * FROM waypoints w
+        WHERE w.track_id = v.track_id AND w.in_route AND w.recorded_at <= v.recorded_at
+          AND (w.recorded_at, w.runner_id, w.reported_at)
+            <= (v.recorded_at, v.runner_id, v.reported_at)
+        ORDER BY w.recorded_at DESC, w.runner_id DESC, w.reported_at DESC LIMIT 1
+    ) b ON true
+    LEFT JOIN LATERAL (
+        SELECT * FROM waypoints w
+        WHERE w.track_id = v.track_id AND w.in_route AND w.recorded_at >= v.recorded_at
+          AND (w.recorded_at, w.runner_id, w.reported_at)
+            > (v.recorded_at, v.runner_id, v.reported_at)
+          AND (b.recorded_at, b.runner_id, b.reported_at)
+            IS DISTINCT FROM (v.recorded_at, v.runner_id, v.reported_at)
+        ORDER BY w.recorded_at, w.runner_id, w.reported_at LIMIT 1
+    ) a ON true
+"""
+
+
+def _stored_corrected(cursor: Cursor, candidates: Collection[Candidate]) -> set[Report]:
+    """A correction depends on when the platform got the report, and may differ the second time."""
+    rows = [(t.id, u.runner_id, u.reported_at) for _, t, u in candidates]
+    found = execute_rows(
+        cursor,
+        "SELECT w.track_id, w.runner_id, w.reported_at"
+        " FROM (VALUES %s) v (track_id, runner_id, reported_at)"
+        " JOIN waypoints w USING (track_id, runner_id, reported_at)"
+        " WHERE w.recorded_at <> w.reported_at",
+        rows,
+    )
+    return {(track_id, runner_id, reported_at) for track_id, runner_id, reported_at in found}
+
+
+def stored_reports(cursor: Cursor, candidates: Collection[Candidate]) -> set[Report]:
+    """Which of these the table has, on the route or not."""
+    rows = [(t.id, u.recorded_at, u.runner_id, u.reported_at) for _, t, u in candidates]
     found = execute_rows(
         cursor,
         "SELECT w.track_id, w.runner_id, w.reported_at"
         " FROM (VALUES %s) v (track_id, recorded_at, runner_id, reported_at)"
         " JOIN waypoints w USING (track_id, recorded_at, runner_id, reported_at)",
-        as_reported,
+        rows,
     )
-    # A correction depends on when the platform got the report, and may differ the second time.
-    found += execute_rows(
-        cursor,
-        "SELECT w.track_id, w.runner_id, w.reported_at"
-        " FROM (VALUES %s) v (track_id, recorded_at, runner_id, reported_at)"
-        " JOIN waypoints w USING (track_id, runner_id, reported_at)"
-        " WHERE w.recorded_at <> w.reported_at",
-        corrected,
-    )
-    return {(track_id, runner_id, reported_at) for track_id, runner_id, reported_at in found}
+    reports = {(track_id, runner_id, reported_at) for track_id, runner_id, reported_at in found}
+    return reports | _stored_corrected(cursor, candidates)
 
 
 def write_waypoints(cursor: Cursor, tracks: Collection[TrackState]) -> list[StoredWaypoint]:
@@ -118,7 +188,7 @@ def write_waypoints(cursor: Cursor, tracks: Collection[TrackState]) -> list[Stor
     grown = [track for track in tracks if track.added]
     if not grown:
         return []
-    _measure(cursor, grown)
+    _measure(grown)
     stored, rows = [], []
     for track in grown:
         track_bytes = track.id.bytes
@@ -136,62 +206,24 @@ def write_waypoints(cursor: Cursor, tracks: Collection[TrackState]) -> list[Stor
     return stored
 
 
-def _measure(cursor: Cursor, tracks: Sequence[TrackState]) -> None:
+def _measure(tracks: Sequence[TrackState]) -> None:
     """Add to each track's distance what its new waypoints change."""
-    neighbours = _neighbours(cursor, tracks)
-    legs, owners = [], []
+    legs: list[Leg] = []
+    owners: list[TrackState] = []
     for track in tracks:
-        track_legs = new_legs(_by_gap(track, neighbours).items())
+        track_legs = new_legs(_by_gap(track).items())
         legs += track_legs
         owners += [track] * len(track_legs)
     for track, length in zip(owners, lengths_mm(legs), strict=True):
         track.distance_mm += length
 
 
-def _by_gap(track: TrackState, neighbours: dict[tuple[UUID, Place], Gap]) -> dict[Gap, list[Place]]:
+def _by_gap(track: TrackState) -> dict[Gap, list[Place]]:
     """The new places in route order, by the gap between stored waypoints that they fall into."""
     gaps: dict[Gap, list[Place]] = {}
-    end = Gap(track.last, None)
-    for place in sorted(addition.place for addition in track.added):
-        gap = neighbours.get((track.id, place), end)
-        gaps.setdefault(gap, []).append(place)
+    for addition in sorted(track.added, key=lambda addition: addition.place.order):
+        gaps.setdefault(addition.gap, []).append(addition.place)
     return gaps
-
-
-def _neighbours(cursor: Cursor, tracks: Iterable[TrackState]) -> dict[tuple[UUID, Place], Gap]:
-    """The stored waypoints around each new one that is older than its track's head."""
-    late = [
-        (track.id, addition.place)
-        for track in tracks
-        if track.last is not None
-        for addition in track.added
-        if addition.late and addition.place.order < track.last.order
-    ]
-    found = execute_rows(
-        cursor,
-        """
-        SELECT v.number, b.recorded_at, b.runner_id, b.reported_at, ST_X(b.position),
-               ST_Y(b.position), a.recorded_at, a.runner_id, a.reported_at, ST_X(a.position),
-               ST_Y(a.position)
-        FROM (VALUES %s) v (number, track_id, recorded_at, runner_id, reported_at)
-        LEFT JOIN LATERAL (
-            SELECT * FROM waypoints w
-            WHERE w.track_id = v.track_id AND w.in_route AND w.recorded_at <= v.recorded_at
-              AND (w.recorded_at, w.runner_id, w.reported_at)
-                < (v.recorded_at, v.runner_id, v.reported_at)
-            ORDER BY w.recorded_at DESC, w.runner_id DESC, w.reported_at DESC LIMIT 1
-        ) b ON true
-        LEFT JOIN LATERAL (
-            SELECT * FROM waypoints w
-            WHERE w.track_id = v.track_id AND w.in_route AND w.recorded_at >= v.recorded_at
-              AND (w.recorded_at, w.runner_id, w.reported_at)
-                > (v.recorded_at, v.runner_id, v.reported_at)
-            ORDER BY w.recorded_at, w.runner_id, w.reported_at LIMIT 1
-        ) a ON true
-        """,
-        [(i, track_id, *place[:3]) for i, (track_id, place) in enumerate(late)],
-    )
-    return {late[number]: Gap(_found(row[:5]), _found(row[5:])) for number, *row in found}
 
 
 def _found(row: Sequence[object]) -> Place | None:
@@ -235,25 +267,39 @@ def _reopen_watermarks(cursor: Cursor, tracks: Iterable[TrackState]) -> None:
     )
 
 
-def write_heads(cursor: Cursor, tracks: Iterable[TrackState]) -> None:
-    execute_rows(
-        cursor,
-        """
-        UPDATE tracks SET head_seq = v.head_seq, waypoint_count = v.waypoint_count,
-            distance_mm = v.distance_mm, last_recorded_at = v.recorded_at,
-            last_runner_id = v.runner_id, last_reported_at = v.reported_at,
-            last_position = ST_SetSRID(ST_MakePoint(v.x, v.y), 4326),
-            version = version + 1, settled = false, updated_at = now()
-        FROM (VALUES %s) v (booking_id, head_seq, waypoint_count, distance_mm, recorded_at,
-            runner_id, reported_at, x, y)
-        WHERE tracks.booking_id = v.booking_id
-        """,
-        [
-            (t.booking_id, t.head_seq, t.waypoint_count, t.distance_mm, *(t.last or (None,) * 5))
-            for t in tracks
-        ],
-        "(%s, %s, %s, %s, %s::timestamptz, %s::uuid, %s::timestamptz, %s::float8, %s::float8)",
+def write_heads(cursor: Cursor, tracks: Sequence[TrackState]) -> None:
+    """One statement for all of them."""
+    if not tracks:
+        return
+    lasts = [track.last for track in tracks]
+    cursor.execute(
+        _HEADS,
+        (
+            uuid_array(track.booking_id for track in tracks),
+            number_array(track.head_seq for track in tracks),
+            number_array(track.waypoint_count for track in tracks),
+            number_array(track.distance_mm for track in tracks),
+            time_array(last and last.recorded_at for last in lasts),
+            uuid_array(last and last.runner_id for last in lasts),
+            time_array(last and last.reported_at for last in lasts),
+            number_array(last and last.longitude for last in lasts),
+            number_array(last and last.latitude for last in lasts),
+        ),
     )
+
+
+_HEADS: Final = f"""
+    UPDATE tracks SET head_seq = v.head_seq, waypoint_count = v.waypoint_count,
+        distance_mm = v.distance_mm, last_recorded_at = {TIME_OF} v.recorded,
+        last_runner_id = v.runner_id, last_reported_at = {TIME_OF} v.reported,
+        last_position = ST_SetSRID(ST_MakePoint(v.x, v.y), 4326),
+        version = version + 1, settled = false, updated_at = now()
+    FROM unnest(%s::uuid[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::uuid[],
+                %s::bigint[], %s::float8[], %s::float8[])
+        AS v (booking_id, head_seq, waypoint_count, distance_mm, recorded, runner_id, reported,
+              x, y)
+    WHERE tracks.booking_id = v.booking_id
+"""
 
 
 def reroute(cursor: Cursor, tracks: Sequence[TrackState]) -> None:
