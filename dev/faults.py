@@ -13,6 +13,7 @@ from dev.events import Event
 from dev.streets import METRES_PER_DEGREE
 
 SECOND_NS = 1_000_000_000
+REQUEST_NS = 200_000  # more than an envelope's time varies, so that updates stay in order
 JUMPS = 0.02  # share of the updates that are somewhere else
 DUPLICATES = 0.05  # share of the events that are produced twice
 
@@ -45,10 +46,9 @@ def tunnel(reports: Iterable[Report], random: Random) -> Iterator[Report]:
         if report.recorded_ns >= leaves:
             yield from _sent_late(kept, leaves)
             kept = []
-            if leaves == 0 or enters < leaves:
-                # The next tunnel; the first one soon, so that a short run sees it too.
-                enters = report.recorded_ns + round(random.uniform(10, 60) * SECOND_NS)
-                leaves = enters + round(random.uniform(10, 40) * SECOND_NS)
+            # The first tunnel comes soon too, so that a short run sees it.
+            enters = report.recorded_ns + round(random.uniform(10, 60) * SECOND_NS)
+            leaves = enters + round(random.uniform(10, 40) * SECOND_NS)
         if report.recorded_ns < enters:
             yield report
         else:
@@ -57,9 +57,16 @@ def tunnel(reports: Iterable[Report], random: Random) -> Iterator[Report]:
 
 
 def _sent_late(kept: list[Report], leaves: int) -> Iterator[Report]:
-    for index, report in enumerate(kept):
-        # Two milliseconds for each request, as the phone empties its buffer.
-        yield report._replace(sent_ns=leaves + index * 2_000_000)
+    for report in kept:
+        yield report._replace(sent_ns=leaves)
+
+
+def one_after_another(reports: Iterable[Report]) -> Iterator[Report]:
+    """A phone has one connection: what comes out of a tunnel holds up what is measured next."""
+    last = 0
+    for report in reports:
+        last = max(report.sent_ns, last + REQUEST_NS)
+        yield report._replace(sent_ns=last)
 
 
 def jumps(reports: Iterable[Report], random: Random) -> Iterator[Report]:

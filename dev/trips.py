@@ -21,7 +21,7 @@ from dev.events import (
     LocationUpdate,
     rfc3339,
 )
-from dev.faults import SECOND_NS, Fault, Report, duplicates, jumps, skew, tunnel
+from dev.faults import SECOND_NS, Fault, Report, duplicates, jumps, one_after_another, skew, tunnel
 from dev.gpx import GpxPoint
 from dev.streets import CITIES, KUALA_LUMPUR, City, Crossing, any_crossing
 
@@ -231,7 +231,7 @@ def _reports(trip: Trip) -> Iterator[Report]:
         reports = jumps(reports, trip.random("jumps"))
     if Fault.SKEW in faults:
         reports = skew(reports, trip.random("skew"))
-    return reports
+    return one_after_another(reports)
 
 
 def _measured(trip: Trip) -> Iterator[Report]:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
+from socket import create_server
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -472,6 +473,32 @@ def test_the_server_does_not_migrate_by_itself(environ: dict[str, str], tmp_path
         assert server.process.poll() is None
     finally:
         server.stop()
+
+
+def test_a_process_that_shares_its_group_is_not_ready(server: Server, platform: Platform) -> None:
+    other = KafkaConsumer(
+        bootstrap_servers=platform.brokers, group_id=server.environ["KAFKA_GROUP_ID"]
+    )
+    other.subscribe(pattern=f"^{platform.prefix}\\.(booking|runner)\\.[a-z_]+$")
+
+    def shared() -> bool:
+        other.poll(timeout_ms=100)
+        status, body, _ = server.get("/readiness")
+        return status == 503 and "another member" in body["checks"]["kafka"]
+
+    try:
+        wait_until(shared, "not ready")
+    finally:
+        other.close(autocommit=False, timeout_ms=5000)
+    server.wait_ready()
+
+
+def test_a_port_that_is_taken_ends_the_process(database: dict[str, str]) -> None:
+    with create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        result = run_server({**database, "SERVICE_PORT": port, "SERVICE_ADDRESS": "127.0.0.1"})
+    assert result.returncode == 1
+    assert f"cannot listen on port {port}" in result.stderr.splitlines()[-1]
 
 
 def run_server(environ: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -1,0 +1,105 @@
+"""dev.simulator, dev.trips, dev.faults and dev.gpx: what the platform's services would publish."""
+
+import json
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dev.gpx import GpxError, read_gpx
+from tests.running import CHECKOUT
+from tracking.events import BOOKING_KINDS
+
+START = "2026-02-06T10:30:00Z"
+
+
+def simulate(*arguments: str) -> list[dict[str, Any]]:
+    """The values that the CLI prints for one trip of each of two runners."""
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "dev.simulator", "--output", "jsonl", "--fast", "--once",
+            "--trips", "2", "--start", START, *arguments,
+        ],
+        cwd=CHECKOUT, capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def updates(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [e["data"] for e in events if e["type"] == "runner.location_update"]
+
+
+def test_a_seed_gives_the_same_trips_every_time() -> None:
+    assert simulate("--seed", "5") == simulate("--seed", "5")
+    assert simulate("--seed", "5") != simulate("--seed", "6")
+
+
+def test_a_trip_has_its_whole_life_in_the_platforms_envelope() -> None:
+    events = simulate("--seed", "5")
+    first = events[0]["data"]["booking_id"]
+    life = [e["type"] for e in events if e["data"].get("booking_id") == first]
+    lifecycle = [type_ for type_ in life if type_ in BOOKING_KINDS]
+    assert lifecycle == [kind for kind in BOOKING_KINDS if kind != "booking.cancelled"]
+    assert life.count("runner.location_update") > 20
+    for event in events:
+        assert set(event) == {"id", "source", "type", "time", "datacontenttype", "data"}
+        assert event["source"] == f"service-{event['type'].partition('.')[0]}"
+        assert len(event["time"]) == len("2026-02-06T10:30:00.123456789Z")
+
+
+def test_duplicates_are_the_very_same_event() -> None:
+    events = [json.dumps(event) for event in simulate("--seed", "5", "--faults", "duplicates")]
+    assert len(events) > len(set(events))
+    assert {json.loads(e)["id"] for e in events} == {
+        event["id"] for event in simulate("--seed", "5")
+    }
+
+
+def test_a_tunnel_sends_late_and_in_order() -> None:
+    late = updates(simulate("--seed", "5", "--faults", "tunnel", "--trips", "1"))
+    assert any(u["occurred_at"][:19] > u["timestamp"][:19] for u in late)
+    assert [u["timestamp"] for u in late] == sorted(u["timestamp"] for u in late)
+
+
+def test_a_skewed_clock_is_wrong_and_a_jump_is_elsewhere() -> None:
+    honest, skewed = (
+        updates(simulate("--seed", "5", *more)) for more in ((), ("--faults", "skew"))
+    )
+    assert [u["timestamp"] for u in honest] != [u["timestamp"] for u in skewed]
+    assert [u["occurred_at"] for u in honest] == [u["occurred_at"] for u in skewed]
+    far = updates(simulate("--seed", "5", "--faults", "jumps"))
+    assert sum(a["latitude"] != b["latitude"] for a, b in zip(honest, far, strict=True)) > 0
+
+
+def test_a_phone_may_not_know_its_booking() -> None:
+    assert all("booking_id" not in u for u in updates(simulate("--unknown-booking", "1")))
+
+
+GPX = """<?xml version="1.0"?>
+<gpx version="1.1" xmlns="http://www.topografix.com/GPX/1/1"><trk><trkseg>
+<trkpt lat="-6.2" lon="106.8"><time>2020-01-01T00:00:00Z</time></trkpt>
+<trkpt lat="-6.201" lon="106.8"><time>2020-01-01T00:00:10Z</time></trkpt>
+<trkpt lat="-6.202" lon="106.801"><time>2020-01-01T00:00:25Z</time></trkpt>
+</trkseg></trk></gpx>"""
+
+
+def test_a_gpx_track_is_driven_in_its_own_times(tmp_path: Path) -> None:
+    file = tmp_path / "track.gpx"
+    file.write_text(GPX)
+    driven = updates(simulate("--gpx", str(file), "--trips", "1", "--seed", "1"))
+    assert [(u["latitude"], u["longitude"]) for u in driven] == [
+        (-6.2, 106.8), (-6.201, 106.8), (-6.202, 106.801),
+    ]  # fmt: skip
+    seconds = [int(u["timestamp"][17:19]) for u in driven]
+    assert [b - a for a, b in pairwise(seconds)] == [10, 15]
+
+
+@pytest.mark.parametrize("text", ["", "<gpx/>", GPX.replace("-6.201", "north"), "<gpx>"])
+def test_a_file_that_holds_no_track_is_refused(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "track.gpx"
+    file.write_text(text)
+    with pytest.raises(GpxError, match=r"track\.gpx"):
+        read_gpx(file)
