@@ -111,7 +111,8 @@ def trips_of(plan: Plan, runner: int) -> Iterator[Trip]:
         )
         yield trip
         number += 1
-        requested_ns = trip.delivered_ns + round(random.uniform(10, 40) * SECOND_NS)
+        # Longer than the longest tunnel and the latest duplicate: a trip is over before the next.
+        requested_ns = trip.delivered_ns + round(random.uniform(45, 75) * SECOND_NS)
         start = trip.course.end if isinstance(trip.course, StreetCourse) else start
 
 

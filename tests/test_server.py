@@ -475,6 +475,20 @@ def test_the_server_does_not_migrate_by_itself(environ: dict[str, str], tmp_path
         server.stop()
 
 
+def test_topics_that_appear_later_are_read(database: dict[str, str], tmp_path: Path) -> None:
+    """kafka-python forgets a join that outlives one poll(): with luck once, not five times."""
+    with running_server(database, tmp_path / "log") as server:
+        platform = Platform(server.environ["KAFKA_BROKERS"], server.environ["KAFKA_TOPIC_PREFIX"])
+        for count, word in enumerate(("rated", "noted", "tipped", "moved", "asked"), 1):
+            platform.send_raw(f"booking.{word}", b"{}")
+
+            def read(count: int = count) -> bool:
+                return server.metric("tracking_events_total", outcome="ignored") == count
+
+            wait_until(read, f"topic {count} read")
+        platform.close()
+
+
 def test_a_process_that_shares_its_group_is_not_ready(server: Server, platform: Platform) -> None:
     other = KafkaConsumer(
         bootstrap_servers=platform.brokers, group_id=server.environ["KAFKA_GROUP_ID"]

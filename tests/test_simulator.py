@@ -1,13 +1,18 @@
 """dev.simulator, dev.trips, dev.faults and dev.gpx: what the platform's services would publish."""
 
 import json
+import signal
 import subprocess
 import sys
+from collections import Counter
+from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
+from kafka import KafkaConsumer
 
 from dev.gpx import GpxError, read_gpx
 from tests.running import CHECKOUT
@@ -103,3 +108,53 @@ def test_a_file_that_holds_no_track_is_refused(tmp_path: Path, text: str) -> Non
     file.write_text(text)
     with pytest.raises(GpxError, match=r"track\.gpx"):
         read_gpx(file)
+
+
+@pytest.mark.parametrize("form", ["structured", "bare", "binary"])
+def test_kafka_gets_what_jsonl_prints(environ: dict[str, str], form: str) -> None:
+    prefix = f"test-{uuid4().hex[:12]}"
+    arguments = ["--seed", "5", "--faults", "all", "--form", form]
+    printed = Counter(json.dumps(value) for value in simulate(*arguments))
+    simulate(
+        *arguments, "--output", "kafka", "--prefix", prefix,
+        "--brokers", environ["KAFKA_BROKERS"],
+    )  # fmt: skip
+    produced: Counter[str] = Counter()
+    with closing(
+        KafkaConsumer(
+            bootstrap_servers=environ["KAFKA_BROKERS"], group_id=None,
+            auto_offset_reset="earliest", consumer_timeout_ms=15_000,
+        )
+    ) as consumer:  # fmt: skip
+        consumer.subscribe(pattern=f"^{prefix}\\.")
+        for record in consumer:
+            produced[json.dumps(json.loads(record.value))] += 1
+            if produced.total() == printed.total():
+                break
+    assert produced == printed
+
+
+def test_a_signal_ends_it_cleanly_with_everything_printed() -> None:
+    command = [sys.executable, "-m", "dev.simulator", "--output", "jsonl", "--rate", "100"]
+    with subprocess.Popen(
+        command, cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        assert any("events, " in text for text in process.stderr)  # it said how far it is
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert f"{len(out.splitlines())} events produced" in err
+
+
+@pytest.mark.parametrize(
+    "wrong", [["--faults", "rain"], ["--trips", "0"], ["--start", "noon"], ["--gpx", "/none"]]
+)
+def test_wrong_arguments_are_named_and_exit_2(wrong: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "dev.simulator", *wrong],
+        cwd=CHECKOUT, capture_output=True, text=True, check=False, timeout=30,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert wrong[1] in done.stderr
