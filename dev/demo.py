@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.error import URLError
 from urllib.request import urlopen
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import psycopg2
 
+from dev.events import rfc3339
 from dev.tokens import access_token
-from dev.trips import Plan, trips_of
-from dev.watch import line, watch
+from dev.trips import Plan, Trip, trips_of
+from dev.watch import Show, line, watch
 
 CHECKOUT: Final = Path(__file__).resolve().parent.parent
 TRIPS: Final = 5
@@ -34,6 +35,8 @@ STOP_S: Final = 22.0
 # Long enough to be pasted into another window after lunch.
 TOKEN_LIFETIME: Final = timedelta(hours=12)
 DATABASE: Final = "tracking_demo"
+# The last positions are on their way when the pet is handed over.
+AFTER_DELIVERY_S: Final = 3.0
 
 
 class DemoError(Exception):
@@ -98,13 +101,22 @@ def _run(stack: contextlib.ExitStack, shown: list[int]) -> None:
     server = Part("server", [sys.executable, "server.py"], environ)
     stack.callback(server.stop)
     _wait_ready(server, f"http://127.0.0.1:{environ['SERVICE_PORT']}/readiness")
-    seed = secrets.randbelow(1 << 32)
-    simulator = Part("simulator", _simulator_command(seed), environ)
+    # The simulator's own plan: what it will do is known without asking it.
+    plan = Plan(
+        seed=secrets.randbelow(1 << 32), runners=TRIPS, interval_s=1.0, start_ns=time.time_ns()
+    )
+    simulator = Part("simulator", _simulator_command(plan), environ)
     stack.callback(simulator.stop)
-    bookings = list(_first_trips(seed))
-    _introduce(environ, bookings[0])
+    stack.callback(_ignore_signals)
+    _introduce(environ, next(trips_of(plan, 0)).booking_id)
     seconds = float(os.environ.get("DEMO_SECONDS", "0"))
-    asyncio.run(_show(environ, bookings, [server, simulator], seconds, shown))
+    asyncio.run(_show(environ, plan, [server, simulator], seconds, shown))
+
+
+def _ignore_signals() -> None:
+    """A second Ctrl-C (a terminal and make may both send one) must not interrupt the stopping."""
+    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(name, signal.SIG_IGN)
 
 
 def say(text: str) -> None:
@@ -163,20 +175,16 @@ def _wait_ready(server: Part, url: str) -> None:
     raise DemoError(f"server not ready after {READY_S:.0f} s, see {server.log}")
 
 
-def _simulator_command(seed: int) -> list[str]:
-    arguments = ["--trips", str(TRIPS), "--rate", str(TRIPS), "--seed", str(seed)]
+def _simulator_command(plan: Plan) -> list[str]:
+    rate = plan.runners / plan.interval_s
+    arguments = [
+        "--trips", str(plan.runners), "--rate", str(rate), "--seed", str(plan.seed),
+        "--start", rfc3339(plan.start_ns),
+    ]  # fmt: skip
     return [sys.executable, "-m", "dev.simulator", *arguments]
 
 
-def _first_trips(seed: int) -> Iterator[UUID]:
-    """The bookings that this seed gives: the simulator's own, known without asking it."""
-    plan = Plan(seed=seed, runners=TRIPS, interval_s=1.0, start_ns=0)
-    for runner in range(TRIPS):
-        trip = next(trips_of(plan, runner))
-        yield UUID(trip.booking_id)
-
-
-def _introduce(environ: Mapping[str, str], booking: UUID) -> None:
+def _introduce(environ: Mapping[str, str], booking: str) -> None:
     port = environ["SERVICE_PORT"]
     token = access_token(environ["JWT_SECRET"], uuid4(), "admin", lifetime=TOKEN_LIFETIME)
     http, ws = f"http://127.0.0.1:{port}", f"ws://127.0.0.1:{port}"
@@ -194,9 +202,8 @@ def _introduce(environ: Mapping[str, str], booking: UUID) -> None:
 
 
 async def _show(
-    environ: Mapping[str, str], bookings: list[UUID], parts: list[Part], seconds: float,
-    shown: list[int],
-) -> None:  # fmt: skip
+    environ: Mapping[str, str], plan: Plan, parts: list[Part], seconds: float, shown: list[int]
+) -> None:
     """Every position of the demo's trips, until the time is over or a part ends."""
 
     def show(position: dict[str, Any]) -> None:
@@ -205,8 +212,10 @@ async def _show(
 
     token = access_token(environ["JWT_SECRET"], uuid4(), "admin", lifetime=TOKEN_LIFETIME)
     base = f"ws://127.0.0.1:{environ['SERVICE_PORT']}/ws/tracking"
-    urls = [f"{base}/{booking}?token={token}" for booking in bookings]
-    viewers = [asyncio.create_task(_viewer(url, show)) for url in urls]
+    viewers = [
+        asyncio.create_task(_follow_runner(trips_of(plan, runner), base, token, show))
+        for runner in range(plan.runners)
+    ]
     end = time.monotonic() + seconds if seconds else float("inf")
     try:
         while time.monotonic() < end:
@@ -219,11 +228,19 @@ async def _show(
         await asyncio.gather(*viewers, return_exceptions=True)
 
 
-async def _viewer(url: str, show: Any) -> None:
-    """Try until the booking is known; then until cancelled."""
-    while True:
-        await watch(url, show, lambda _: None)
-        await asyncio.sleep(0.5)
+async def _follow_runner(trips: Iterator[Trip], base: str, token: str, show: Show) -> None:
+    """One trip after another, each from its request to shortly after its delivery."""
+    for trip in trips:
+        await asyncio.sleep(_seconds_until(trip.requested_ns))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_seconds_until(trip.delivered_ns) + AFTER_DELIVERY_S):
+                while True:  # refused as long as the booking is not known
+                    await watch(f"{base}/{trip.booking_id}?token={token}", show, lambda _: None)
+                    await asyncio.sleep(0.5)
+
+
+def _seconds_until(time_ns: int) -> float:
+    return max(0.0, (time_ns - time.time_ns()) / 1e9)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from msgspec import Struct, field
 
 from tracking.events import LocationUpdate
 from tracking.routes import Gap, Place
-from tracking.trips import Assignment
+from tracking.trips import GRACE, Assignment
 
 
 class TrackState(Struct):
@@ -29,6 +29,16 @@ class TrackState(Struct):
     assignments: tuple[Assignment, ...] = ()
     newest: Place | None = None  # like `last`, the batch included
     added: list["Addition"] = field(default_factory=list)
+
+    @property
+    def begins_at(self) -> datetime:
+        """No waypoint of the route is older."""
+        return min(assignment.started_at for assignment in self.assignments) - GRACE
+
+    @property
+    def ends_at(self) -> datetime | None:
+        """No stored waypoint of the route is newer."""
+        return None if self.last is None else self.last.recorded_at
 
     def covers(self, update: LocationUpdate) -> bool:
         return any(

@@ -113,6 +113,8 @@ def _gaps(cursor: Cursor, candidates: Sequence[Candidate]) -> list[Gap]:
                 time_array(u.recorded_at for u in updates),
                 uuid_array(u.runner_id for u in updates),
                 time_array(u.reported_at for u in updates),
+                time_array(candidates[index][1].begins_at for index in indexes),
+                time_array(candidates[index][1].ends_at for index in indexes),
             ),
         )
         for index, *row in cursor:
@@ -120,13 +122,16 @@ def _gaps(cursor: Cursor, candidates: Sequence[Candidate]) -> list[Gap]:
     return gaps
 
 
-# A duplicate is its own `before`, and nobody asks what comes after it.
+# A duplicate is its own `before`, and nobody asks what comes after it. Without the trip's span each
+# look-up would go through every month's partition.
 _NEIGHBOURS: Final = f"""
     WITH v AS (
         SELECT number, track_id, {TIME_OF} recorded AS recorded_at, runner_id,
-               {TIME_OF} reported AS reported_at
-        FROM unnest(%s::int[], %s::uuid[], %s::bigint[], %s::uuid[], %s::bigint[])
-            AS u (number, track_id, recorded, runner_id, reported)
+               {TIME_OF} reported AS reported_at, {TIME_OF} begins AS begins_at,
+               {TIME_OF} ends AS ends_at
+        FROM unnest(%s::int[], %s::uuid[], %s::bigint[], %s::uuid[], %s::bigint[], %s::bigint[],
+                    %s::bigint[])
+            AS u (number, track_id, recorded, runner_id, reported, begins, ends)
     )
     SELECT v.number, b.recorded_at, b.runner_id, b.reported_at, ST_X(b.position),
            ST_Y(b.position), a.recorded_at, a.runner_id, a.reported_at, ST_X(a.position),
@@ -134,14 +139,16 @@ _NEIGHBOURS: Final = f"""
     FROM v
     LEFT JOIN LATERAL (
         SELECT * FROM waypoints w
-        WHERE w.track_id = v.track_id AND w.in_route AND w.recorded_at <= v.recorded_at
+        WHERE w.track_id = v.track_id AND w.in_route
+          AND w.recorded_at BETWEEN v.begins_at AND v.recorded_at
           AND (w.recorded_at, w.runner_id, w.reported_at)
             <= (v.recorded_at, v.runner_id, v.reported_at)
         ORDER BY w.recorded_at DESC, w.runner_id DESC, w.reported_at DESC LIMIT 1
     ) b ON true
     LEFT JOIN LATERAL (
         SELECT * FROM waypoints w
-        WHERE w.track_id = v.track_id AND w.in_route AND w.recorded_at >= v.recorded_at
+        WHERE w.track_id = v.track_id AND w.in_route
+          AND w.recorded_at BETWEEN v.recorded_at AND v.ends_at
           AND (w.recorded_at, w.runner_id, w.reported_at)
             > (v.recorded_at, v.runner_id, v.reported_at)
           AND (b.recorded_at, b.runner_id, b.reported_at)
