@@ -102,7 +102,8 @@ class StreamHandler(BaseHandler, WebSocketHandler):
         )
 
     def _begin(self, track: TrackView | None, last: StoredWaypoint | None) -> None:
-        self._ended = track is not None and track.status != "active"
+        if track is not None:
+            self._look_at(track.status, track.runner_id)  # since the upgrade it may have changed
         if last is not None:
             self._send(location_update(last))
         held, self._held = self._held or [], None
@@ -119,7 +120,8 @@ class StreamHandler(BaseHandler, WebSocketHandler):
     def _send(self, message: Message) -> None:
         self._sent_seq = message.seq
         stream = self._stream
-        if stream is None or stream.closed():
+        # After our close frame nothing may follow, even while the client has not answered it.
+        if not self._joined or stream is None or stream.closed():
             return
         if self._unsent or stream.writing():
             self._keep(message.frame)
@@ -168,9 +170,11 @@ class StreamHandler(BaseHandler, WebSocketHandler):
 
     def track_changed(self, change: TrackChange) -> None:
         """The trip ended, began again, or went to another runner, who alone may watch now."""
-        self._ended = change.status != "active"
-        replaced = self.principal.role == "runner" and change.runner_id != self.principal.user_id
-        if replaced and self._held is None:
+        self._look_at(change.status, change.runner_id)
+
+    def _look_at(self, status: str, runner_id: UUID) -> None:
+        self._ended = status != "active"
+        if self.principal.role == "runner" and runner_id != self.principal.user_id:
             self.close_with(close_codes.NOT_FOUND)
 
     def is_quiet(self, now: float) -> bool:
