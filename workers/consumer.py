@@ -26,7 +26,7 @@ from workers.batches import Batch, Origin
 
 log = logging.getLogger("tracking.consumer")
 
-# Small enough that decoding one poll (some 10 ms) cannot hold the interpreter for long beside live viewers.
+# Decoding one poll takes some 10 ms: the interpreter is not held for longer beside live viewers.
 POLL_RECORDS: Final = 1000
 # What one partition is read ahead of the others: less makes a backlog arrive nearly in order, and
 # waypoints that are in order cost no look-up.
