@@ -12,14 +12,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-import psycopg2
 from kafka import KafkaProducer
 from psycopg2.extensions import connection as Connection
 from tornado.websocket import WebSocketClientConnection
 
 from bench.driver import update
 from bench.report import REPLACED_RATE, table
-from tests.running import Platform, Server, Trip, fresh_database, running_server
+from tests.running import Platform, Server, Trip, connect, fresh_database, running_server
 
 TRIPS: Final = 1000
 WATCHED: Final = 100
@@ -42,7 +41,7 @@ def _row(environ: dict[str, str], switch: str) -> list[str]:
         log = Path(folder) / "log"
         fleet = [Trip(datetime.now(UTC) - timedelta(days=1)) for _ in range(TRIPS)]
         with (
-            closing(_connect(own)) as connection,
+            closing(connect(own)) as connection,
             running_server(own, log, TRACKING_UPDATED=switch) as server,
         ):
             connection.autocommit = True
@@ -59,13 +58,6 @@ def _row(environ: dict[str, str], switch: str) -> list[str]:
         switch, f"{rows:,.0f}", f"{frames:,.0f}", f"{poll:,.0f}", f"{copied:,.0f}",
         f"{rows / poll:.2f}", f"{rows / copied:.2f}", f"{rows / REPLACED_RATE:,.0f}",
     ]  # fmt: skip
-
-
-def _connect(environ: Mapping[str, str]) -> Connection:
-    return psycopg2.connect(
-        host=environ["DB_HOST"], port=environ["DB_PORT"], user=environ["DB_USER"],
-        password=environ["DB_PASSWORD"], dbname=environ["DB_NAME"],
-    )  # fmt: skip
 
 
 def _accept(server: Server, fleet: list[Trip]) -> None:

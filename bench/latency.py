@@ -11,11 +11,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-import psycopg2
 from tornado.websocket import WebSocketClientConnection
 
 from bench.report import quantiles, table
-from tests.running import Platform, Server, Trip, fresh_database, running_server, wait_until
+from tests.running import (
+    Platform,
+    Server,
+    Trip,
+    connect,
+    fresh_database,
+    running_server,
+    wait_until,
+)
 
 SECONDS: Final = 10
 # After the last update was sent, for those that are still on their way.
@@ -124,10 +131,7 @@ def _floor(job: dict[str, Any]) -> list[float]:
 
 
 def _commit_ms(environ: dict[str, str]) -> float:
-    connection = psycopg2.connect(
-        host=environ["DB_HOST"], port=environ["DB_PORT"], user=environ["DB_USER"],
-        password=environ["DB_PASSWORD"], dbname=environ["DB_NAME"],
-    )  # fmt: skip
+    connection = connect(environ)
     times = []
     with connection.cursor() as cursor:
         cursor.execute("CREATE TABLE commits (number int)")

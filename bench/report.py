@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from typing import Final
 
 import kafka
-import psycopg2
+
+from tests.running import connect
 
 # What the service that this one replaces reached on two cores, updates a second.
 REPLACED_RATE: Final = 53.0
@@ -28,10 +29,7 @@ def quantiles(values: Sequence[float]) -> tuple[float, float, float]:
 
 def circumstances(environ: dict[str, str]) -> str:
     """Date, cores and versions."""
-    connection = psycopg2.connect(
-        host=environ["DB_HOST"], port=environ["DB_PORT"], user=environ["DB_USER"],
-        password=environ["DB_PASSWORD"], dbname="postgres",
-    )  # fmt: skip
+    connection = connect(environ, "postgres")
     server = connection.info.server_version
     connection.close()
     return (

@@ -26,17 +26,20 @@ TIMES_PIECE: Final = 2_000
 class TrackingHandler(BaseHandler):
     """Shared by track and route: access, conditional requests, pages."""
 
-    async def found_track(self, text: str) -> TrackView:
-        """The track that this caller may see; answers 304 by itself when nothing changed."""
+    async def requested(self, text: str) -> tuple[TrackView, RouteSlice]:
+        """The track that this caller may see, and which of its waypoints were asked for."""
         _, booking_id = await self.authorize(text)
         track = await self.services.ask(find_track, booking_id)
         if track is None:  # asked for, but not accepted yet
             raise NotFound("no such booking")
-        return track
+        since_seq = self.whole_number("since_seq", 0)
+        if since_seq > track.head_seq:
+            raise InvalidRequest("since_seq is above the track's head")
+        return track, RouteSlice(track.id, since_seq, track.head_seq)
 
-    def is_unchanged(self, track: TrackView, since_seq: int) -> bool:
+    def is_unchanged(self, track: TrackView, part: RouteSlice) -> bool:
         """Set the headers that describe this version; true when the caller has it already."""
-        etag = f'W/"{track.epoch}-{track.version}-{since_seq}"'
+        etag = f'W/"{track.epoch}-{track.version}-{part.since_seq}"'
         self.set_header("ETag", etag)
         self.set_header("X-Track-Epoch", track.epoch)
         self.set_header("X-Track-Seq", str(track.head_seq))
@@ -44,12 +47,6 @@ class TrackingHandler(BaseHandler):
         self.set_header("Cache-Control", "private, no-cache")
         known = self.request.headers.get("If-None-Match", "")
         return etag in [tag.strip() for tag in known.split(",")]
-
-    def since_seq(self, track: TrackView) -> int:
-        since_seq = self.whole_number("since_seq", 0)
-        if since_seq > track.head_seq:
-            raise InvalidRequest("since_seq is above the track's head")
-        return since_seq
 
     async def pages(self, part: RouteSlice | None) -> AsyncIterator[list[RouteWaypoint]]:
         """The slice in route order; each page is asked for when the one before it has left."""
@@ -84,12 +81,10 @@ class TrackHandler(TrackingHandler):
     route = "/api/v1/tracking/{bookingId}"
 
     async def get(self, booking_id: str) -> None:
-        track = await self.found_track(booking_id)
-        since_seq = self.since_seq(track)
-        if self.is_unchanged(track, since_seq):
+        track, part = await self.requested(booking_id)
+        if self.is_unchanged(track, part):
             self.set_status(304)
             return
-        part = RouteSlice(track.id, since_seq, track.head_seq)
         await self.send_waypoints(_track_fields(track), part)
 
 
@@ -126,12 +121,10 @@ class RouteHandler(TrackingHandler):
     route = "/api/v1/tracking/{bookingId}/route"
 
     async def get(self, booking_id: str) -> None:
-        track = await self.found_track(booking_id)
-        since_seq = self.since_seq(track)
-        if self.is_unchanged(track, since_seq):
+        track, part = await self.requested(booking_id)
+        if self.is_unchanged(track, part):
             self.set_status(304)
             return
-        part = RouteSlice(track.id, since_seq, track.head_seq)
         size = await self.services.ask(extent, part)
         self.set_header("Content-Type", "application/geo+json")
         bbox = b"" if size.bbox is None else b'"bbox":' + _encode(_rounded(size.bbox)) + b","

@@ -19,6 +19,7 @@ import psycopg2
 from alembic import command
 from alembic.config import Config
 from kafka import KafkaConsumer, KafkaProducer
+from psycopg2.extensions import connection as Connection
 from tornado.httpclient import HTTPRequest
 from tornado.websocket import WebSocketClientConnection, websocket_connect
 
@@ -244,14 +245,19 @@ def fresh_database(environ: dict[str, str]) -> Iterator[dict[str, str]]:
     _administer(environ, f"DROP DATABASE {name} WITH (FORCE)")
 
 
-def _administer(environ: dict[str, str], statement: str) -> None:
-    connection = psycopg2.connect(
+def connect(environ: Mapping[str, str], database: str | None = None) -> Connection:
+    """A plain connection to a database of the environment's server."""
+    return psycopg2.connect(
         host=environ["DB_HOST"],
         port=environ["DB_PORT"],
         user=environ["DB_USER"],
         password=environ["DB_PASSWORD"],
-        dbname="postgres",
+        dbname=database or environ["DB_NAME"],
     )
+
+
+def _administer(environ: Mapping[str, str], statement: str) -> None:
+    connection = connect(environ, "postgres")
     connection.autocommit = True
     try:
         connection.cursor().execute(statement)
