@@ -204,7 +204,7 @@ def _recorded_at(reported_at: datetime, occurred_at: datetime, kafka_time: datet
 def _plausible(field: str, time: datetime) -> datetime:
     if not FIRST_TIME <= time < LAST_TIME:
         raise InvalidEvent(f"{field} is not between the years 2000 and 2100")
-    return time.astimezone(UTC)
+    return time if time.tzinfo is UTC else time.astimezone(UTC)
 
 
 def _on_the_globe(longitude: float, latitude: float) -> None:

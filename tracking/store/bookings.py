@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from psycopg2.extensions import cursor as Cursor
 
 from tracking.events import BookingEvent, Point
-from tracking.routes import Place
+from tracking.routes import Gap, Place
 from tracking.store.rows import TrackChange, TrackState
 from tracking.store.sql import execute_rows, transaction
 from tracking.trips import Assignment, Trip, owner_of, trip_of
@@ -81,7 +81,7 @@ def load_assignments(
 def _track_state(row: Sequence[Any]) -> TrackState:
     last = None if row[11] is None else Place(*row[11:16])
     state = TrackState(*row[:11], last)  # type: ignore[call-arg]
-    state.newest, state.delivered = last, row[16]
+    state.newest, state.delivered, state.end = last, row[16], Gap(last, None)
     return state
 
 

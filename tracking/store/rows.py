@@ -29,6 +29,8 @@ class TrackState(Struct):
     assignments: tuple[Assignment, ...] = ()
     newest: Place | None = None  # like `last`, the batch included
     added: list["Addition"] = field(default_factory=list)
+    # Where a waypoint falls that is newer than all stored ones; one object, compared by identity.
+    end: Gap = Gap(None, None)
 
     @property
     def begins_at(self) -> datetime:
@@ -41,10 +43,10 @@ class TrackState(Struct):
         return None if self.last is None else self.last.recorded_at
 
     def covers(self, update: LocationUpdate) -> bool:
-        return any(
-            a.runner_id == update.runner_id and a.covers(update.recorded_at)
-            for a in self.assignments
-        )
+        for assignment in self.assignments:  # a loop: a generator costs more than what it does
+            if assignment.runner_id == update.runner_id and assignment.covers(update.recorded_at):
+                return True
+        return False
 
 
 class Addition(Struct, gc=False):

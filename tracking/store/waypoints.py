@@ -6,6 +6,7 @@ all others of its track, costs no look-up: it cannot be a duplicate, and its leg
 
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
+from itertools import groupby
 from typing import Final, TypeAlias
 from uuid import UUID
 
@@ -41,7 +42,7 @@ def add_waypoints(cursor: Cursor, candidates: Iterable[Candidate]) -> set[int]:
         newest = track.newest
         is_newest = newest is None or update.recorded_at > newest.recorded_at
         if is_newest and update.recorded_at is update.reported_at:
-            _add(track, update, Gap(track.last, None), late=False)
+            _add(track, update, track.end, late=False)
             new.add(number)
         else:
             doubtful.append((number, track, update))
@@ -97,7 +98,7 @@ def _unknown(cursor: Cursor, candidates: Sequence[Candidate]) -> list[tuple[Cand
 
 def _gaps(cursor: Cursor, candidates: Sequence[Candidate]) -> list[Gap]:
     """Where each candidate falls between stored waypoints; `before` is itself if it is stored."""
-    gaps = [Gap(track.last, None) for _, track, _ in candidates]
+    gaps = [track.end for _, track, _ in candidates]
     inside = [
         (index, track.id, update)
         for index, (_, track, update) in enumerate(candidates)
@@ -218,19 +219,26 @@ def _measure(tracks: Sequence[TrackState]) -> None:
     legs: list[Leg] = []
     owners: list[TrackState] = []
     for track in tracks:
-        track_legs = new_legs(_by_gap(track).items())
+        track_legs = new_legs(_by_gap(track))
         legs += track_legs
         owners += [track] * len(track_legs)
     for track, length in zip(owners, lengths_mm(legs), strict=True):
         track.distance_mm += length
 
 
-def _by_gap(track: TrackState) -> dict[Gap, list[Place]]:
+def _by_gap(track: TrackState) -> list[tuple[Gap, list[Place]]]:
     """The new places in route order, by the gap between stored waypoints that they fall into."""
-    gaps: dict[Gap, list[Place]] = {}
-    for addition in sorted(track.added, key=lambda addition: addition.place.order):
-        gaps.setdefault(addition.gap, []).append(addition.place)
-    return gaps
+    ordered = sorted(track.added, key=_place_of)
+    # Neighbours in the order share a gap: compared, not hashed, which costs more than the leg.
+    return [(gap, [a.place for a in run]) for gap, run in groupby(ordered, key=_gap_of)]
+
+
+def _place_of(addition: Addition) -> Place:
+    return addition.place
+
+
+def _gap_of(addition: Addition) -> Gap:
+    return addition.gap
 
 
 def _found(row: Sequence[object]) -> Place | None:
@@ -348,3 +356,4 @@ def _remeasure(cursor: Cursor, track: TrackState) -> None:
     track.distance_mm = sum(lengths_mm(new_legs([(Gap(None, None), places)])))
     track.waypoint_count = len(places)
     track.last = track.newest = places[-1] if places else None
+    track.end = Gap(track.last, None)
