@@ -290,10 +290,10 @@ def test_late_waypoints_of_a_finished_trip_still_go_out(engine: sa.Engine) -> No
     trip = Trip()
     store_batch(engine, [accepted(trip), update(trip, 1), delivered(trip, 60)])
     track = track_of(engine, trip)
-    outbox.advance_watermarks(engine, {track.id: 1})
+    outbox.advance_watermarks(engine, {str(track.id): 1})
     outbox.forget_ended(engine)
     store_batch(engine, [update(trip, 2)])
-    unsent = [w.seq for w in outbox.unsent_waypoints(engine, 10_000) if w.track_id == track.id]
+    unsent = [w.seq for w in outbox.unsent_waypoints(engine, 10_000) if w.track_id == str(track.id)]
     assert unsent == [2]
 
 

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final
 from uuid import UUID, uuid5
 
@@ -185,11 +186,16 @@ def _updated(waypoint: UnsentWaypoint) -> tuple[str, bytes, bytes]:
         "seq": waypoint.seq,
         "occurred_at": recorded_at,
     }
-    event_id = uuid5(waypoint.track_id, f"tracking.updated {waypoint.seq}")
+    event_id = uuid5(_namespace(waypoint.track_id), f"tracking.updated {waypoint.seq}")
     value = envelope(event_id, "tracking.updated", rfc3339(waypoint.received_at), data)
     return "tracking.updated", _key(waypoint.booking_id), value
 
 
-def _key(booking_id: UUID) -> bytes:
+@lru_cache(maxsize=4096)  # a round has many waypoints of few tracks
+def _namespace(track_id: str) -> UUID:
+    return UUID(track_id)
+
+
+def _key(booking_id: object) -> bytes:
     """One partition for all events of a booking, which keeps them in order."""
     return str(booking_id).encode()

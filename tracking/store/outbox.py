@@ -34,13 +34,13 @@ class OutboxRow(Struct, frozen=True):
 
 
 class UnsentWaypoint(Struct, frozen=True, gc=False):
-    """A stored waypoint whose `tracking.updated` is still to be sent."""
+    """A stored waypoint whose `tracking.updated` is still to be sent. Ids as text: they stay it."""
 
-    booking_id: UUID
-    track_id: UUID
-    owner_id: UUID | None
+    booking_id: str
+    track_id: str
+    owner_id: str | None
     seq: int
-    runner_id: UUID
+    runner_id: str
     longitude: float
     latitude: float
     speed_kmh: float | None
@@ -131,7 +131,8 @@ def unsent_waypoints(engine: sa.Engine, limit: int) -> list[UnsentWaypoint]:
     with transaction(engine) as cursor:
         cursor.execute(
             """
-            SELECT t.booking_id, t.id, t.owner_id, w.seq, w.runner_id, ST_X(w.position),
+            SELECT t.booking_id::text, t.id::text, t.owner_id::text, w.seq, w.runner_id::text,
+                   ST_X(w.position),
                    ST_Y(w.position), w.speed_kmh, w.heading_degrees, w.recorded_at, w.received_at
             FROM published_watermarks p
             JOIN tracks t ON t.id = p.track_id AND t.head_seq > p.published_seq
@@ -147,13 +148,13 @@ def unsent_waypoints(engine: sa.Engine, limit: int) -> list[UnsentWaypoint]:
         return [UnsentWaypoint(*row) for row in cursor]
 
 
-def advance_watermarks(engine: sa.Engine, sent: Mapping[UUID, int]) -> None:
+def advance_watermarks(engine: sa.Engine, sent: Mapping[str, int]) -> None:
     """Each track's waypoints up to the given seq have been acknowledged by Kafka."""
     with transaction(engine) as cursor:
         execute_rows(
             cursor,
             "UPDATE published_watermarks p SET published_seq = v.seq"
-            " FROM (VALUES %s) v (track_id, seq) WHERE p.track_id = v.track_id",
+            " FROM (VALUES %s) v (track_id, seq) WHERE p.track_id = v.track_id::uuid",
             list(sent.items()),
         )
 
