@@ -1,6 +1,7 @@
 """The main job, to look at: server, simulated trips, and a viewer in the terminal.
 
-`make demo` runs it beside private services. Until Ctrl-C, or for DEMO_SECONDS.
+`make demo` runs it beside private services. Until Ctrl-C, or for DEMO_SECONDS; logs are in .dev,
+or in the directory DEMO_LOGS.
 """
 
 import asyncio
@@ -18,11 +19,14 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.error import URLError
 from urllib.request import urlopen
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import psycopg2
+from kafka import KafkaAdminClient
+from kafka.errors import KafkaError
 
 from dev.events import rfc3339
+from dev.services import Services
 from dev.tokens import access_token
 from dev.trips import Plan, Trip, trips_of
 from dev.watch import Show, line, watch
@@ -31,7 +35,7 @@ CHECKOUT: Final = Path(__file__).resolve().parent.parent
 TRIPS: Final = 5
 READY_S: Final = 60.0
 # What the server promises; afterwards it is killed.
-STOP_S: Final = 22.0
+STOP_S: Final = 20.0
 # Long enough to be pasted into another window after lunch.
 TOKEN_LIFETIME: Final = timedelta(hours=12)
 DATABASE: Final = "tracking_demo"
@@ -48,8 +52,8 @@ class Part:
 
     def __init__(self, name: str, command: list[str], environ: Mapping[str, str]) -> None:
         self.name = name
-        self.log = CHECKOUT / ".dev" / f"{name}.log"
-        self.log.parent.mkdir(exist_ok=True)
+        self.log = Path(environ.get("DEMO_LOGS") or CHECKOUT / ".dev") / f"{name}.log"
+        self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("wb") as out:
             # A session of its own: Ctrl-C is ours to pass on, in order.
             self.process = subprocess.Popen(
@@ -79,7 +83,10 @@ def main() -> int:
     status = 0
     try:
         with contextlib.ExitStack() as stack:
-            _run(stack, shown)
+            try:
+                _run(stack, shown)
+            finally:
+                _ignore_signals()
     except KeyboardInterrupt:
         pass
     except DemoError as error:
@@ -90,7 +97,7 @@ def main() -> int:
 
 
 def _run(stack: contextlib.ExitStack, shown: list[int]) -> None:
-    environ = _environment()
+    environ = _environment(stack)
     say(f"database {environ['DB_NAME']} to the newest schema")
     migrated = subprocess.run(
         [sys.executable, "-m", "alembic", "upgrade", "head"],
@@ -107,8 +114,7 @@ def _run(stack: contextlib.ExitStack, shown: list[int]) -> None:
     )
     simulator = Part("simulator", _simulator_command(plan), environ)
     stack.callback(simulator.stop)
-    stack.callback(_ignore_signals)
-    _introduce(environ, next(trips_of(plan, 0)).booking_id)
+    _introduce(environ, next(trips_of(plan, 0)), server.log.parent)
     seconds = float(os.environ.get("DEMO_SECONDS", "0"))
     asyncio.run(_show(environ, plan, [server, simulator], seconds, shown))
 
@@ -123,18 +129,42 @@ def say(text: str) -> None:
     print(f"demo: {text}", flush=True)
 
 
-def _environment() -> dict[str, str]:
-    """The services' variables, completed; a database of the demo's own on private services."""
+def _environment(stack: contextlib.ExitStack) -> dict[str, str]:
+    """The services' variables, completed. On private services the demo has a database and topics
+    of its own, so that it does not meet a server of `make run`; on others it takes what is given.
+    """
     environ = dict(os.environ)
     environ.setdefault("JWT_SECRET", secrets.token_hex(32))
     environ["SERVICE_PORT"] = _free_port(environ.get("SERVICE_PORT"))
     environ["PUBLIC_URL"] = f"http://127.0.0.1:{environ['SERVICE_PORT']}"
-    # A group of its own, or a server of `make run` would share the records with it.
-    environ.setdefault("KAFKA_GROUP_ID", f"demo-{secrets.token_hex(4)}")
-    if "DEMO_DATABASE" not in environ and environ.get("DB_NAME") == "tracking_db":
+    own = f"demo-{secrets.token_hex(4)}"
+    # A group of its own, or another server of these topics would share the records with it.
+    environ.setdefault("KAFKA_GROUP_ID", own)
+    environ.setdefault("DB_NAME", "tracking_db")
+    private = Services(CHECKOUT / ".dev").settings()
+    if _same(environ, private, "KAFKA_BROKERS", "KAFKA_TOPIC_PREFIX"):
+        environ["KAFKA_TOPIC_PREFIX"] = own
+        stack.callback(_delete_topics, environ["KAFKA_BROKERS"], f"{own}.")
+    if _same(environ, private, "DB_HOST", "DB_PORT", "DB_NAME"):
         environ["DB_NAME"] = DATABASE
-        _create_database(environ)
+        try:
+            _create_database(environ)
+        except psycopg2.Error as error:
+            raise DemoError(f"database {DATABASE}: {error}") from error
     return environ
+
+
+def _same(environ: Mapping[str, str], private: Mapping[str, str], *names: str) -> bool:
+    return all(name in private and environ.get(name) == private[name] for name in names)
+
+
+def _delete_topics(brokers: str, prefix: str) -> None:
+    """Every demo makes new ones; a hundred demos later Kafka would be slow to start."""
+    try:
+        with contextlib.closing(KafkaAdminClient(bootstrap_servers=brokers.split(","))) as admin:
+            admin.delete_topics([name for name in admin.list_topics() if name.startswith(prefix)])
+    except KafkaError as error:
+        say(f"topics {prefix}* stay behind: {error!r}")
 
 
 def _create_database(environ: Mapping[str, str]) -> None:
@@ -184,17 +214,21 @@ def _simulator_command(plan: Plan) -> list[str]:
     return [sys.executable, "-m", "dev.simulator", *arguments]
 
 
-def _introduce(environ: Mapping[str, str], booking: str) -> None:
-    port = environ["SERVICE_PORT"]
-    token = access_token(environ["JWT_SECRET"], uuid4(), "admin", lifetime=TOKEN_LIFETIME)
+def _introduce(environ: Mapping[str, str], trip: Trip, logs: Path) -> None:
+    port, secret, booking = environ["SERVICE_PORT"], environ["JWT_SECRET"], trip.booking_id
+    admin = access_token(secret, uuid4(), "admin", lifetime=TOKEN_LIFETIME)
+    owner = access_token(secret, UUID(trip.owner_id), "owner", lifetime=TOKEN_LIFETIME)
     http, ws = f"http://127.0.0.1:{port}", f"ws://127.0.0.1:{port}"
     print(f"""
-  server      {http}   (logs: .dev/server.log, .dev/simulator.log)
+  server      {http}   (logs: {logs}/server.log, simulator.log)
   booking     {booking}
-  TOKEN={token}
+
+  TOKEN={admin}     # an admin's: every booking
+  OWNER={owner}     # the owner's of this booking
 
   curl -H "Authorization: Bearer $TOKEN" {http}/api/v1/tracking/{booking}
   curl -H "Authorization: Bearer $TOKEN" {http}/api/v1/tracking/{booking}/route
+  curl -H "Authorization: Bearer $OWNER" {http}/api/v1/tracking/{booking}
   curl {http}/readiness {http}/metrics
   WebSocket: {ws}/ws/tracking/{booking}?token=$TOKEN
   .venv/bin/python -m dev.watch {booking} --url {ws} --token $TOKEN

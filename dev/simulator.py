@@ -15,11 +15,13 @@ from contextlib import contextmanager
 from itertools import takewhile
 from pathlib import Path
 from typing import Final
+from uuid import UUID
 
+import msgspec
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
-from dev.events import Event, Form, Record, encoder, nanoseconds
+from dev.events import Event, Form, LocationUpdate, Record, encoder, nanoseconds
 from dev.faults import Fault
 from dev.gpx import GpxError, read_gpx
 from dev.trips import Plan, events_in
@@ -45,6 +47,8 @@ def main() -> int:
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, lambda *_: stop.set())
     events = events_in(plan, again=not arguments.once)
+    if arguments.owner is not None:
+        events = _owned(events, str(arguments.owner))
     if arguments.duration is not None:
         end_ns = plan.start_ns + round(arguments.duration * 1e9)
         events = takewhile(lambda event: event.due_ns <= end_ns, events)
@@ -76,6 +80,7 @@ def _parser() -> argparse.ArgumentParser:
         "tunnel (late batch), duplicates, jumps, skew (wrong phone clock)")  # fmt: skip
     add("--unknown-booking", type=float, default=0.0, metavar="SHARE",
         help="of the phones that do not know their booking [0]")  # fmt: skip
+    add("--owner", type=UUID, help="user id of the owner of every booking [one for each]")
     add("--form", type=Form, choices=list(Form), default=Form.STRUCTURED, help="of the records")
     add("--start", help="time of the first request, RFC 3339 [now]")
     add("--duration", type=_positive(float), help="seconds of simulated time [no end]")
@@ -118,6 +123,15 @@ def _plan(arguments: argparse.Namespace) -> Plan:
         gpx=tuple(read_gpx(arguments.gpx)) if arguments.gpx else (),
         gpx_own_times=arguments.rate is None,
     )
+
+
+def _owned(events: Iterator[Event], owner_id: str) -> Iterator[Event]:
+    """The same events as if all bookings were this owner's; phones don't know owners."""
+    for event in events:
+        data = event.data
+        if not isinstance(data, LocationUpdate):
+            data = msgspec.structs.replace(data, owner_id=owner_id)
+        yield event._replace(data=data)
 
 
 @contextmanager

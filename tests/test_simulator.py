@@ -158,3 +158,11 @@ def test_wrong_arguments_are_named_and_exit_2(wrong: list[str]) -> None:
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert wrong[1] in done.stderr
+
+
+def test_all_bookings_may_be_one_owners() -> None:
+    owner = str(uuid4())
+    events = simulate("--seed", "5", "--owner", owner)
+    assert {e["data"]["owner_id"] for e in events if "owner_id" in e["data"]} == {owner}
+    assert [e["id"] for e in events] == [e["id"] for e in simulate("--seed", "5")]
+    assert all("owner_id" not in data for data in updates(events))
