@@ -30,8 +30,8 @@ log = logging.getLogger("tracking.outgoing")
 ROUND: Final = 5_000
 # Another process may have written: look this often even when nobody wakes us.
 IDLE_S: Final = 1.0
-# Between two rounds that are not full: nobody waits for these events by the millisecond, and a
-# round for every batch would take the interpreter from the viewers.
+# Between two rounds: nobody waits for these events by the millisecond, and rounds without a pause
+# would take the interpreter from ingest and the viewers.
 PACE_S: Final = 0.2
 RETRY_S: Final = 1.0
 SEND_TIMEOUT_S: Final = 30.0
@@ -126,11 +126,10 @@ class Outgoing:
             producer.close(timeout=5)
 
     def _pause(self, sent: int) -> None:
-        if sent >= ROUND:
-            return
         self._stopping.wait(PACE_S)
-        self._work.wait(IDLE_S)
-        self._work.clear()
+        if sent < ROUND:
+            self._work.wait(IDLE_S)
+            self._work.clear()
 
     def _round(self, producer: KafkaProducer) -> int:
         """Send what is due; how many events it was."""
