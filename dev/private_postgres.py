@@ -95,6 +95,9 @@ class PrivatePostgres(PrivateServer):
         if (self.data / "PG_VERSION").exists():
             self._check_owner()
             self._end_orphans()
+            # A killed server's lock, with nobody left in the data. PostgreSQL itself would take
+            # its process for a living one for as long as the parent has not reaped it.
+            self._pid_file().unlink(missing_ok=True)
             return
         if self.data.parent != self.directory:
             say(f"user postgres cannot enter {self.directory}; its data goes to {self.data}")
@@ -115,6 +118,8 @@ class PrivatePostgres(PrivateServer):
             for orphan in orphans:
                 send_signal(orphan, signal.SIGKILL)
             time.sleep(0.05)
+        if orphans:
+            raise self._failure("has processes that outlived it and survive SIGKILL")
 
     def _make_cluster(self) -> None:
         """Made beside its place and then moved, so that one half made is never taken for whole."""
