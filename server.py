@@ -33,6 +33,7 @@ from tracking.metrics import Metrics
 from tracking.rooms import Rooms
 from tracking.settings import Settings, explain
 from workers.consumer import Consumer
+from workers.dead_letters import DeadLetters
 from workers.housekeeping import Housekeeping
 from workers.ingest import Ingest
 from workers.keys import refresh_keys
@@ -63,6 +64,8 @@ SWITCH_INTERVAL_S: Final = 0.0005
 # A collection of young objects every 50,000 allocations; old ones are few and rarely die.
 GC_THRESHOLDS: Final = (50_000, 20, 100)
 
+NEEDED_TOPICS: Final = ("booking.events", "runner.events", "tracking.events", "dead-letter")
+
 EXIT_FAILED: Final = 1
 EXIT_SETTINGS: Final = 2
 
@@ -89,7 +92,11 @@ async def serve(settings: Settings) -> int:
         outgoing.start()
         stack.push_async_callback(_stop_outgoing, outgoing)
 
-        consumer = Consumer(settings, metrics, died)
+        dead_letters = DeadLetters(settings, metrics, died)
+        dead_letters.start()
+        stack.push_async_callback(_stop_dead_letters, dead_letters)
+
+        consumer = Consumer(settings, metrics, dead_letters, died)
         relay = LocalRelay(rooms, metrics)
         ingest = Ingest(
             writes, _threads(stack, "ingest", 1), relay, metrics, settings.batch_records, died
@@ -108,7 +115,9 @@ async def serve(settings: Settings) -> int:
         _start_jobs(stack, jobs, died)
         measure_parts(metrics, rooms, ingest, {"requests": requests, "ingest": writes})
 
-        readiness = Readiness(requests, request_threads, expected_revision(), consumer, ingest)
+        readiness = Readiness(
+            requests, request_threads, expected_revision(), consumer, ingest, dead_letters
+        )
         tokens = tokens_of(settings, keys)
         services = Services(
             settings, requests, request_threads, tokens, rooms, metrics, readiness.check,
@@ -147,6 +156,11 @@ async def _in_thread(function: Callable[[float], bool], timeout_s: float, what: 
 async def _stop_outgoing(outgoing: Outgoing) -> None:
     outgoing.stop()
     await _in_thread(outgoing.wait, THREAD_S, "outgoing")
+
+
+async def _stop_dead_letters(dead_letters: DeadLetters) -> None:
+    dead_letters.stop()
+    await _in_thread(dead_letters.wait, THREAD_S, "dead-letters")
 
 
 async def _stop_intake(consumer: Consumer, ingest: Ingest) -> None:
@@ -243,7 +257,7 @@ def _check_kafka(settings: Settings) -> str:
         topics = set(admin.list_topics())
     finally:
         admin.close()
-    needed = [settings.topic(name) for name in ("booking.events", "runner.events")]
+    needed = [settings.topic(name) for name in NEEDED_TOPICS]
     missing = [name for name in needed if name not in topics]
     return "ok" + (f", not there yet: {', '.join(missing)}" if missing else "")
 

@@ -47,6 +47,10 @@ class Metrics:
         self.events = self._counter(
             "events", "Events read from Kafka, by their one outcome.", ["type", "outcome"]
         )
+        self.dead_letters = self._counter("dead_letters", "Dead letters acknowledged by Kafka.")
+        self.dead_letters_waiting = self._gauge(
+            "dead_letters_waiting", "Dead letters that Kafka has not acknowledged yet."
+        )
         self.lag = self._gauge(
             "consumer_lag_records", "Records not read yet.", ["topic", "partition"]
         )

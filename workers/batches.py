@@ -2,43 +2,38 @@
 
 import time
 from collections import Counter
-from typing import NamedTuple
+from typing import Any
 from uuid import UUID
 
 from msgspec import Struct, field
 
 from tracking.events import Event
-
-
-class Origin(NamedTuple):
-    """Where an event came from: for the log, and later for its dead letter."""
-
-    topic: str
-    partition: int
-    offset: int
-    event_id: str
+from workers.dead_letters import DeadLetter
 
 
 class Batch(Struct):
     """Checked events in the order of arrival, and what is true once they are stored."""
 
     events: list[Event] = field(default_factory=list)
-    origins: list[Origin] = field(default_factory=list)
+    # The Kafka record of each event, as it came: an event that proves to be poison is kept whole.
+    records: list[Any] = field(default_factory=list)
     # (topic, partition) -> the offset to commit: the last one read, plus one.
     offsets: dict[tuple[str, int], int] = field(default_factory=dict)
-    # Outcomes that are known without the database: ignored and dead, by type.
+    # Outcomes that are known without the database: ignored, dead, skipped, by type.
     outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
-    records: int = 0
-    size: int = 0  # bytes of the records' values
+    dead: list[DeadLetter] = field(default_factory=list)
+    size: int = 0  # records read
+    bytes: int = 0  # of their values
     taken_at: float = field(default_factory=time.monotonic)
     adopt: frozenset[UUID] = frozenset()  # bookings whose parked updates are looked at again
 
     def extend(self, other: "Batch") -> None:
         """Append what arrived later."""
         self.events += other.events
-        self.origins += other.origins
+        self.records += other.records
         self.offsets |= other.offsets
         self.outcomes += other.outcomes
-        self.records += other.records
+        self.dead += other.dead
         self.size += other.size
+        self.bytes += other.bytes
         self.adopt |= other.adopt

@@ -1,7 +1,8 @@
 """The Kafka thread: poll, decode, hand over, commit. Nothing else ever touches the consumer.
 
-An offset is committed after the transaction that stored its record, never before. Waiting is the
-backpressure: while two batches are in flight nothing is polled but the group's heartbeat.
+An offset is committed after the transaction that stored its record and the acknowledgement of the
+dead letters below it, never before. Waiting is the backpressure: while two batches are in flight
+nothing is polled but the group's heartbeat.
 """
 
 import logging
@@ -9,20 +10,24 @@ import queue
 import re
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from kafka import KafkaConsumer, TopicPartition
+from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition
 from kafka.coordinator.base import MemberState
 from kafka.errors import KafkaError
 from kafka.structs import OffsetAndMetadata
 
 from tracking.errors import InvalidEvent
-from tracking.events import decode
+from tracking.events import Decoded, decode
 from tracking.metrics import Metrics
 from tracking.settings import Settings
-from workers.batches import Batch, Origin
+from workers.batches import Batch
+from workers.dead_letters import RETRY_TOPIC, DeadLetter, DeadLetters, original_headers, retried
+from workers.offsets import Offsets
+from workers.unreadable import lacks_codec, unreadable
 
 log = logging.getLogger("tracking.consumer")
 
@@ -41,6 +46,14 @@ LAG_INTERVAL_S: Final = 5.0
 # The group's coordinator may be away; storing goes on without it.
 KAFKA_TIMEOUT_MS: Final = 5_000
 RECONNECT_S: Final = 1.0
+# Bytes that cannot be read so often will not be readable later.
+TRIES: Final = 3
+# A new consumer reads from the committed offsets: what is in flight is given time to be stored.
+RENEWAL_S: Final = 5.0
+# A healthy Kafka acknowledges in milliseconds.
+LETTERS_S: Final = 1.0
+# 1970 to 2100; outside of it Kafka's timestamp was made up.
+LAST_TIMESTAMP_MS: Final = 4_102_444_800_000
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -52,10 +65,12 @@ class Consumer:
         self,
         settings: Settings,
         metrics: Metrics,
+        dead_letters: DeadLetters,
         died: Callable[[BaseException], None],
     ) -> None:
         self._settings = settings
         self._metrics = metrics
+        self._dead_letters = dead_letters
         self._hand_over: Callable[[Batch], None] = _nowhere
         self._died = died
         self._stopping = threading.Event()
@@ -64,7 +79,9 @@ class Consumer:
         self._thread = threading.Thread(target=self._main, name="consumer", daemon=True)
         self._in_flight_records = 0
         self._in_flight_bytes = 0
+        self._offsets = Offsets()
         self._to_commit: dict[TopicPartition, OffsetAndMetadata] = {}
+        self._tries: Counter[tuple[TopicPartition, int]] = Counter()
         self._next_commit = 0.0
         self._next_lag = 0.0
         # Read by readiness checks on other threads; a stale value is a fine answer.
@@ -72,6 +89,7 @@ class Consumer:
         self.assigned = 0  # partitions that are ours
         self.partitions = 0  # partitions that there are
         self.connected = False
+        self.stopped: dict[TopicPartition, str] = {}  # partitions that need an operator, and why
 
     def start(self, hand_over: Callable[[Batch], None]) -> None:
         """Begin to poll; `hand_over` is called on the consumer's thread."""
@@ -100,19 +118,42 @@ class Consumer:
             self._died(error)
 
     def _run(self) -> None:
-        consumer = self._connect()
-        if consumer is None:
-            return
-        try:
-            while not self._stopping.is_set():
-                self._turn(consumer)
-            # Whatever is in flight may still be stored: commit it, then leave the group.
-            while not self._finished.wait(POLL_TIMEOUT_MS / 1000):
-                self._collect_stored(block=False)
+        while not self._stopping.is_set():
+            consumer = self._connect()
+            if consumer is None:
+                return
+            try:
+                if self._poll_until_unusable(consumer):
+                    self._let_in_flight_land(RENEWAL_S)
+                else:
+                    # Whatever is in flight may still be stored: commit it, then leave the group.
+                    while not self._finished.wait(POLL_TIMEOUT_MS / 1000):
+                        self._collect_stored(block=False)
+                self._let_letters_land(LETTERS_S)
+                self._commit(consumer, wait=True)
+            finally:
+                consumer.close(autocommit=False, timeout_ms=KAFKA_TIMEOUT_MS)
+
+    def _poll_until_unusable(self, consumer: KafkaConsumer) -> bool:
+        """False when told to stop; True when a new consumer has to go on."""
+        while not self._stopping.is_set():
+            if not self._turn(consumer):
+                return True
+        return False
+
+    def _let_in_flight_land(self, seconds: float) -> None:
+        """Less is read twice."""
+        end = time.monotonic() + seconds
+        while self._in_flight_records and time.monotonic() < end and not self._stopping.is_set():
+            self._collect_stored(block=True)
+
+    def _let_letters_land(self, seconds: float) -> None:
+        """Fewer letters are written twice."""
+        end = time.monotonic() + seconds
+        self._collect_stored(block=False)
+        while self._offsets.letters and time.monotonic() < end:
+            time.sleep(0.02)
             self._collect_stored(block=False)
-            self._commit(consumer, wait=True)
-        finally:
-            consumer.close(autocommit=False, timeout_ms=KAFKA_TIMEOUT_MS)
 
     def _connect(self) -> KafkaConsumer | None:
         """Try until there is a broker; None when told to stop before."""
@@ -128,7 +169,9 @@ class Consumer:
                 self._stopping.wait(RECONNECT_S)
         else:
             return None
-        consumer.subscribe(pattern=topic_pattern(self._settings))
+        consumer.subscribe(
+            pattern=topic_pattern(self._settings), listener=_KeepStopped(consumer, self.stopped)
+        )
         self.last_poll = time.monotonic()
         self.connected = True
         log.info("connected to Kafka, group %s", self._settings.kafka_group_id)
@@ -154,34 +197,83 @@ class Consumer:
             "allow_auto_create_topics": False,
         }
 
-    def _turn(self, consumer: KafkaConsumer) -> None:
+    def _turn(self, consumer: KafkaConsumer) -> bool:
+        """One poll and what follows; False when this consumer cannot be used any more."""
+        self._collect_stored(block=self._is_full())
         if self._is_full():
-            self._hold(consumer)
+            # The group's heartbeat goes on; what a rebalance brings is taken all the same.
+            consumer.pause(*consumer.assignment())
+            usable = self._poll(consumer, 0)
         else:
-            polled = consumer.poll(timeout_ms=POLL_TIMEOUT_MS)
-            self._returned(consumer)
-            _resume_join(consumer)
-            if polled:
-                self._offer(polled)
-        self._collect_stored(block=False)
+            self._pause(consumer)
+            usable = self._poll(consumer, POLL_TIMEOUT_MS)
         self._commit(consumer, wait=False)
         self._measure_lag(consumer)
+        return usable
+
+    def _poll(self, consumer: KafkaConsumer, timeout_ms: int) -> bool:
+        try:
+            polled = consumer.poll(timeout_ms=timeout_ms)
+        except Exception as error:  # decompression alone raises whatever its library likes
+            return self._recover(consumer, error)
+        self._returned(consumer)
+        _resume_join(consumer)
+        if polled:
+            self._offer(polled)
+        return True
+
+    def _recover(self, consumer: KafkaConsumer, error: Exception) -> bool:
+        """After an error in poll() the same consumer would raise it for ever: build a new one.
+
+        Unless it is moved past the bytes that cannot be read, after three tries.
+        """
+        self._returned(consumer)
+        found = unreadable(error)
+        if found is None:
+            log.warning("Kafka's poll() failed, connecting anew: %r", error)
+            self._stopping.wait(RECONNECT_S)
+            return False
+        place = found.partition
+        if lacks_codec(error):
+            self.stopped[place] = str(error)
+            log.error("partition %s/%d stopped, install the codec and restart: %s", *place, error)
+            return False
+        offset = consumer.position(place, timeout_ms=KAFKA_TIMEOUT_MS)
+        self._tries[place, offset] += 1
+        if self._tries[place, offset] < TRIES:
+            log.warning("unreadable bytes in %s/%d at offset %d, trying again: %r",
+                        *place, offset, error)  # fmt: skip
+            return False
+        end = consumer.highwater(place) or offset + 1
+        behind = found.next_offset if found.next_offset is not None else offset + 1
+        self._skip(consumer, place, offset, behind if offset < behind <= end else offset + 1)
+        return True
+
+    def _skip(self, consumer: KafkaConsumer, place: TopicPartition, first: int, end: int) -> None:
+        log.error("skipped %d unreadable records in %s/%d: offsets %d to %d",
+                  end - first, *place, first, end - 1)  # fmt: skip
+        consumer.seek(place, end)
+        self._tries.clear()
+        batch = Batch(offsets={(place.topic, place.partition): end}, size=end - first)
+        batch.outcomes["other", "skipped"] = end - first
+        self._give(batch)
+
+    def _pause(self, consumer: KafkaConsumer) -> None:
+        """A partition waits while its dead letters cannot be kept."""
+        assigned = consumer.assignment()
+        waiting = self._offsets.waiting() if self._dead_letters.failing_since else set()
+        held = (waiting | self.stopped.keys()) & assigned
+        paused = consumer.paused()
+        if held - paused:
+            consumer.pause(*(held - paused))
+        if paused - held:
+            consumer.resume(*(paused - held))
 
     def _is_full(self) -> bool:
         return (
-            self._in_flight_records >= 2 * self._settings.batch_records
+            self._in_flight_records + self._offsets.letters >= 2 * self._settings.batch_records
             or self._in_flight_bytes >= MAX_BYTES_IN_FLIGHT
         )
-
-    def _hold(self, consumer: KafkaConsumer) -> None:
-        """Wait for a batch to be stored, while the group sees that we live."""
-        self._collect_stored(block=True)
-        if self._is_full():
-            assigned = consumer.assignment()
-            consumer.pause(*assigned)
-            consumer.poll(timeout_ms=0)
-            consumer.resume(*assigned)
-            self._returned(consumer)
 
     def _returned(self, consumer: KafkaConsumer) -> None:
         self.last_poll = time.monotonic()
@@ -189,9 +281,11 @@ class Consumer:
         self._metrics.last_poll.set_to_current_time()
 
     def _offer(self, polled: dict[TopicPartition, list[Any]]) -> None:
-        batch = self.decode_records(polled)
-        self._in_flight_records += batch.records
-        self._in_flight_bytes += batch.size
+        self._give(self.decode_records(polled))
+
+    def _give(self, batch: Batch) -> None:
+        self._in_flight_records += batch.size
+        self._in_flight_bytes += batch.bytes
         self._hand_over(batch)
 
     def decode_records(self, polled: dict[TopicPartition, list[Any]]) -> Batch:
@@ -205,21 +299,40 @@ class Consumer:
         return batch
 
     def _decode_record(self, batch: Batch, name: str, record: Any) -> None:
-        kafka_time = EPOCH + timedelta(milliseconds=record.timestamp)
-        batch.records += 1
-        batch.size += len(record.value or b"")
+        batch.size += 1
+        batch.bytes += len(record.value or b"")
         try:
-            decoded = decode(name, record.value, record.headers, kafka_time)
+            decoded = self._decode(name, record)
         except InvalidEvent as error:
-            batch.outcomes[name, "dead"] += 1
-            place = (record.topic, record.partition, record.offset)
-            log.warning("malformed event in %s/%s at offset %s: %s", *place, error)
-            return
+            return self._dead(batch, name, record, str(error))
+        except Exception as error:  # our own bug; the letter keeps the event until it is mended
+            log.exception("decoding failed")
+            return self._dead(batch, name, record, f"cannot be decoded: {type(error).__name__}")
         if decoded.event is None:
             batch.outcomes[decoded.type, "ignored"] += 1
-            return
+            return None
         batch.events.append(decoded.event)
-        batch.origins.append(Origin(record.topic, record.partition, record.offset, decoded.id))
+        batch.records.append(record)
+        return None
+
+    def _decode(self, name: str, record: Any) -> Decoded:
+        headers, timestamp = record.headers, record.timestamp
+        if name == RETRY_TOPIC:
+            source = retried(record)
+            if source is None:
+                raise InvalidEvent("no dead letter: its headers are missing")
+            topic, timestamp = source
+            name, headers = self._plain_name(topic), original_headers(headers)
+        if not 0 <= timestamp < LAST_TIMESTAMP_MS:
+            raise InvalidEvent("Kafka's timestamp is not between the years 1970 and 2100")
+        kafka_time = EPOCH + timedelta(milliseconds=timestamp)
+        return decode(name, record.value, headers, kafka_time)
+
+    def _dead(self, batch: Batch, name: str, record: Any, reason: str) -> None:
+        batch.outcomes[name, "dead"] += 1
+        batch.dead.append(DeadLetter(record, reason))
+        place = (record.topic, record.partition, record.offset)
+        log.warning("malformed event in %s/%s at offset %s: %s", *place, reason)
 
     def _plain_name(self, topic: str) -> str:
         prefix = self._settings.kafka_topic_prefix
@@ -228,11 +341,15 @@ class Consumer:
     def _collect_stored(self, *, block: bool) -> None:
         """Take what ingest has stored; when blocking, wait up to a second for the first."""
         for batch in self._stored_batches(block):
-            self._in_flight_records -= batch.records
-            self._in_flight_bytes -= batch.size
-            for (topic, partition), offset in batch.offsets.items():
-                place = TopicPartition(topic, partition)
-                self._to_commit[place] = OffsetAndMetadata(offset, "", -1)
+            self._in_flight_records -= batch.size
+            self._in_flight_bytes -= batch.bytes
+            self._offsets.stored(batch)
+            if batch.dead:
+                self._dead_letters.put(batch.dead)
+        self._offsets.acknowledged(self._dead_letters.acknowledged())
+        self._metrics.dead_letters_waiting.set(self._offsets.letters)
+        for place, offset in self._offsets.take().items():
+            self._to_commit[place] = OffsetAndMetadata(offset, "", -1)
 
     def _stored_batches(self, block: bool) -> Iterable[Batch]:
         try:
@@ -276,9 +393,9 @@ class Consumer:
 
 
 def topic_pattern(settings: Settings) -> str:
-    """Both layouts: `<prefix>.booking.events` and a topic for each type."""
+    """Both layouts, `<prefix>.booking.events` and a topic for each type; and what is retried."""
     prefix = f"{re.escape(settings.kafka_topic_prefix)}\\." if settings.kafka_topic_prefix else ""
-    return f"^{prefix}(booking|runner)\\.[a-z_]+$"
+    return f"^{prefix}((booking|runner)\\.[a-z_]+|{re.escape(RETRY_TOPIC)})$"
 
 
 def _resume_join(consumer: KafkaConsumer) -> None:
@@ -290,6 +407,22 @@ def _resume_join(consumer: KafkaConsumer) -> None:
     coordinator = consumer._coordinator
     if coordinator.state is MemberState.REBALANCING:
         coordinator.request_rejoin()
+
+
+class _KeepStopped(ConsumerRebalanceListener):  # type: ignore[misc]
+    """Pauses what must not be read before the first fetch after each assignment."""
+
+    def __init__(self, consumer: KafkaConsumer, stopped: dict[TopicPartition, str]) -> None:
+        self._consumer = consumer
+        self._stopped = stopped
+
+    def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        pass
+
+    def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        held = self._stopped.keys() & set(assigned)
+        if held:
+            self._consumer.pause(*held)
 
 
 def _nowhere(_: Batch) -> None:

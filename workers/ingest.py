@@ -20,6 +20,7 @@ from tracking.events import BOOKING_KINDS
 from tracking.metrics import Metrics
 from tracking.store.ingest import Stored, store_batch
 from workers.batches import Batch
+from workers.dead_letters import DeadLetter
 from workers.relay import Relay
 
 log = logging.getLogger("tracking.ingest")
@@ -99,7 +100,7 @@ class Ingest:
     def _next(self) -> Batch:
         """Everything that waits, up to the size of one transaction."""
         batch = self._waiting.popleft()
-        while self._waiting and batch.records + self._waiting[0].records <= self._batch_records:
+        while self._waiting and batch.size + self._waiting[0].size <= self._batch_records:
             batch.extend(self._waiting.popleft())
         return batch
 
@@ -107,7 +108,7 @@ class Ingest:
         started = time.perf_counter()
         stored, outcomes = await self._store_events(batch)
         self._metrics.batch_seconds.observe(time.perf_counter() - started)
-        self._metrics.batch_size.observe(batch.records)
+        self._metrics.batch_size.observe(batch.size)
         self._metrics.count_events(outcomes + batch.outcomes)
         for tell in self.stored:
             tell(batch)
@@ -132,7 +133,9 @@ class Ingest:
         results: list[Stored] = []
         outcomes: Counter[tuple[str, str]] = Counter()
         for part in (slice(None, half), slice(half, None)):
-            smaller = Batch(batch.events[part], batch.origins[part], adopt=batch.adopt)
+            smaller = Batch(
+                batch.events[part], batch.records[part], dead=batch.dead, adopt=batch.adopt
+            )
             more, counts = await self._store_events(smaller)
             results += more
             outcomes += counts
@@ -152,16 +155,19 @@ class Ingest:
                     raise
                 if wait == FIRST_RETRY_S:
                     log.warning(
-                        "batch of %d not stored, trying on: %s", batch.records, _brief(error)
+                        "batch of %d not stored, trying on: %s", len(batch.events), _brief(error)
                     )
                 self._metrics.batch_retries.inc()
             await asyncio.sleep(wait * random.uniform(0.5, 1.0))
             wait = min(wait * 2, LAST_RETRY_S)
 
     def _dead(self, batch: Batch, error: Exception) -> Counter[tuple[str, str]]:
-        for origin in batch.origins:
-            log.error("event %s in %s/%s at offset %s cannot be stored: %s",
-                      origin.event_id, *origin[:3], _brief(error))  # fmt: skip
+        """The single event of a batch that the database refuses becomes a dead letter."""
+        reason = f"cannot be stored: {_brief(error)}"
+        for record in batch.records:
+            batch.dead.append(DeadLetter(record, reason))
+            log.error("event in %s/%s at offset %s %s",
+                      record.topic, record.partition, record.offset, reason)  # fmt: skip
         return Counter({("other", "dead"): len(batch.events)})
 
     async def _publish(self, stored: Stored) -> None:

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from tracking.database import check_schema
 from tracking.errors import SchemaOutdated
 from workers.consumer import Consumer
+from workers.dead_letters import DeadLetters
 from workers.ingest import Ingest
 
 # A poll() returns every tenth of a second.
@@ -29,12 +30,14 @@ class Readiness:
         revision: str,
         consumer: Consumer,
         ingest: Ingest,
+        dead_letters: DeadLetters,
     ) -> None:
         self._engine = engine
         self._executor = executor
         self._revision = revision
         self._consumer = consumer
         self._ingest = ingest
+        self._dead_letters = dead_letters
 
     async def check(self) -> dict[str, str]:
         """Each part: "ok", or what is wrong."""
@@ -45,6 +48,7 @@ class Readiness:
             "kafka": self._kafka(),
             "consumer": self._polling(),
             "ingest": self._unstored(),
+            "dead_letters": self._letters(),
         }
 
     async def _database(self) -> tuple[str, str]:
@@ -80,9 +84,17 @@ class Readiness:
     def _polling(self) -> str:
         if not self._consumer.connected:
             return "not started"
+        for (topic, partition), reason in list(self._consumer.stopped.items()):
+            return f"partition {topic}/{partition} is stopped: {reason}"
         silent = time.monotonic() - self._consumer.last_poll
         return "ok" if silent < POLL_LIMIT_S else f"poll() has not returned for {silent:.0f} s"
 
     def _unstored(self) -> str:
         age = self._ingest.oldest_wait(time.monotonic())
         return "ok" if age < UNSTORED_LIMIT_S else f"a batch has waited {age:.0f} s to be stored"
+
+    def _letters(self) -> str:
+        """Partitions wait for their letters, and so do the viewers."""
+        since = self._dead_letters.failing_since
+        waited = 0.0 if since is None else time.monotonic() - since
+        return "ok" if waited < UNSTORED_LIMIT_S else f"Kafka has refused them for {waited:.0f} s"

@@ -1,0 +1,128 @@
+"""Dead letters: list them, look at one, send them again after a fix. `--help` explains."""
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from datetime import datetime
+
+from kafka.errors import KafkaError
+
+from tracking.errors import SettingsError
+from tracking.settings import Settings
+from workers.letterbox import Letter, letters, readable_headers, resend
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+
+
+def main() -> int:
+    """The exit status: 0 done, 1 Kafka or nothing found, 2 wrong usage or settings."""
+    arguments = _parser().parse_args()
+    try:
+        settings = Settings.from_environment()
+    except SettingsError as error:
+        print(error, file=sys.stderr)
+        return EXIT_USAGE
+    try:
+        return int(arguments.command(settings, arguments))
+    except (KafkaError, OSError) as error:
+        print(f"Kafka: {error!r}", file=sys.stderr)
+        return EXIT_FAILED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description="Events that could not be processed, in <prefix>.dead-letter.",
+        epilog="Reads the same environment as server.py.",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    listing = commands.add_parser("list", help="one line for each letter, then a sum by reason")
+    listing.set_defaults(command=_list)
+    show = commands.add_parser("show", help="one letter whole: headers, key, value")
+    show.set_defaults(command=_show)
+    show.add_argument("id", help="PARTITION:OFFSET as `list` prints it")
+    again = commands.add_parser(
+        "resend", help="send letters again, to a topic that only this service reads"
+    )
+    again.set_defaults(command=_resend)
+    again.add_argument("id", nargs="*", help="which ones; none and no filter: needs --all")
+    again.add_argument("--all", action="store_true", help="every letter that the filters leave")
+    again.add_argument("--dry-run", action="store_true", help="only say what would be sent")
+    for each in (listing, again):
+        each.add_argument("--reason", default="", metavar="TEXT", help="its reason contains TEXT")
+        each.add_argument("--topic", default="", help="it came from this topic (full name)")
+        each.add_argument(
+            "--since", type=datetime.fromisoformat, metavar="TIME", help="written since, ISO 8601"
+        )
+    return parser
+
+
+def _chosen(settings: Settings, arguments: argparse.Namespace) -> Iterator[Letter]:
+    for letter in letters(settings, arguments.since):
+        if arguments.reason in letter.reason and (
+            not arguments.topic or letter.source.startswith(arguments.topic + "/")
+        ):
+            yield letter
+
+
+def _list(settings: Settings, arguments: argparse.Namespace) -> int:
+    reasons: Counter[str] = Counter()
+    for letter in _chosen(settings, arguments):
+        size = len(letter.value or b"")
+        note = "" if letter.resendable else " (cut)"
+        print(f"{letter.id:>10}  {letter.time}  {letter.source}  {size} B{note}  {letter.reason}")
+        reasons[letter.reason] += 1
+    for reason, number in reasons.most_common():
+        print(f"{number:>10}  {reason}", file=sys.stderr)
+    print(f"{reasons.total():>10}  in all", file=sys.stderr)
+    return 0
+
+
+def _show(settings: Settings, arguments: argparse.Namespace) -> int:
+    for letter in letters(settings):
+        if letter.id == arguments.id:
+            for name, value in readable_headers(letter):
+                print(f"{name}: {value}")
+            print(f"key: {letter.key!r}\n\n{_readable(letter.value)}")
+            return 0
+    print(f"no letter {arguments.id}: `list` prints their ids", file=sys.stderr)
+    return EXIT_FAILED
+
+
+def _readable(value: bytes | None) -> str:
+    if value is None:
+        return "no value (tombstone)"
+    try:
+        return json.dumps(json.loads(value), indent=2, ensure_ascii=False)
+    except (ValueError, RecursionError):
+        return repr(value)
+
+
+def _resend(settings: Settings, arguments: argparse.Namespace) -> int:
+    if not (arguments.id or arguments.all):
+        print("which ones? Give ids, or --all (with --reason, --topic, --since)", file=sys.stderr)
+        return EXIT_USAGE
+    found = [x for x in _chosen(settings, arguments) if not arguments.id or x.id in arguments.id]
+    ready = [letter for letter in found if letter.resendable]
+    missing = set(arguments.id) - {letter.id for letter in found}
+    for each in sorted(missing):
+        print(f"no letter {each}", file=sys.stderr)
+    if len(ready) < len(found):
+        print(f"{len(found) - len(ready)} were cut and stay: too large to keep", file=sys.stderr)
+    if arguments.dry_run:
+        print(f"would send {len(ready)} letters again")
+    else:
+        done = resend(
+            settings, ready, lambda n: print(f"{n} of {len(ready)} sent", file=sys.stderr)
+        )
+        print(f"sent {done} letters again")
+    return EXIT_FAILED if missing else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except BrokenPipeError:  # `list | head`
+        sys.exit(0)
