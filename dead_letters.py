@@ -10,7 +10,8 @@ from datetime import datetime
 from kafka.errors import KafkaError
 
 from tracking.errors import SettingsError
-from tracking.settings import Settings
+from tracking.settings import KafkaSettings
+from workers.brokers import explained
 from workers.letterbox import Letter, letters, readable_headers, resend
 
 EXIT_FAILED = 1
@@ -21,21 +22,22 @@ def main() -> int:
     """The exit status: 0 done, 1 Kafka or nothing found, 2 wrong usage or settings."""
     arguments = _parser().parse_args()
     try:
-        settings = Settings.from_environment()
+        settings = KafkaSettings.from_environment()
     except SettingsError as error:
         print(error, file=sys.stderr)
         return EXIT_USAGE
     try:
-        return int(arguments.command(settings, arguments))
+        with explained():
+            return int(arguments.command(settings, arguments))
     except (KafkaError, OSError) as error:
-        print(f"Kafka: {error!r}", file=sys.stderr)
+        print(f"Kafka: {error}", file=sys.stderr)
         return EXIT_FAILED
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description="Events that could not be processed, in <prefix>.dead-letter.",
-        epilog="Reads the same environment as server.py.",
+        epilog="Reads the KAFKA_* variables that server.py reads.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     listing = commands.add_parser("list", help="one line for each letter, then a sum by reason")
@@ -59,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _chosen(settings: Settings, arguments: argparse.Namespace) -> Iterator[Letter]:
+def _chosen(settings: KafkaSettings, arguments: argparse.Namespace) -> Iterator[Letter]:
     for letter in letters(settings, arguments.since):
         if arguments.reason in letter.reason and (
             not arguments.topic or letter.source.startswith(arguments.topic + "/")
@@ -67,7 +69,7 @@ def _chosen(settings: Settings, arguments: argparse.Namespace) -> Iterator[Lette
             yield letter
 
 
-def _list(settings: Settings, arguments: argparse.Namespace) -> int:
+def _list(settings: KafkaSettings, arguments: argparse.Namespace) -> int:
     reasons: Counter[str] = Counter()
     for letter in _chosen(settings, arguments):
         size = len(letter.value or b"")
@@ -80,7 +82,7 @@ def _list(settings: Settings, arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _show(settings: Settings, arguments: argparse.Namespace) -> int:
+def _show(settings: KafkaSettings, arguments: argparse.Namespace) -> int:
     for letter in letters(settings):
         if letter.id == arguments.id:
             for name, value in readable_headers(letter):
@@ -100,7 +102,7 @@ def _readable(value: bytes | None) -> str:
         return repr(value)
 
 
-def _resend(settings: Settings, arguments: argparse.Namespace) -> int:
+def _resend(settings: KafkaSettings, arguments: argparse.Namespace) -> int:
     if not (arguments.id or arguments.all):
         print("which ones? Give ids, or --all (with --reason, --topic, --since)", file=sys.stderr)
         return EXIT_USAGE

@@ -32,6 +32,7 @@ from tracking.errors import SchemaOutdated, SettingsError
 from tracking.metrics import Metrics
 from tracking.rooms import Rooms
 from tracking.settings import Settings, explain
+from workers.brokers import connection_options, explained
 from workers.consumer import Consumer
 from workers.dead_letters import DeadLetters
 from workers.housekeeping import Housekeeping
@@ -250,13 +251,12 @@ def _check_database(settings: Settings) -> str:
 
 
 def _check_kafka(settings: Settings) -> str:
-    admin = KafkaAdminClient(
-        bootstrap_servers=list(settings.kafka_brokers), bootstrap_timeout_ms=5_000
-    )
-    try:
-        topics = set(admin.list_topics())
-    finally:
-        admin.close()
+    with explained():
+        admin = KafkaAdminClient(**connection_options(settings), bootstrap_timeout_ms=5_000)
+        try:
+            topics = set(admin.list_topics())
+        finally:
+            admin.close()
     needed = [settings.topic(name) for name in NEEDED_TOPICS]
     missing = [name for name in needed if name not in topics]
     return "ok" + (f", not there yet: {', '.join(missing)}" if missing else "")

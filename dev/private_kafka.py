@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from base64 import urlsafe_b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from uuid import uuid4
 from xml.etree import ElementTree
@@ -46,14 +46,24 @@ PROPERTIES = {
 
 
 class PrivateKafka(PrivateServer):
-    """A broker in a directory. `properties` go over the defaults, as in server.properties."""
+    """A broker in a directory.
+
+    `properties` go over the defaults, as in server.properties; `listeners`
+    (`NAME://host:port`) are added, and need their line in listener.security.protocol.map.
+    """
 
     name = "Kafka"
     stop_signal = signal.SIGTERM
 
-    def __init__(self, directory: Path, properties: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        properties: Mapping[str, str] | None = None,
+        listeners: Sequence[str] = (),
+    ) -> None:
         super().__init__(directory)
         self._extra = dict(properties or {})
+        self._listeners = listeners
         self._properties_file = self.directory / "server.properties"
 
     @property
@@ -78,10 +88,15 @@ class PrivateKafka(PrivateServer):
 
     def _write_properties(self) -> None:
         controller = free_port()
+        listeners = [
+            f"BROKER://127.0.0.1:{self.port}",
+            f"CONTROLLER://127.0.0.1:{controller}",
+            *self._listeners,
+        ]
         properties = {
             **PROPERTIES,
             "log.dirs": str(self.directory / "data"),
-            "listeners": f"BROKER://127.0.0.1:{self.port},CONTROLLER://127.0.0.1:{controller}",
+            "listeners": ",".join(listeners),
             "listener.security.protocol.map": "BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT",
             "inter.broker.listener.name": "BROKER",
             "controller.quorum.voters": f"1@127.0.0.1:{controller}",

@@ -12,6 +12,8 @@ from tracking.errors import SettingsError
 T = TypeVar("T")
 
 SSL_MODES: Final = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+KAFKA_PROTOCOLS: Final = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
+SASL_MECHANISMS: Final = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 # RFC 7518, section 3.2: a key of at least the hash's size, 256 bits for HS256.
 MIN_SECRET_BYTES: Final = 32
@@ -35,12 +37,23 @@ def _whole(low: int, high: int) -> Callable[[str], int]:
 
 
 def _one_of(*choices: str) -> Callable[[str], str]:
+    """In any case; the value is as the choice is written here."""
+    by_lower_case = {choice.lower(): choice for choice in choices}
+
     def parse(value: str) -> str:
-        if value.lower() not in choices:
+        if value.lower() not in by_lower_case:
             raise ValueError("one of " + ", ".join(choices))
-        return value.lower()
+        return by_lower_case[value.lower()]
 
     return parse
+
+
+def _file(value: str) -> str:
+    try:
+        with Path(value).open("rb"):
+            return value
+    except OSError as error:
+        raise ValueError(f"a readable file ({error.strerror})") from None
 
 
 def _switch(value: str) -> bool:
@@ -106,16 +119,8 @@ def _variable(
 
 
 @dataclass(frozen=True, kw_only=True)
-class DatabaseSettings:
-    """Where PostgreSQL is; all that a migration needs."""
-
-    db_host: str = _variable("localhost", _text, "PostgreSQL's host")
-    db_port: int = _variable(5432, _whole(1, 65535), "PostgreSQL's port")
-    db_user: str = _variable("postgres", _text, "role that owns the tables")
-    db_password: str = _variable("", _text, "its password", secret=True)
-    db_name: str = _variable("tracking_db", _text, "database with the PostGIS extension")
-    db_ssl_mode: str = _variable("prefer", _one_of(*SSL_MODES), "libpq's sslmode")
-    db_ssl_root_cert: str = _variable("", _text, "file with the CA of PostgreSQL's certificate")
+class _EnvironmentSettings:
+    """Fields that are read from the variables of their names."""
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Self:
@@ -150,14 +155,22 @@ class DatabaseSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(DatabaseSettings):
-    """Everything that a deployment may choose, read once at start."""
+class DatabaseSettings(_EnvironmentSettings):
+    """Where PostgreSQL is; all that a migration needs."""
 
-    db_pool_size: int = _variable(
-        8, _whole(1, 100), "connections for requests; ingest and housekeeping add up to four"
-    )
-    service_address: str = _variable("", _text, "address to listen on; empty for all")
-    service_port: int = _variable(8005, _whole(0, 65535), "port to listen on; 0 for any free one")
+    db_host: str = _variable("localhost", _text, "PostgreSQL's host")
+    db_port: int = _variable(5432, _whole(1, 65535), "PostgreSQL's port")
+    db_user: str = _variable("postgres", _text, "role that owns the tables")
+    db_password: str = _variable("", _text, "its password", secret=True)
+    db_name: str = _variable("tracking_db", _text, "database with the PostGIS extension")
+    db_ssl_mode: str = _variable("prefer", _one_of(*SSL_MODES), "libpq's sslmode")
+    db_ssl_root_cert: str = _variable("", _text, "file with the CA of PostgreSQL's certificate")
+
+
+@dataclass(frozen=True, kw_only=True)
+class KafkaSettings(_EnvironmentSettings):
+    """Where Kafka is; all that the tools for dead letters need."""
+
     kafka_brokers: tuple[str, ...] = _variable(
         ("localhost:9092",), _brokers, "bootstrap brokers, host:port, separated by commas"
     )
@@ -170,6 +183,65 @@ class Settings(DatabaseSettings):
         _text,
         "static member name, unique for each process; a restart then keeps its partitions",
     )
+    kafka_security_protocol: str = _variable(
+        "PLAINTEXT", _one_of(*KAFKA_PROTOCOLS), "one of " + ", ".join(KAFKA_PROTOCOLS)
+    )
+    kafka_ssl_ca: str = _variable(
+        "", _file, "file with the CA of the brokers' certificates; empty for the system's"
+    )
+    kafka_ssl_cert: str = _variable("", _file, "file with our own certificate, where one is asked")
+    kafka_ssl_key: str = _variable("", _file, "file with its private key")
+    kafka_sasl_mechanism: str = _variable(
+        "SCRAM-SHA-512", _one_of(*SASL_MECHANISMS), "one of " + ", ".join(SASL_MECHANISMS)
+    )
+    kafka_sasl_username: str = _variable("", _text, "whom SASL lets in")
+    kafka_sasl_password: str = _variable("", _text, "the password", secret=True)
+
+    @property
+    def uses_tls(self) -> bool:
+        return self.kafka_security_protocol.endswith("SSL")
+
+    @property
+    def uses_sasl(self) -> bool:
+        return self.kafka_security_protocol.startswith("SASL")
+
+    def contradictions(self) -> list[str]:
+        problems = []
+        name_and_password = (bool(self.kafka_sasl_username), bool(self.kafka_sasl_password))
+        if self.uses_sasl and not all(name_and_password):
+            problems.append(
+                f"KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD: one is not set; both are needed for"
+                f" KAFKA_SECURITY_PROTOCOL={self.kafka_security_protocol}"
+            )
+        if not self.uses_sasl and any(name_and_password):
+            problems.append(
+                f"KAFKA_SECURITY_PROTOCOL: found {self.kafka_security_protocol!r}, expected"
+                " SASL_SSL or SASL_PLAINTEXT, since there is a KAFKA_SASL_ user name or password"
+            )
+        files = (self.kafka_ssl_ca, self.kafka_ssl_cert, self.kafka_ssl_key)
+        if any(files) and not self.uses_tls:
+            problems.append(
+                f"KAFKA_SECURITY_PROTOCOL: found {self.kafka_security_protocol!r}, expected SSL"
+                " or SASL_SSL, since there is a KAFKA_SSL_ file"
+            )
+        if bool(self.kafka_ssl_cert) != bool(self.kafka_ssl_key):
+            problems.append("KAFKA_SSL_CERT, KAFKA_SSL_KEY: one is not set; they belong together")
+        return problems
+
+    def topic(self, name: str) -> str:
+        """The full name of a topic."""
+        return f"{self.kafka_topic_prefix}.{name}" if self.kafka_topic_prefix else name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(KafkaSettings, DatabaseSettings):
+    """Everything that a deployment may choose, read once at start."""
+
+    db_pool_size: int = _variable(
+        8, _whole(1, 100), "connections for requests; ingest and housekeeping add up to four"
+    )
+    service_address: str = _variable("", _text, "address to listen on; empty for all")
+    service_port: int = _variable(8005, _whole(0, 65535), "port to listen on; 0 for any free one")
     batch_records: int = _variable(
         5000, _whole(1, 100_000), "records in one transaction at the most"
     )
@@ -204,17 +276,15 @@ class Settings(DatabaseSettings):
         keys = [
             name for name in ("jwt_secret", "jwt_public_key", "jwt_jwks_url") if getattr(self, name)
         ]
+        problems = super().contradictions()
         if len(keys) == 1:
-            return []
+            return problems
         found = "none is set" if not keys else " and ".join(keys).upper() + " are set"
         return [
+            *problems,
             f"JWT_SECRET, JWT_PUBLIC_KEY, JWT_JWKS_URL: {found}; expected exactly one"
-            f" (JWT_SECRET: at least {MIN_SECRET_BYTES} bytes, e.g. from `openssl rand -hex 32`)"
+            f" (JWT_SECRET: at least {MIN_SECRET_BYTES} bytes, e.g. from `openssl rand -hex 32`)",
         ]
-
-    def topic(self, name: str) -> str:
-        """The full name of a topic."""
-        return f"{self.kafka_topic_prefix}.{name}" if self.kafka_topic_prefix else name
 
 
 def explain() -> str:
@@ -237,7 +307,7 @@ def _is_secret(each: Field[Any]) -> bool:
     return bool(each.metadata["secret"])
 
 
-def _plain(settings: DatabaseSettings, each: Field[Any]) -> object:
+def _plain(settings: _EnvironmentSettings, each: Field[Any]) -> object:
     value = getattr(settings, each.name)
     if each.name == "jwt_public_key":
         return bool(value)

@@ -25,6 +25,7 @@ from tracking.events import Decoded, decode
 from tracking.metrics import Metrics
 from tracking.settings import Settings
 from workers.batches import Batch
+from workers.brokers import connection_options, explained
 from workers.dead_letters import RETRY_TOPIC, DeadLetter, DeadLetters, original_headers, retried
 from workers.offsets import Offsets
 from workers.unreadable import lacks_codec, unreadable
@@ -160,7 +161,8 @@ class Consumer:
         said = False
         while not self._stopping.is_set():
             try:
-                consumer = KafkaConsumer(**self._options())
+                with explained():
+                    consumer = KafkaConsumer(**self._options())
                 break
             except (KafkaError, OSError) as error:
                 if not said:
@@ -180,8 +182,7 @@ class Consumer:
     def _options(self) -> dict[str, Any]:
         settings = self._settings
         return {
-            "bootstrap_servers": list(settings.kafka_brokers),
-            "client_id": "service-tracking",
+            **connection_options(settings),
             "group_id": settings.kafka_group_id,
             "group_instance_id": settings.kafka_instance_id or None,
             "auto_offset_reset": "earliest",

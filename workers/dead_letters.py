@@ -20,7 +20,8 @@ from msgspec import Struct
 from tracking import __version__
 from tracking.messages import rfc3339
 from tracking.metrics import Metrics
-from tracking.settings import Settings
+from tracking.settings import KafkaSettings
+from workers.brokers import connection_options
 
 log = logging.getLogger("tracking.dead_letters")
 
@@ -109,7 +110,7 @@ class DeadLetters:
     """Owns the thread that sends them. `put` and `stop` may be called by any thread."""
 
     def __init__(
-        self, settings: Settings, metrics: Metrics, died: Callable[[BaseException], None]
+        self, settings: KafkaSettings, metrics: Metrics, died: Callable[[BaseException], None]
     ) -> None:
         self._settings = settings
         self._topic = settings.topic(DEAD_LETTER_TOPIC)
@@ -205,8 +206,7 @@ class DeadLetters:
 
     def _connect(self) -> KafkaProducer:
         return KafkaProducer(
-            bootstrap_servers=list(self._settings.kafka_brokers),
-            client_id="service-tracking",
+            **connection_options(self._settings),
             linger_ms=5,
             acks="all",
             # An idempotent producer never recovers from a message that was too large.

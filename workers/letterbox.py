@@ -10,7 +10,8 @@ from typing import Any, Final
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from msgspec import Struct
 
-from tracking.settings import Settings
+from tracking.settings import KafkaSettings
+from workers.brokers import connection_options
 from workers.dead_letters import (
     CUT,
     DEAD_LETTER_TOPIC,
@@ -47,10 +48,10 @@ class Letter(Struct, frozen=True):
         return CUT not in source_of(self.headers)
 
 
-def letters(settings: Settings, since: datetime | None = None) -> Iterator[Letter]:
+def letters(settings: KafkaSettings, since: datetime | None = None) -> Iterator[Letter]:
     """Every letter that is kept now, or those written since; KafkaError when Kafka is away."""
     consumer = KafkaConsumer(
-        bootstrap_servers=list(settings.kafka_brokers),
+        **connection_options(settings),
         group_id=None,
         enable_auto_commit=False,
         auto_offset_reset="earliest",
@@ -99,14 +100,16 @@ def _letter(record: Any) -> Letter:
     )
 
 
-def resend(settings: Settings, chosen: Iterable[Letter], progress: Callable[[int], None]) -> int:
+def resend(
+    settings: KafkaSettings, chosen: Iterable[Letter], progress: Callable[[int], None]
+) -> int:
     """Put letters into the retry topic, which the service reads; how many were acknowledged.
 
     `progress` is told the number so far. Raises KafkaError: what was acknowledged is there, and
     sending it again does no harm.
     """
     producer = KafkaProducer(
-        bootstrap_servers=list(settings.kafka_brokers),
+        **connection_options(settings),
         max_request_size=64 << 20,
         bootstrap_timeout_ms=TIMEOUT_MS,
         max_block_ms=TIMEOUT_MS,

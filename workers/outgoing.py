@@ -23,6 +23,7 @@ from tracking.metrics import Metrics
 from tracking.settings import Settings
 from tracking.store import outbox
 from tracking.store.outbox import OutboxRow, UnsentWaypoint
+from workers.brokers import connection_options
 
 log = logging.getLogger("tracking.outgoing")
 
@@ -104,8 +105,7 @@ class Outgoing:
 
     def _drain_with_producer(self, lock: sa.Connection) -> None:
         producer = KafkaProducer(
-            bootstrap_servers=list(self._settings.kafka_brokers),
-            client_id="service-tracking",
+            **connection_options(self._settings),
             # A round is flushed at its end: batching costs nobody latency.
             linger_ms=20,
             batch_size=262_144,

@@ -1,0 +1,65 @@
+"""How Kafka is reached: the options that every client of kafka-python gets."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from kafka.errors import KafkaError
+
+from tracking.settings import KafkaSettings
+
+
+def connection_options(settings: KafkaSettings) -> dict[str, Any]:
+    """Brokers, TLS and SASL. Any thread."""
+    options: dict[str, Any] = {
+        "bootstrap_servers": list(settings.kafka_brokers),
+        "client_id": "service-tracking",
+        "security_protocol": settings.kafka_security_protocol,
+    }
+    if settings.uses_tls:
+        options |= {
+            "ssl_cafile": settings.kafka_ssl_ca or None,
+            "ssl_certfile": settings.kafka_ssl_cert or None,
+            "ssl_keyfile": settings.kafka_ssl_key or None,
+        }
+    if settings.uses_sasl:
+        options |= {
+            "sasl_mechanism": settings.kafka_sasl_mechanism,
+            "sasl_plain_username": settings.kafka_sasl_username,
+            "sasl_plain_password": settings.kafka_sasl_password,
+        }
+    return options
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """A KafkaError of the block says why no broker lets us in. Any thread.
+
+    kafka-python 3.0.12 tells it to its log only, and raises that it could not bootstrap.
+    """
+    complaints = _Complaints()
+    library = logging.getLogger("kafka")
+    library.addHandler(complaints)
+    try:
+        yield
+    except KafkaError as error:
+        if complaints.telling:
+            raise KafkaError(complaints.telling) from error
+        raise
+    finally:
+        library.removeHandler(complaints)
+
+
+class _Complaints(logging.Handler):
+    """Keeps the most telling reason for which a connection failed."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.telling = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        # A broker that refuses a password may hang up before or after it says so.
+        if not self.telling or ("socket disconnected" in self.telling and "rror" in text):
+            self.telling = text
