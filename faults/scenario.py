@@ -1,0 +1,224 @@
+"""One scenario: database, topics, server, load, viewers; then the drain and the proof."""
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from random import Random
+from typing import Any, Final
+from uuid import uuid4
+
+from kafka.errors import KafkaError
+
+from dev.private_server import free_port
+from faults import oracle, rows, viewers
+from faults.broker import Observer, Tail, create_topics
+from faults.load import PARTITIONS, TOPICS, Load, Sender
+from faults.monitor import Monitor
+from faults.oracle import Expected
+from faults.server import SupervisedServer, Usage
+from faults.trips import WATCHABLE
+from faults.viewers import Viewer, Viewers
+from faults.world import World
+from tests.proxy import Proxy
+from tests.running import fresh_database, wait_until
+
+DRAIN_S: Final = 60.0
+WATCHED: Final = 4
+# What a process may hold more than after its first events: caches fill, pools grow.
+MORE: Final = Usage(threads=8, descriptors=16, resident_mib=64)
+
+
+class Scenario:
+    """What a test function plays with."""
+
+    def __init__(self, world: World, environ: dict[str, str], log: Path, seed: str) -> None:
+        self.world = world
+        self.environ = environ  # straight to the servers; the service goes through the proxy
+        self.log = log
+        self.seed = seed
+        self.random = Random(seed)
+        self.prefix = environ["KAFKA_TOPIC_PREFIX"]
+        self.topics = [f"{self.prefix}.{topic}" for topic in TOPICS]
+        self.proxy = Proxy("127.0.0.1", world.postgres.port)
+        self.stack = ExitStack()
+        self.stack.callback(self.proxy.close)
+        self.server: SupervisedServer
+        self.expected: Expected
+        self.sender: Sender
+        self.monitor: Monitor
+        self.viewers: Viewers | None = None
+        self._before: Usage | None = None
+
+    def start_server(
+        self,
+        faults: Sequence[str] = (),
+        *,
+        restart: bool = True,
+        ready: bool = True,
+        **settings: str,
+    ) -> SupervisedServer:
+        environ = {
+            **self.environ,
+            "DB_PORT": str(self.proxy.port),
+            "SERVICE_PORT": str(free_port()),
+            "DB_POOL_SIZE": "4",
+            # A process that was killed gets its partitions back at once.
+            "KAFKA_INSTANCE_ID": "only",
+            **settings,
+        }
+        self.server = SupervisedServer(environ, self.log, faults, restart)
+        self.stack.callback(self._stop_server, self.server)
+        self.server.start()
+        return self.server.wait_ready() if ready else self.server
+
+    def _stop_server(self, server: SupervisedServer) -> None:
+        if server.process is not None and server.process.poll() is None:
+            server.stop(9)
+
+    def declare(self, events: int, **options: Any) -> Load:
+        """What will be said, by the scenario's seed."""
+        load = Load(self.random, events, **options)
+        self.expected = Expected(load)
+        return load
+
+    def send(self, rate: float) -> Sender:
+        """Open loop, in the background; watched from the first record on."""
+        records = self.expected.load.records
+        self.sender = Sender(self.environ["KAFKA_BROKERS"], self.prefix, records, rate).start()
+        self.stack.callback(self.sender.close)
+        self.monitor = Monitor(self.environ, self.expected, self.prefix, self.topics).start()
+        self.stack.callback(self.monitor.stop)
+        return self.sender
+
+    def watch(self) -> None:
+        """Viewers of trips whose marker only goes forward."""
+        names = {kind.__name__ for kind in WATCHABLE}
+        watched = [trip for name, trip in self.expected.load.trips if name in names][:WATCHED]
+        made = [Viewer(self.server, t.booking_id, t.owner_id) for t in watched]
+        self.viewers = Viewers(made).start()
+        self.stack.callback(self.viewers.close)
+
+    def warm_up(self, records: int = 100) -> None:
+        """Until some events are stored: what the process holds then is what it may hold later."""
+        wait_until(lambda: self.sender.sent >= records, "the first records", 30)
+        wait_until(lambda: len(rows.read(self.environ).tracks) > 0, "the first track", 30)
+        self._before = self.server.usage()
+
+    def drain(self, within_s: float = DRAIN_S) -> None:
+        """Everything is in Kafka, and its offsets are committed."""
+        self.sender.wait(within_s + 60)
+        observer = Observer(self.environ["KAFKA_BROKERS"], self.environ["KAFKA_GROUP_ID"])
+        try:
+            wait_until(lambda: self._is_drained(observer), "all offsets committed", within_s)
+        finally:
+            observer.close()
+
+    def _is_drained(self, observer: Observer) -> bool:
+        try:
+            places = observer.places(self.topics)
+            return bool(places) and observer.committed(places) == observer.ends(places)
+        except KafkaError:
+            return False
+
+    def prove(self, *, counters: bool | None = None, traceback: bool = False) -> None:
+        """The oracle. `counters`: no record was read twice; None: if the server never died."""
+        self.monitor.stop()
+        assert self.monitor.error is None, repr(self.monitor.error)
+        assert self.monitor.looks > 0
+        assert not self.monitor.lies, self.monitor.lies[:3]
+        letters = self.read([f"{self.prefix}.dead-letter"])
+        source = {(r.topic, r.partition, r.offset): r for r in self.read(self.topics)}
+        tables = rows.read(self.environ)
+        found = oracle.Found(tables, letters)
+        oracle.everything_sent_is_in_kafka(self.expected, source, self.prefix)
+        oracle.every_event_has_an_outcome(self.expected, found, self.prefix)
+        oracle.nothing_is_there_twice(tables)
+        oracle.nothing_is_made_up(self.expected, tables)
+        oracle.numbers_have_no_gap(tables)
+        oracle.tracks_are_those_of_an_orderly_day(self.expected, tables)
+        oracle.letters_are_whole(self.expected, source, letters)
+        self._prove_outgoing(tables)
+        if counters or (counters is None and not self.server.outages):
+            text = self.server.get("/metrics")[1].decode()
+            oracle.counters_add_up(self.expected, source, text)
+        self._prove_viewers()
+        self._prove_process()
+        assert traceback or "Traceback" not in self.log.read_text(), "a traceback in the log"
+
+    def read(self, topics: list[str]) -> list[Any]:
+        """All records of some topics, a topic that is not there has none."""
+        tail = Tail(self.environ["KAFKA_BROKERS"], topics)
+        try:
+            return list(tail.catch_up())
+        finally:
+            tail.close()
+
+    def _prove_outgoing(self, tables: rows.Tables) -> None:
+        tail = Tail(self.environ["KAFKA_BROKERS"], [f"{self.prefix}.tracking.events"])
+        due = sum(track.head_seq for track in tables.tracks.values())
+        try:
+            wait_until(
+                lambda: (
+                    sum(b"tracking.updated" in r.value for r in tail.catch_up()) >= due
+                    and not rows.outbox(self.environ)
+                ),
+                f"{due} positions sent out",
+            )
+            oracle.outgoing_events_are_in_order(tables, tail.catch_up())
+        finally:
+            tail.close()
+
+    def _prove_viewers(self) -> None:
+        if self.viewers is None:
+            return
+        watching = self.viewers.viewers
+        wait_until(lambda: self.viewers and self.viewers.connected() == len(watching), "all back")
+        assert self.server.metric("tracking_subscribers") == len(watching)
+        assert self.server.metric("tracking_rooms") == len(watching)
+        for viewer in watching:
+            assert viewer.frames, f"viewer of {viewer.booking_id} saw nothing"
+            path = f"/api/v1/tracking/{viewer.booking_id}?since_seq=0"
+            data = self.server.get(path, viewer.token)[1]["data"]
+            viewers.saw_no_lie(viewer, data["waypoints"])
+
+    def _prove_process(self) -> None:
+        """Nothing leaked, if it is still the same process."""
+        if self._before is None or self.server.outages:
+            return
+        before, after = self._before, self.server.usage()
+        grown = [a - b for a, b in zip(after, before, strict=True)]
+        assert all(g <= m for g, m in zip(grown, MORE, strict=True)), f"{before} to {after}"
+
+
+def pause(seconds: float) -> None:
+    """How long a fault lasts. Not to wait for something: for that there is wait_until."""
+    time.sleep(seconds)
+
+
+@contextmanager
+def scenario(world: World, log: Path, seed: str) -> Iterator[Scenario]:
+    """In a new database, with new topics and a new group."""
+    world.mend()
+    with fresh_database(world.environ()) as own:
+        prefix = f"faults-{uuid4().hex[:12]}"
+        environ = {
+            **own,
+            "KAFKA_TOPIC_PREFIX": prefix,
+            "KAFKA_GROUP_ID": prefix,
+            "SERVICE_ADDRESS": "127.0.0.1",
+            "PATH": os.environ["PATH"],
+        }
+        create_topics(own["KAFKA_BROKERS"], [f"{prefix}.{topic}" for topic in TOPICS], PARTITIONS)
+        create_topics(
+            own["KAFKA_BROKERS"],
+            [f"{prefix}.{topic}" for topic in ("dead-letter", "tracking.events")],
+            1,
+        )
+        played = Scenario(world, environ, log, seed)
+        try:
+            yield played
+        finally:
+            world.mend()
+            played.stack.close()
