@@ -46,11 +46,11 @@ def outcomes(events: Iterable[Event]) -> dict[str, Outcome]:
 
 def _trip(facts: list[Event]) -> tuple[str, str, datetime | None, list[list[Any]]] | None:
     """Status, phase, end, and who had the booking from when to when."""
-    ends = [time_of(d["occurred_at"]) for t, d in facts if t == "booking.delivery_confirmed"]
+    ends = [_time(d["occurred_at"]) for t, d in facts if t == "booking.delivery_confirmed"]
     end = min(ends, default=None)
     status, phase, completed, had = "", "", None, list[list[Any]]()
-    for type_, data in sorted(facts, key=lambda f: (time_of(f[1]["occurred_at"]), _rank(f[0]))):
-        at = time_of(data["occurred_at"])
+    for type_, data in sorted(facts, key=lambda f: (_time(f[1]["occurred_at"]), _rank(f[0]))):
+        at = _time(data["occurred_at"])
         if type_ not in RANK or (end is not None and at > end):
             continue
         if type_ == "booking.accepted":
@@ -84,7 +84,8 @@ def _outcome(
     found: dict[tuple[str, datetime], Waypoint] = {}
     for data in updates:
         if data.get("booking_id") in (None, booking_id):
-            reported, recorded = time_of(data["timestamp"]), recorded_at(data)
+            reported, occurred = _time(data["timestamp"]), _time(data["occurred_at"])
+            recorded = occurred if reported > occurred + MINUTE else reported
             for runner_id, begin, end in had:
                 if runner_id == data["runner_id"] and begin - MINUTE <= recorded and (
                     end is None or recorded <= end + MINUTE
@@ -97,13 +98,7 @@ def _outcome(
     return Outcome(status, phase, had[-1][0], completed, route, millimetres)
 
 
-def recorded_at(data: Mapping[str, Any]) -> datetime:
-    """The phone's time, unless its clock is ahead."""
-    reported, occurred = time_of(data["timestamp"]), time_of(data["occurred_at"])
-    return occurred if reported > occurred + MINUTE else reported
-
-
-def time_of(text: str) -> datetime:
+def _time(text: str) -> datetime:
     """RFC 3339; PostgreSQL and Python keep six of its up to nine fractional digits."""
     head, dot, tail = text.removesuffix("Z").partition(".")
     return datetime.fromisoformat(f"{head}{dot}{tail[:6]}+00:00")
