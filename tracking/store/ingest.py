@@ -10,6 +10,7 @@ from psycopg2.extensions import cursor as Cursor
 
 from tracking.events import BookingEvent, Event, LocationUpdate
 from tracking.store import bookings, outbox, parking, waypoints
+from tracking.store.known_tracks import KnownTracks
 from tracking.store.parking import Parked
 from tracking.store.rows import StoredWaypoint, TrackChange, TrackState
 from tracking.store.sql import transaction
@@ -29,33 +30,46 @@ class Stored(Struct):
     adopted: int = 0
 
 
-def store_batch(engine: sa.Engine, events: Sequence[Event], adopt: Collection[UUID] = ()) -> Stored:
+def store_batch(
+    engine: sa.Engine,
+    events: Sequence[Event],
+    adopt: Collection[UUID] = (),
+    known: KnownTracks | None = None,
+) -> Stored:
     """Store the events; `adopt` names bookings whose parked updates are to be looked at again.
 
-    Raises SQLAlchemy's errors, having stored nothing. Executor thread.
+    `known` keeps the tracks for the caller's next batch. Raises SQLAlchemy's errors, having stored
+    nothing. Executor thread.
     """
+    known = KnownTracks() if known is None else known
     facts = [e for e in events if isinstance(e, BookingEvent)]
     updates = [e for e in events if isinstance(e, LocationUpdate)]
     bookings.ensure_bookings(engine, {fact.booking_id for fact in facts})
     with transaction(engine) as cursor:
-        return _store(cursor, facts, updates, set(adopt))
+        stored, tracks = _store(cursor, facts, updates, set(adopt), known)
+    known.put(tracks.values())
+    return stored
 
 
 def _store(
-    cursor: Cursor, facts: list[BookingEvent], updates: list[LocationUpdate], adopt: set[UUID]
-) -> Stored:
+    cursor: Cursor,
+    facts: list[BookingEvent],
+    updates: list[LocationUpdate],
+    adopt: set[UUID],
+    known_tracks: KnownTracks,
+) -> tuple[Stored, dict[UUID, TrackState]]:
     stored = Stored()
     concerned = {fact.booking_id for fact in facts} | adopt
     concerned |= {u.booking_id for u in updates if u.booking_id is not None}
     concerned |= _bookings_of_runners(cursor, updates)
     bookings.lock_bookings(cursor, concerned)
-    tracks = bookings.load_tracks(cursor, concerned)
+    tracks = bookings.load_tracks(cursor, concerned, known_tracks)
 
     # Each step costs a round trip: most batches have updates only, and skip what they don't need.
     informed = _store_facts(cursor, facts, stored)
-    known = [track for track in tracks.values() if track.head_seq]
+    begun = [track for track in tracks.values() if track.head_seq]
     stored.changes, moved = bookings.write_trips(cursor, informed, tracks)
-    waypoints.reroute(cursor, [track for track in known if track.booking_id in moved])
+    waypoints.reroute(cursor, [track for track in begun if track.booking_id in moved])
     waiting = parking.adoptable(cursor, moved | adopt)
 
     placement = _Placement(tracks)
@@ -65,7 +79,7 @@ def _store(
     _settle_updates(cursor, updates, len(waiting), placement, new, stored)
     stored.waypoints = waypoints.write_waypoints(cursor, tracks.values())
     outbox.write_lifecycle(cursor, stored.changes, tracks)
-    return stored
+    return stored, tracks
 
 
 def _bookings_of_runners(cursor: Cursor, updates: Iterable[LocationUpdate]) -> set[UUID]:

@@ -25,6 +25,8 @@ class TrackState(Struct):
     waypoint_count: int
     distance_mm: int
     last: Place | None  # the newest waypoint of the route
+    version: int  # counts the changes of the row
+    epoch: str
     delivered: bool = False  # final, unlike every other end
     assignments: tuple[Assignment, ...] = ()
     newest: Place | None = None  # like `last`, the batch included

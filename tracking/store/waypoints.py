@@ -4,7 +4,7 @@ Part of the ingest transaction, under the bookings' locks. The common case, a wa
 all others of its track, costs no look-up: it cannot be a duplicate, and its leg starts at the head.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import groupby
 from typing import Final, TypeAlias
@@ -13,7 +13,7 @@ from uuid import UUID
 from psycopg2.extensions import cursor as Cursor
 
 from tracking.events import LocationUpdate
-from tracking.routes import Gap, Leg, Place, lengths_mm, new_legs
+from tracking.routes import Gap, Place, growth_mm, lengths_mm
 from tracking.store import partitions
 from tracking.store.rows import Addition, StoredWaypoint, TrackState
 from tracking.store.sql import (
@@ -21,6 +21,7 @@ from tracking.store.sql import (
     WAYPOINT_COLUMNS,
     copy_binary,
     execute_rows,
+    microseconds,
     number_array,
     packed_waypoint,
     time_array,
@@ -29,6 +30,9 @@ from tracking.store.sql import (
 
 Candidate: TypeAlias = tuple[int, TrackState, LocationUpdate]
 Report: TypeAlias = tuple[UUID, UUID, datetime]
+
+# Some 60 kB: large enough that handing it over costs nothing, small enough that both work at once.
+PIECE_ROWS: Final = 500
 
 
 def add_waypoints(cursor: Cursor, candidates: Iterable[Candidate]) -> set[int]:
@@ -196,38 +200,48 @@ def write_waypoints(cursor: Cursor, tracks: Collection[TrackState]) -> list[Stor
     grown = [track for track in tracks if track.added]
     if not grown:
         return []
-    _measure(grown)
-    stored, rows = [], []
-    for track in grown:
-        track_bytes = track.id.bytes
-        for seq, addition in enumerate(track.added, track.head_seq + 1):
-            stored.append(_stored(track, seq, addition))
-            rows.append(_packed(track_bytes, seq, addition.update))
     _reopen_watermarks(cursor, grown)
-    partitions.ensure(cursor, (waypoint.recorded_at for waypoint in stored))
-    copy_binary(cursor, f"waypoints ({WAYPOINT_COLUMNS})", rows)
-    for track in grown:
-        track.head_seq += len(track.added)
-        track.waypoint_count += len(track.added)
-        track.last = track.newest
+    partitions.ensure(cursor, (a.place.recorded_at for track in grown for a in track.added))
+    stored: list[StoredWaypoint] = []
+    copy_binary(cursor, f"waypoints ({WAYPOINT_COLUMNS})", _rows(grown, stored))
     write_heads(cursor, grown)
     return stored
 
 
+def _rows(tracks: Sequence[TrackState], stored: list[StoredWaypoint]) -> Iterator[bytes]:
+    """Number, measure and pack piece by piece, while the database stores the piece before."""
+    piece: list[TrackState] = []
+    for last, track in enumerate(tracks, 1):
+        piece.append(track)
+        if last == len(tracks) or sum(len(t.added) for t in piece) >= PIECE_ROWS:
+            _measure(piece)
+            yield b"".join([row for track in piece for row in _numbered(track, stored)])
+            piece.clear()
+
+
+def _numbered(track: TrackState, stored: list[StoredWaypoint]) -> list[bytes]:
+    rows, track_bytes = [], track.id.bytes
+    for seq, addition in enumerate(track.added, track.head_seq + 1):
+        stored.append(_stored(track, seq, addition))
+        rows.append(_packed(track_bytes, seq, addition.update))
+    track.head_seq += len(rows)
+    track.waypoint_count += len(rows)
+    track.last = track.newest
+    return rows
+
+
 def _measure(tracks: Sequence[TrackState]) -> None:
     """Add to each track's distance what its new waypoints change."""
-    legs: list[Leg] = []
-    owners: list[TrackState] = []
-    for track in tracks:
-        track_legs = new_legs(_by_gap(track))
-        legs += track_legs
-        owners += [track] * len(track_legs)
-    for track, length in zip(owners, lengths_mm(legs), strict=True):
-        track.distance_mm += length
+    additions = [(track, *run) for track in tracks for run in _by_gap(track)]
+    growths = growth_mm([(gap, places) for _, gap, places in additions])
+    for (track, _, _), growth in zip(additions, growths, strict=True):
+        track.distance_mm += growth
 
 
 def _by_gap(track: TrackState) -> list[tuple[Gap, list[Place]]]:
     """The new places in route order, by the gap between stored waypoints that they fall into."""
+    if not any(addition.late for addition in track.added):
+        return [(track.end, [addition.place for addition in track.added])]
     ordered = sorted(track.added, key=_place_of)
     # Neighbours in the order share a gap: compared, not hashed, which costs more than the leg.
     return [(gap, [a.place for a in run]) for gap, run in groupby(ordered, key=_gap_of)]
@@ -263,11 +277,14 @@ def _stored(track: TrackState, seq: int, addition: Addition) -> StoredWaypoint:
 
 
 def _packed(track_id: bytes, seq: int, update: LocationUpdate) -> bytes:
+    recorded = microseconds(update.recorded_at)
+    is_corrected = update.recorded_at is not update.reported_at
+    reported = microseconds(update.reported_at) if is_corrected else recorded
     return packed_waypoint(
         track_id,
         seq,
-        update.runner_id,
-        (update.recorded_at, update.reported_at, update.received_at),
+        update.runner_id.bytes,
+        (recorded, reported, microseconds(update.received_at)),
         (update.longitude, update.latitude),
         (update.speed_kmh, update.heading_degrees),
     )
@@ -287,10 +304,13 @@ def write_heads(cursor: Cursor, tracks: Sequence[TrackState]) -> None:
     if not tracks:
         return
     lasts = [track.last for track in tracks]
+    for track in tracks:
+        track.version += 1
     cursor.execute(
         _HEADS,
         (
             uuid_array(track.booking_id for track in tracks),
+            number_array(track.version for track in tracks),
             number_array(track.head_seq for track in tracks),
             number_array(track.waypoint_count for track in tracks),
             number_array(track.distance_mm for track in tracks),
@@ -308,11 +328,11 @@ _HEADS: Final = f"""
         distance_mm = v.distance_mm, last_recorded_at = {TIME_OF} v.recorded,
         last_runner_id = v.runner_id, last_reported_at = {TIME_OF} v.reported,
         last_position = ST_SetSRID(ST_MakePoint(v.x, v.y), 4326),
-        version = version + 1, settled = false, updated_at = now()
-    FROM unnest(%s::uuid[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::uuid[],
-                %s::bigint[], %s::float8[], %s::float8[])
-        AS v (booking_id, head_seq, waypoint_count, distance_mm, recorded, runner_id, reported,
-              x, y)
+        version = v.version, settled = false, updated_at = now()
+    FROM unnest(%s::uuid[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[],
+                %s::uuid[], %s::bigint[], %s::float8[], %s::float8[])
+        AS v (booking_id, version, head_seq, waypoint_count, distance_mm, recorded, runner_id,
+              reported, x, y)
     WHERE tracks.booking_id = v.booking_id
 """
 
@@ -353,7 +373,7 @@ def _remeasure(cursor: Cursor, track: TrackState) -> None:
         (track.id,),
     )
     places = [Place(*row) for row in cursor]
-    track.distance_mm = sum(lengths_mm(new_legs([(Gap(None, None), places)])))
+    (track.distance_mm,) = lengths_mm([places])
     track.waypoint_count = len(places)
     track.last = track.newest = places[-1] if places else None
     track.end = Gap(track.last, None)
