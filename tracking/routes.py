@@ -44,7 +44,8 @@ def growth_mm(additions: Sequence[tuple[Gap, Sequence[Place]]]) -> list[int]:
 
 
 def _chain(gap: Gap, places: Sequence[Place]) -> list[Place]:
-    return [place for place in (gap.before, *places, gap.after) if place is not None]
+    before, after = gap
+    return [*((before,) if before else ()), *places, *((after,) if after else ())]
 
 
 def lengths_mm(chains: Sequence[Sequence[Place]]) -> list[int]:

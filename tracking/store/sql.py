@@ -36,8 +36,8 @@ _COPY_HEADER: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _COPY_TRAILER: Final = b"\xff\xff"
 _EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
-_EWKB_BIG_ENDIAN: Final = 0
-_EWKB_POINT_WITH_SRID: Final = 0x20000001
+_BIG_ENDIAN: Final = 0
+_POINT_WITH_SRID: Final = 0x20000001
 _WGS84_SRID: Final = 4326
 _REAL: Final = Layout("!if")
 _NULL: Final = (-1).to_bytes(4, signed=True)
@@ -122,8 +122,8 @@ WAYPOINT_COLUMNS: Final = (
 )
 # Field count, then each field behind its length; the position as big-endian EWKB.
 _FIELDS: Final = "!h i16s iq i16s iq iq iq iBIIdd".replace(" ", "")
-_WAYPOINT: Final = Layout(_FIELDS)
-_WAYPOINT_MEASURED: Final = Layout(_FIELDS + "ifif")
+_UNMEASURED: Final = Layout(_FIELDS)
+_MEASURED: Final = Layout(_FIELDS + "ifif")
 
 
 def microseconds(time: datetime) -> int:
@@ -135,18 +135,24 @@ def packed_waypoint(
     track_id: bytes,
     seq: int,
     runner_id: bytes,
-    times: tuple[int, int, int],
-    position: tuple[float, float],
-    measures: tuple[float | None, float | None],
+    recorded: int,
+    reported: int,
+    received: int,
+    longitude: float,
+    latitude: float,
+    speed_kmh: float | None,
+    heading_degrees: float | None,
 ) -> bytes:
-    """One row of WAYPOINT_COLUMNS; times are recorded, reported, received in `microseconds`."""
-    recorded, reported, received = times
-    fields = (
-        *(9, 16, track_id, 8, recorded, 16, runner_id, 8, reported, 8, seq, 8, received),
-        *(25, _EWKB_BIG_ENDIAN, _EWKB_POINT_WITH_SRID, _WGS84_SRID, *position),
-    )
-    speed, heading = measures
-    if speed is not None and heading is not None:
-        return _WAYPOINT_MEASURED.pack(*fields, 4, speed, 4, heading)
-    numbers = (_NULL if number is None else _REAL.pack(4, number) for number in measures)
-    return b"".join((_WAYPOINT.pack(*fields), *numbers))
+    """One row of WAYPOINT_COLUMNS; times in `microseconds`. One call for each row of a backlog."""
+    if speed_kmh is not None and heading_degrees is not None:
+        return _MEASURED.pack(
+            9, 16, track_id, 8, recorded, 16, runner_id, 8, reported, 8, seq, 8, received,
+            25, _BIG_ENDIAN, _POINT_WITH_SRID, _WGS84_SRID, longitude, latitude,
+            4, speed_kmh, 4, heading_degrees,
+        )  # fmt: skip
+    fields = _UNMEASURED.pack(
+        9, 16, track_id, 8, recorded, 16, runner_id, 8, reported, 8, seq, 8, received,
+        25, _BIG_ENDIAN, _POINT_WITH_SRID, _WGS84_SRID, longitude, latitude,
+    )  # fmt: skip
+    numbers = (speed_kmh, heading_degrees)
+    return fields + b"".join(_NULL if n is None else _REAL.pack(4, n) for n in numbers)

@@ -90,18 +90,53 @@ def _unknown(cursor: Cursor, candidates: Sequence[Candidate]) -> list[tuple[Cand
     for track in {track.id: track for _, track, _ in candidates}.values():
         seen |= {(track.id, a.update.runner_id, a.update.reported_at) for a in track.added}
     unknown = []
-    for candidate, gap in zip(candidates, _gaps(cursor, candidates), strict=True):
+    for candidate in _not_stored(cursor, candidates):
         _, track, update = candidate
         report = (track.id, update.runner_id, update.reported_at)
-        is_stored = gap.before is not None and gap.before.order == _place(update).order
-        if report not in seen and not is_stored:
+        if report not in seen:
             seen.add(report)
-            unknown.append((candidate, gap))
-    return unknown
+            unknown.append(candidate)
+    return list(zip(unknown, _gaps(cursor, unknown), strict=True))
+
+
+def _not_stored(cursor: Cursor, candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Without those whose very row is in the table: what a replay finds, and nothing else.
+
+    A row of its own for each index probe: a join of many would read the whole table.
+    """
+    old = [
+        index
+        for index, (_, track, update) in enumerate(candidates)
+        if track.last is not None and update.recorded_at <= track.last.recorded_at
+    ]
+    if not old:
+        return list(candidates)
+    updates = [candidates[index][2] for index in old]
+    cursor.execute(
+        f"""
+        SELECT u.number FROM unnest(%s::int[], %s::uuid[], %s::bigint[], %s::uuid[], %s::bigint[])
+            AS u (number, track_id, recorded, runner_id, reported)
+        CROSS JOIN LATERAL (
+            SELECT FROM waypoints w
+            WHERE w.track_id = u.track_id AND w.recorded_at = {TIME_OF} u.recorded
+              AND w.runner_id = u.runner_id AND w.reported_at = {TIME_OF} u.reported
+            LIMIT 1
+        ) w
+        """,
+        (
+            number_array(old),
+            uuid_array(candidates[index][1].id for index in old),
+            time_array(update.recorded_at for update in updates),
+            uuid_array(update.runner_id for update in updates),
+            time_array(update.reported_at for update in updates),
+        ),
+    )
+    stored = {index for (index,) in cursor}
+    return [candidate for index, candidate in enumerate(candidates) if index not in stored]
 
 
 def _gaps(cursor: Cursor, candidates: Sequence[Candidate]) -> list[Gap]:
-    """Where each candidate falls between stored waypoints; `before` is itself if it is stored."""
+    """Where each new waypoint falls between stored ones."""
     gaps = [track.end for _, track, _ in candidates]
     inside = [
         (index, track.id, update)
@@ -127,8 +162,7 @@ def _gaps(cursor: Cursor, candidates: Sequence[Candidate]) -> list[Gap]:
     return gaps
 
 
-# A duplicate is its own `before`, and nobody asks what comes after it. Without the trip's span each
-# look-up would go through every month's partition.
+# Without the trip's span each look-up would go through every month's partition.
 _NEIGHBOURS: Final = f"""
     WITH v AS (
         SELECT number, track_id, {TIME_OF} recorded AS recorded_at, runner_id,
@@ -147,7 +181,7 @@ _NEIGHBOURS: Final = f"""
         WHERE w.track_id = v.track_id AND w.in_route
           AND w.recorded_at BETWEEN v.begins_at AND v.recorded_at
           AND (w.recorded_at, w.runner_id, w.reported_at)
-            <= (v.recorded_at, v.runner_id, v.reported_at)
+            < (v.recorded_at, v.runner_id, v.reported_at)
         ORDER BY w.recorded_at DESC, w.runner_id DESC, w.reported_at DESC LIMIT 1
     ) b ON true
     LEFT JOIN LATERAL (
@@ -156,8 +190,6 @@ _NEIGHBOURS: Final = f"""
           AND w.recorded_at BETWEEN v.recorded_at AND v.ends_at
           AND (w.recorded_at, w.runner_id, w.reported_at)
             > (v.recorded_at, v.runner_id, v.reported_at)
-          AND (b.recorded_at, b.runner_id, b.reported_at)
-            IS DISTINCT FROM (v.recorded_at, v.runner_id, v.reported_at)
         ORDER BY w.recorded_at, w.runner_id, w.reported_at LIMIT 1
     ) a ON true
 """
@@ -277,16 +309,20 @@ def _stored(track: TrackState, seq: int, addition: Addition) -> StoredWaypoint:
 
 
 def _packed(track_id: bytes, seq: int, update: LocationUpdate) -> bytes:
-    recorded = microseconds(update.recorded_at)
-    is_corrected = update.recorded_at is not update.reported_at
-    reported = microseconds(update.reported_at) if is_corrected else recorded
+    recorded = reported = microseconds(update.recorded_at)
+    if update.reported_at is not update.recorded_at:
+        reported = microseconds(update.reported_at)
     return packed_waypoint(
         track_id,
         seq,
-        update.runner_id.bytes,
-        (recorded, reported, microseconds(update.received_at)),
-        (update.longitude, update.latitude),
-        (update.speed_kmh, update.heading_degrees),
+        update.runner_id.int.to_bytes(16),  # what .bytes does, without its call
+        recorded,
+        reported,
+        microseconds(update.received_at),
+        update.longitude,
+        update.latitude,
+        update.speed_kmh,
+        update.heading_degrees,
     )
 
 
