@@ -14,7 +14,7 @@ from tracking.events import BookingEvent, Point
 from tracking.routes import Gap, Place
 from tracking.store.known_tracks import KnownTracks
 from tracking.store.rows import TrackChange, TrackState
-from tracking.store.sql import execute_rows, transaction, uuid_array
+from tracking.store.sql import execute_rows, number_array, transaction, uuid_array
 from tracking.trips import Assignment, Trip, owner_of, trip_of
 
 FactKey: TypeAlias = tuple[UUID, str, datetime, UUID | None]
@@ -81,14 +81,21 @@ def _unchanged(cursor: Cursor, tracks: dict[UUID, TrackState]) -> dict[UUID, Tra
     if not tracks:
         return {}
     cursor.execute(
-        "SELECT booking_id, version, epoch FROM tracks WHERE booking_id = ANY(%s::uuid[])",
-        (uuid_array(tracks),),
+        """
+        SELECT v.booking_id
+        FROM unnest(%s::uuid[], %s::bigint[], %s::text[]) v (booking_id, version, epoch)
+        LEFT JOIN tracks t ON t.booking_id = v.booking_id
+        WHERE (t.version, t.epoch) IS DISTINCT FROM (v.version, v.epoch)
+        """,
+        (
+            uuid_array(tracks),
+            number_array(track.version for track in tracks.values()),
+            [track.epoch for track in tracks.values()],
+        ),
     )
-    return {
-        booking_id: tracks[booking_id]
-        for booking_id, version, epoch in cursor
-        if (tracks[booking_id].version, tracks[booking_id].epoch) == (version, epoch)
-    }
+    for (booking_id,) in cursor:
+        del tracks[booking_id]
+    return tracks
 
 
 def _track_state(row: Sequence[Any]) -> TrackState:

@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
+from functools import cached_property
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -114,12 +115,17 @@ class _Placement:
 
     def __init__(self, tracks: dict[UUID, TrackState]) -> None:
         self._tracks = tracks
-        self._by_runner: dict[UUID, list[TrackState]] = defaultdict(list)
-        for track in tracks.values():
-            for runner_id in {a.runner_id for a in track.assignments}:
-                self._by_runner[runner_id].append(track)
         self.candidates: list[waypoints.Candidate] = []
         self.homeless: list[tuple[int, LocationUpdate]] = []
+
+    @cached_property
+    def _by_runner(self) -> dict[UUID, list[TrackState]]:
+        """Asked for only by updates without booking id."""
+        found: dict[UUID, list[TrackState]] = defaultdict(list)
+        for track in self._tracks.values():
+            for runner_id in {a.runner_id for a in track.assignments}:
+                found[runner_id].append(track)
+        return found
 
     def place(self, updates: Iterable[LocationUpdate]) -> None:
         for number, update in enumerate(updates):

@@ -233,7 +233,7 @@ def write_waypoints(cursor: Cursor, tracks: Collection[TrackState]) -> list[Stor
     if not grown:
         return []
     _reopen_watermarks(cursor, grown)
-    partitions.ensure(cursor, (a.place.recorded_at for track in grown for a in track.added))
+    partitions.ensure(cursor, [a.place.recorded_at for track in grown for a in track.added])
     stored: list[StoredWaypoint] = []
     copy_binary(cursor, f"waypoints ({WAYPOINT_COLUMNS})", _rows(grown, stored))
     write_heads(cursor, grown)
