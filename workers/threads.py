@@ -20,7 +20,6 @@ LABELS: Final = {
     "requests": "requests",
     "upkeep": "upkeep",
     "kafka-io": "kafka_io",
-    "kafka-python-producer": "kafka_producer",
 }
 TASKS: Final = Path("/proc/self/task")
 TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
@@ -51,6 +50,8 @@ class ThreadCpu(Collector):
 
 
 def _label(name: str) -> str:
+    if name.endswith("-network-thread"):  # begins with the client's id
+        return "kafka_producer"
     return next((label for start, label in LABELS.items() if name.startswith(start)), "other")
 
 
