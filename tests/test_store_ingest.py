@@ -201,6 +201,19 @@ def test_nobody_watches_a_runner_after_the_delivery(engine: sa.Engine) -> None:
     assert afterwards.update_outcomes == {"refused": 1, "duplicate": 1, "applied": 1}
 
 
+def test_the_marker_does_not_go_back_when_the_newest_waypoint_left_the_route(
+    engine: sa.Engine,
+) -> None:
+    trip, new_runner = Trip(), uuid4()
+    store_batch(engine, [accepted(trip), update(trip, 500)])
+    known = [accepted(trip, 100, new_runner), update(trip, 200, runner_id=new_runner)]
+    assert [w.late for w in store_batch(engine, known).waypoints] == [True]
+    later = [update(trip, at, runner_id=new_runner) for at in (499, 500, 501)]
+    assert [w.late for w in store_batch(engine, later).waypoints] == [True, False, False]
+    assert seconds(engine, trip) == [200, 499, 500, 501]
+    assert track_of(engine, trip).last_recorded_at == trip.at(501)
+
+
 def test_another_acceptance_changes_the_runner(engine: sa.Engine) -> None:
     trip, new_runner = Trip(), uuid4()
     store_batch(engine, [accepted(trip), update(trip, 10)])

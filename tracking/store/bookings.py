@@ -53,7 +53,9 @@ def load_tracks(cursor: Cursor, booking_ids: Collection[UUID]) -> dict[UUID, Tra
         SELECT booking_id, id, owner_id, runner_id, status, phase, started_at, completed_at,
                head_seq, waypoint_count, distance_mm, last_recorded_at, last_runner_id,
                last_reported_at, ST_X(last_position), ST_Y(last_position),
-               end_reason IS NOT DISTINCT FROM 'delivered'
+               end_reason IS NOT DISTINCT FROM 'delivered',
+               CASE WHEN head_seq > waypoint_count THEN (
+                   SELECT max(w.recorded_at) FROM waypoints w WHERE w.track_id = tracks.id) END
         FROM tracks WHERE booking_id = ANY(%s)
         """,
         (list(booking_ids),),
@@ -81,7 +83,8 @@ def load_assignments(
 def _track_state(row: Sequence[Any]) -> TrackState:
     last = None if row[11] is None else Place(*row[11:16])
     state = TrackState(*row[:11], last)  # type: ignore[call-arg]
-    state.newest, state.delivered, state.end = last, row[16], Gap(last, None)
+    state.newest, state.end = last, Gap(last, None)
+    state.delivered, state.shown_until = row[16:]
     return state
 
 
