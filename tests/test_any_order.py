@@ -205,7 +205,7 @@ def stored_outcome(engine: sa.Engine, booking_id: str) -> tuple[Outcome, tuple[A
         rows = cursor.fetchall()
     assert sorted(r[5] for r in rows) == list(range(1, head_seq + 1)), "seq has no gap"
     route = [tuple(r[:5]) for r in rows if r[6]]
-    return Outcome(*state, route, distance), (count, last_at, x, y)
+    return Outcome._make([*state, route, distance]), (count, last_at, x, y)
 
 
 def head_of(expected: Outcome) -> tuple[Any, ...]:

@@ -133,6 +133,18 @@ def load_facts(cursor: Cursor, booking_ids: Collection[UUID]) -> dict[UUID, list
     return facts
 
 
+def deliveries(cursor: Cursor, booking_ids: Collection[UUID]) -> dict[UUID, datetime]:
+    """When the first delivery of each occurred: not before what the runner's app says of it."""
+    if not booking_ids:
+        return {}
+    cursor.execute(
+        "SELECT booking_id, min(occurred_at) FROM booking_facts"
+        " WHERE booking_id = ANY(%s) AND kind = 'delivered' GROUP BY booking_id",
+        (list(booking_ids),),
+    )
+    return dict(cursor.fetchall())
+
+
 def write_trips(
     cursor: Cursor, booking_ids: Collection[UUID], tracks: dict[UUID, TrackState]
 ) -> tuple[list[TrackChange], set[UUID]]:
