@@ -62,6 +62,8 @@ def load_tracks(
                t.completed_at, t.head_seq, t.waypoint_count, t.distance_mm, t.last_recorded_at,
                t.last_runner_id, t.last_reported_at, ST_X(t.last_position), ST_Y(t.last_position),
                t.version, t.epoch, t.end_reason IS NOT DISTINCT FROM 'delivered',
+               CASE WHEN t.head_seq > t.waypoint_count THEN (
+                   SELECT max(w.recorded_at) FROM waypoints w WHERE w.track_id = t.id) END,
                a.runner_id, a.started_at, a.ended_at
         FROM tracks t JOIN assignments a ON a.booking_id = t.booking_id
         WHERE t.booking_id = ANY(%s::uuid[]) ORDER BY a.id
@@ -72,7 +74,7 @@ def load_tracks(
         track = tracks.get(row[0])
         if track is None:
             track = tracks[row[0]] = _track_state(row)
-        track.assignments += (Assignment(*row[19:]),)
+        track.assignments += (Assignment(*row[20:]),)
     return tracks
 
 
@@ -101,7 +103,8 @@ def _unchanged(cursor: Cursor, tracks: dict[UUID, TrackState]) -> dict[UUID, Tra
 def _track_state(row: Sequence[Any]) -> TrackState:
     last = None if row[11] is None else Place(*row[11:16])
     state = TrackState(*row[:11], last, *row[16:18])  # type: ignore[call-arg]
-    state.newest, state.delivered, state.end = last, row[18], Gap(last, None)
+    state.newest, state.end = last, Gap(last, None)
+    state.delivered, state.shown_until = row[18:20]
     return state
 
 
@@ -148,6 +151,18 @@ def load_facts(cursor: Cursor, booking_ids: Collection[UUID]) -> dict[UUID, list
         dropoff = None if dropoff_x is None else (dropoff_x, dropoff_y)
         facts[fields[0]].append(BookingEvent(*fields, pickup, dropoff))  # type: ignore[call-arg]
     return facts
+
+
+def deliveries(cursor: Cursor, booking_ids: Collection[UUID]) -> dict[UUID, datetime]:
+    """When the first delivery of each occurred: not before what the runner's app says of it."""
+    if not booking_ids:
+        return {}
+    cursor.execute(
+        "SELECT booking_id, min(occurred_at) FROM booking_facts"
+        " WHERE booking_id = ANY(%s) AND kind = 'delivered' GROUP BY booking_id",
+        (list(booking_ids),),
+    )
+    return dict(cursor.fetchall())
 
 
 def write_trips(

@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime
 from functools import cached_property
 from uuid import UUID
 
@@ -75,6 +76,7 @@ def _store(
 
     placement = _Placement(tracks)
     placement.place([*waiting, *updates])
+    placement.find_final_ends(cursor)
     new = waypoints.add_waypoints(cursor, placement.candidates)
     _settle_waiting(cursor, waiting, placement, new, stored)
     _settle_updates(cursor, updates, len(waiting), placement, new, stored)
@@ -117,6 +119,7 @@ class _Placement:
         self._tracks = tracks
         self.candidates: list[waypoints.Candidate] = []
         self.homeless: list[tuple[int, LocationUpdate]] = []
+        self._final: dict[UUID, datetime] = {}
 
     @cached_property
     def _by_runner(self) -> dict[UUID, list[TrackState]]:
@@ -143,15 +146,19 @@ class _Placement:
         track = self._tracks.get(update.booking_id)
         return () if track is None else (track,)
 
+    def find_final_ends(self, cursor: Cursor) -> None:
+        """When the trips of the homeless are over, whatever facts may still come."""
+        homes = self._tracks.keys() & {update.booking_id for _, update in self.homeless}
+        ends = bookings.deliveries(cursor, [b for b in homes if self._tracks[b].delivered])
+        for booking_id, delivered_at in ends.items():
+            # An assignment ends after the delivery only if it began after it, by another clock.
+            known = [a.ended_at for a in self._tracks[booking_id].assignments if a.ended_at]
+            self._final[booking_id] = max(delivered_at, *known) + GRACE
+
     def is_final(self, update: LocationUpdate) -> bool:
         """Recorded after a delivery, which no later event can take back."""
-        track = None if update.booking_id is None else self._tracks.get(update.booking_id)
-        return (
-            track is not None
-            and track.delivered
-            and track.completed_at is not None
-            and update.recorded_at > track.completed_at + GRACE
-        )
+        final = None if update.booking_id is None else self._final.get(update.booking_id)
+        return final is not None and update.recorded_at > final
 
     def stored_homeless(self, cursor: Cursor) -> set[int]:
         """Numbers of those that have a row from before their trip's end was known."""

@@ -31,6 +31,8 @@ class TrackState(Struct):
     assignments: tuple[Assignment, ...] = ()
     newest: Place | None = None  # like `last`, the batch included
     added: list["Addition"] = field(default_factory=list)
+    # The newest row that left the route: the marker was there, and does not go back.
+    shown_until: datetime | None = None
     # Where a waypoint falls that is newer than all stored ones; one object, compared by identity.
     end: Gap = Gap(None, None)
 
@@ -57,7 +59,7 @@ class Addition(Struct, gc=False):
     update: LocationUpdate
     place: Place
     gap: Gap  # between the stored waypoints
-    late: bool  # a newer one was known already
+    late: bool  # a newer one was known already, on the route or not
 
 
 class StoredWaypoint(Struct, frozen=True, gc=False):

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from psycopg2.extensions import cursor as Cursor
 
-from tracking.events import LocationUpdate
+from tracking.events import FIRST_TIME, LocationUpdate
 from tracking.routes import Gap, Place, growth_mm, lengths_mm
 from tracking.store import partitions
 from tracking.store.rows import Addition, StoredWaypoint, TrackState
@@ -46,13 +46,13 @@ def add_waypoints(cursor: Cursor, candidates: Iterable[Candidate]) -> set[int]:
         newest = track.newest
         is_newest = newest is None or update.recorded_at > newest.recorded_at
         if is_newest and update.recorded_at is update.reported_at:
-            _add(track, update, track.end, late=False)
+            _add(track, update, track.end, is_newest=True)
             new.add(number)
         else:
             doubtful.append((number, track, update))
     for (number, track, update), gap in _unknown(cursor, doubtful):
-        late = track.newest is not None and _place(update).order < track.newest.order
-        _add(track, update, gap, late=late)
+        is_newest = track.newest is None or _place(update).order > track.newest.order
+        _add(track, update, gap, is_newest=is_newest)
         new.add(number)
     return new
 
@@ -71,10 +71,11 @@ def _recorded_at(candidate: Candidate) -> datetime:
     return candidate[2].recorded_at
 
 
-def _add(track: TrackState, update: LocationUpdate, gap: Gap, *, late: bool) -> None:
-    place = _place(update)
+def _add(track: TrackState, update: LocationUpdate, gap: Gap, *, is_newest: bool) -> None:
+    place, shown_until = _place(update), track.shown_until
+    late = not is_newest or (shown_until is not None and update.recorded_at < shown_until)
     track.added.append(Addition(update, place, gap, late))
-    if not late:
+    if is_newest:
         track.newest = place
 
 
@@ -409,6 +410,8 @@ def _remeasure(cursor: Cursor, track: TrackState) -> None:
         (track.id,),
     )
     places = [Place(*row) for row in cursor]
+    if track.last is not None:
+        track.shown_until = max(track.shown_until or FIRST_TIME, track.last.recorded_at)
     (track.distance_mm,) = lengths_mm([places])
     track.waypoint_count = len(places)
     track.last = track.newest = places[-1] if places else None
