@@ -1,15 +1,20 @@
-"""`python -m bench [latency] [backlog] [--write FILE]`: tables to standard output."""
+"""`python -m bench [NAME ...] [--write FILE]`: tables to standard output."""
 
 import argparse
 import os
 import sys
 from pathlib import Path
 
-from bench import backlog, latency
+from bench import backlog, growth, latency, store
 from bench.report import circumstances
 from tests.running import NEEDED
 
-BENCHES = {"latency": latency.run, "backlog": backlog.run}
+BENCHES = {
+    "store": store.run,
+    "growth": growth.run,
+    "backlog": backlog.run,
+    "latency": latency.run,
+}
 
 
 def main() -> int:

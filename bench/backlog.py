@@ -1,112 +1,199 @@
-"""How fast a backlog that lies ready in Kafka becomes rows, and reaches viewers."""
+"""A backlog that lies ready in Kafka becomes rows: how fast, at which cost, again, with poison."""
 
 import asyncio
-import json
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from kafka import KafkaProducer
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.structs import OffsetAndMetadata
 from psycopg2.extensions import connection as Connection
 from tornado.websocket import WebSocketClientConnection
 
+from bench import floors
+from bench.cpu import cpu_seconds
 from bench.driver import update
 from bench.report import REPLACED_RATE, table
-from tests.running import Platform, Server, Trip, connect, fresh_database, running_server
+from tests.running import (
+    Platform,
+    Server,
+    Trip,
+    connect,
+    fresh_database,
+    running_server,
+    wait_until,
+)
 
-TRIPS: Final = 1000
+TRIPS: Final = 1_000
 WATCHED: Final = 100
-UPDATES: Final = 200_000
+UPDATES: Final = 1_000_000
+POISONED: Final = 200_000
+DEADLINE_S: Final = 900.0
+TABLES: Final = ("tracks", "waypoints", "booking_facts", "assignments", "outbox", "parked_updates")
+
+
+class Drained(NamedTuple):
+    """One backlog, from the first outcome to the last."""
+
+    rate: float  # records a second
+    frames: float  # a second, to all viewers
+    cpu_us: dict[str, float]  # for each record, by stage
 
 
 def run(environ: dict[str, str]) -> str:
-    """The table; some two minutes."""
-    rows = []
-    for switch in ("off", "on"):
-        print(f"bench: backlog of {UPDATES}, tracking.updated {switch}", file=sys.stderr)
-        rows.append(_row(environ, switch))
-    head = ["tracking.updated", "rows/s", "frames/s to viewers", "bare poll/s", "psql copy rows/s",
-            "of bare poll", "of psql copy", "times 53/s"]  # fmt: skip
-    return table(head, rows)
+    """The tables; some eight minutes."""
+    with tempfile.TemporaryDirectory() as folder:
+        off, again, poll, copied = _stored_and_replayed(environ, Path(folder))
+        on, poll_on = _updated(environ, Path(folder))
+        clean, poisoned = (_mixed(environ, Path(folder), share) for share in (0.0, 0.1))
+    rates = [
+        _row("tracking.updated off", off, poll),
+        _row("the same million again: nothing changes", again, poll),
+        _row("tracking.updated on", on, poll_on),
+        _row("clean, 200,000", clean, poll),
+        _row("10 % of them malformed", poisoned, poll),
+    ]
+    head = ["backlog", "records/s", "of bare poll", "frames/s", f"times {REPLACED_RATE:.0f}/s"]
+    return "\n\n".join(
+        [
+            f"{UPDATES:,} updates of {TRIPS:,} trips, {WATCHED} of them watched. Bare poll"
+            f" {poll:,.0f} and {poll_on:,.0f} records/s; psql copy {copied:,.0f} rows/s.",
+            table(head, rates),
+            "CPU for each record by stage, µs:",
+            _stages({"off": off, "again": again, "on": on, "10 % malformed": poisoned}),
+            f"Again / first: {again.rate / off.rate:.2f}. Malformed / clean:"
+            f" {poisoned.rate / clean.rate:.2f}.",
+        ]
+    )
 
 
-def _row(environ: dict[str, str], switch: str) -> list[str]:
-    with fresh_database(environ) as own, tempfile.TemporaryDirectory() as folder:
-        log = Path(folder) / "log"
-        fleet = [Trip(datetime.now(UTC) - timedelta(days=1)) for _ in range(TRIPS)]
-        with (
-            closing(connect(own)) as connection,
-            running_server(own, log, TRACKING_UPDATED=switch) as server,
-        ):
-            connection.autocommit = True
-            _accept(server, fleet)
-            _wait(connection, "SELECT count(*) FROM tracks", TRIPS)
-            server.stop()
-            topic = f"{server.environ['KAFKA_TOPIC_PREFIX']}.runner.events"
-            _produce(own["KAFKA_BROKERS"], topic, fleet)
-            poll = _bare_poll(own["KAFKA_BROKERS"], topic)
-            server.start()
-            rows, frames = asyncio.run(_drain(server, connection, fleet))
-            copied = _psql_copy(own, connection, Path(folder) / "rows.csv")
+def _row(name: str, drained: Drained, poll: float) -> list[str]:
     return [
-        switch, f"{rows:,.0f}", f"{frames:,.0f}", f"{poll:,.0f}", f"{copied:,.0f}",
-        f"{rows / poll:.2f}", f"{rows / copied:.2f}", f"{rows / REPLACED_RATE:,.0f}",
+        name, f"{drained.rate:,.0f}", f"{drained.rate / poll:.2f}", f"{drained.frames:,.0f}",
+        f"{drained.rate / REPLACED_RATE:,.0f}",
     ]  # fmt: skip
 
 
-def _accept(server: Server, fleet: list[Trip]) -> None:
-    platform = Platform(server.environ["KAFKA_BROKERS"], server.environ["KAFKA_TOPIC_PREFIX"])
-    for trip in fleet:
-        platform.accept(trip)
-    platform.update(fleet[0], 0)  # makes the other topic
-    platform.close()
+def _stages(runs: Mapping[str, Drained]) -> str:
+    names = sorted({name for each in runs.values() for name in each.cpu_us})
+    rows = [
+        [name, *(f"{each.cpu_us.get(name, 0):.1f}" for each in runs.values())] for name in names
+    ]
+    total = [f"{sum(each.cpu_us.values()):.1f}" for each in runs.values()]
+    return table(["stage", *runs], [*rows, ["all", *total]])
 
 
-def _produce(brokers: str, topic: str, fleet: list[Trip]) -> None:
-    """Every trip's updates one second apart, the trips in turn."""
-    producer = KafkaProducer(bootstrap_servers=brokers, linger_ms=20, batch_size=262_144)
+def _stored_and_replayed(
+    environ: dict[str, str], folder: Path
+) -> tuple[Drained, Drained, float, float]:
+    """First and second time, the bare poll, psql; the second time changes no row."""
+    with _backlog(environ, folder, UPDATES, TRACKING_UPDATED="off") as (server, fleet, topic):
+        poll = floors.bare_poll(environ["KAFKA_BROKERS"], topic, UPDATES)
+        with closing(connect(server.environ)) as connection:
+            connection.autocommit = True
+            first = _drain(server, fleet, UPDATES)
+            before = _dump(connection)
+            server.stop()
+            _rewind(server, topic)
+            again = _drain(server, fleet, UPDATES)
+            assert _dump(connection) == before, "a replay changed rows"
+            server.stop()
+            copied = floors.psql_copy(server.environ, connection, folder)
+    return first, again, poll, copied
+
+
+def _updated(environ: dict[str, str], folder: Path) -> tuple[Drained, float]:
+    with _backlog(environ, folder, UPDATES, TRACKING_UPDATED="on") as (server, fleet, topic):
+        poll = floors.bare_poll(environ["KAFKA_BROKERS"], topic, UPDATES)
+        return _drain(server, fleet, UPDATES), poll
+
+
+def _mixed(environ: dict[str, str], folder: Path, poison: float) -> Drained:
+    """A smaller backlog of which a share is malformed."""
+    settings = {"TRACKING_UPDATED": "off"}
+    with _backlog(environ, folder, POISONED, poison, **settings) as (server, fleet, _):
+        drained = _drain(server, fleet, POISONED)
+        dead = server.metric("tracking_events_total", outcome="dead")
+        assert dead == round(POISONED * poison), f"{dead} dead"
+        return drained
+
+
+@contextmanager
+def _backlog(
+    environ: dict[str, str], folder: Path, count: int, poison: float = 0.0, **settings: str
+) -> Iterator[tuple[Server, list[Trip], str]]:
+    """A stopped server whose updates lie ready, its trips, and the topic's name."""
+    print(f"bench: backlog of {count:,}, {settings}, malformed {poison:.0%}", file=sys.stderr)
+    fleet = [Trip(datetime.now(UTC) - timedelta(days=1)) for _ in range(TRIPS)]
+    with (
+        fresh_database(environ) as own,
+        running_server(own, folder / "log", **settings) as server,
+    ):
+        brokers, prefix = environ["KAFKA_BROKERS"], server.environ["KAFKA_TOPIC_PREFIX"]
+        platform = Platform(brokers, prefix)
+        for trip in fleet:
+            platform.accept(trip)
+        wait_until(lambda: _outcomes(server) >= TRIPS, "trips accepted")
+        platform.close()
+        server.stop()
+        topic = f"{prefix}.runner.events"
+        _produce(brokers, topic, _values(fleet, count, poison))
+        yield server, fleet, topic
+
+
+def _values(fleet: list[Trip], count: int, poison: float) -> Iterator[bytes]:
+    """Every trip's updates one second apart, the trips in turn; evenly spread poison."""
     people = [trip.identity() for trip in fleet]
-    for number in range(UPDATES):
-        trip = number % TRIPS
-        at = fleet[trip].at(1 + number // TRIPS)
-        producer.send(topic, value=update(people[trip], number, at))
+    for number in range(count):
+        second, trip = divmod(number, TRIPS)
+        value = update(people[trip], number, fleet[trip].at(1 + second))
+        is_malformed = int(number * poison) != int((number + 1) * poison)
+        yield value.replace(b'"latitude"', b'"attitude"') if is_malformed else value
+
+
+def _produce(brokers: str, topic: str, values: Iterable[bytes]) -> None:
+    producer = KafkaProducer(bootstrap_servers=brokers, linger_ms=20, batch_size=262_144)
+    for value in values:
+        producer.send(topic, value=value)
     producer.flush(timeout=120)
     producer.close(timeout=5)
 
 
-def _bare_poll(brokers: str, topic: str) -> float:
-    job = {"kind": "rate", "brokers": brokers, "topic": topic, "count": UPDATES}
-    done = subprocess.run(
-        [sys.executable, "-m", "bench.poller"],
-        input=json.dumps(job), stdout=subprocess.PIPE, text=True, check=True,
-    )  # fmt: skip
-    return float(done.stdout)
+def _drain(server: Server, fleet: list[Trip], count: int) -> Drained:
+    """Start the server and wait until every record has its outcome."""
+    server.start()
+    return asyncio.run(_watch_drain(server, fleet, count))
 
 
-async def _drain(server: Server, connection: Connection, fleet: list[Trip]) -> tuple[float, float]:
-    """Rows a second between the first and the last commit seen; frames a second meanwhile."""
+async def _watch_drain(server: Server, fleet: list[Trip], count: int) -> Drained:
     token = server.token(fleet[0].owner_id, "admin")
     frames = [0]
     sockets = [await server.watch(trip.booking_id, token) for trip in fleet[:WATCHED]]
     readers = [asyncio.create_task(_count(socket, frames)) for socket in sockets]
-    first, begun, stored, frames_before = 0.0, 0, 0, 0
-    while stored < UPDATES:
-        stored = await asyncio.to_thread(_scalar, connection, "SELECT sum(head_seq) FROM tracks")
-        if not first and stored > 1:
-            first, begun, frames_before = time.perf_counter(), stored, frames[0]
-        await asyncio.sleep(0.05)
-    elapsed = time.perf_counter() - first
-    seen = frames[0] - frames_before
+    deadline = time.monotonic() + DEADLINE_S
+    begun = done = started = 0.0
+    seen_before, cpu_before = 0, dict[str, float]()
+    while done < count:
+        assert time.monotonic() < deadline, f"{done} of {count} after {DEADLINE_S} s"
+        done = await asyncio.to_thread(_outcomes, server)
+        if done and not begun:
+            begun, started, seen_before = done, time.perf_counter(), frames[0]
+            cpu_before = await asyncio.to_thread(cpu_seconds, server)
+        await asyncio.sleep(0.1)
+    elapsed = time.perf_counter() - started
+    cpu, seen = await asyncio.to_thread(cpu_seconds, server), frames[0] - seen_before
     for socket in sockets:
         socket.close()
     await asyncio.gather(*readers)
-    return (stored - begun) / elapsed, seen / elapsed
+    records = done - begun
+    cost = {name: (cpu[name] - cpu_before.get(name, 0.0)) / records * 1e6 for name in cpu}
+    return Drained(records / elapsed, seen / elapsed, cost)
 
 
 async def _count(socket: WebSocketClientConnection, frames: list[int]) -> None:
@@ -114,31 +201,55 @@ async def _count(socket: WebSocketClientConnection, frames: list[int]) -> None:
         frames[0] += 1
 
 
-def _scalar(connection: Connection, statement: str) -> int:
-    with connection.cursor() as cursor:
-        cursor.execute(statement)
-        row: tuple[Any, ...] | None = cursor.fetchone()
-    return int(row[0] or 0) if row else 0
+def _outcomes(server: Server) -> float:
+    return server.metric("tracking_events_total")
 
 
-def _wait(connection: Connection, statement: str, count: int) -> None:
-    while _scalar(connection, statement) < count:
-        time.sleep(0.1)
+def _rewind(server: Server, topic: str) -> None:
+    """The stopped server's group begins at the oldest record again."""
+    consumer = KafkaConsumer(
+        bootstrap_servers=server.environ["KAFKA_BROKERS"],
+        group_id=server.environ["KAFKA_GROUP_ID"],
+        enable_auto_commit=False,
+    )
+    places = [TopicPartition(topic, n) for n in consumer.partitions_for_topic(topic) or ()]
+    consumer.assign(places)
+    start: dict[Any, Any] = {place: OffsetAndMetadata(0, "", -1) for place in places}
+    wait_until(lambda: _committed(consumer, start), "the group is empty")
+    consumer.close(autocommit=False, timeout_ms=5_000)
 
 
-def _psql_copy(environ: Mapping[str, str], connection: Connection, path: Path) -> float:
-    """The same rows by psql into a table with the same columns and indexes."""
-    with connection.cursor() as cursor, path.open("w") as out:
-        cursor.copy_expert("COPY (SELECT * FROM waypoints ORDER BY seq) TO STDOUT", out)
-        cursor.execute("CREATE TABLE copied (LIKE waypoints INCLUDING ALL)")
-    libpq = {
-        "PGHOST": environ["DB_HOST"],
-        "PGPORT": environ["DB_PORT"],
-        "PGUSER": environ["DB_USER"],
-        "PGPASSWORD": environ["DB_PASSWORD"],
-        "PGDATABASE": environ["DB_NAME"],
-        "PATH": "/usr/bin:/bin",
-    }
-    started = time.perf_counter()
-    subprocess.run(["psql", "-q", "-c", f"\\copy copied FROM '{path}'"], env=libpq, check=True)
-    return UPDATES / (time.perf_counter() - started)
+def _committed(consumer: KafkaConsumer, offsets: dict[Any, Any]) -> bool:
+    """False while the stopped member is still in the group."""
+    try:
+        consumer.commit(offsets, timeout_ms=5_000)
+    except Exception:
+        return False
+    return True
+
+
+def _dump(connection: Connection) -> dict[str, str]:
+    """A digest of every table that events change."""
+    found = {}
+    for name in TABLES:
+        digest = sha256()
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT column_name FROM information_schema.columns"
+                           " WHERE table_name = %s AND column_name NOT IN ('settled', 'id')"
+                           " ORDER BY 1", (name,))  # fmt: skip
+            columns = ", ".join(column for (column,) in cursor.fetchall())
+            query = f"SELECT {columns} FROM {name} ORDER BY {columns}"
+            cursor.copy_expert(f"COPY ({query}) TO STDOUT", _Digesting(digest))
+        found[name] = digest.hexdigest()
+    return found
+
+
+class _Digesting:
+    """What COPY writes to."""
+
+    def __init__(self, digest: Any) -> None:
+        self._digest = digest
+
+    def write(self, data: str | bytes) -> int:
+        self._digest.update(data if isinstance(data, bytes) else data.encode())
+        return len(data)

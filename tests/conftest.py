@@ -6,10 +6,19 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from hypothesis import HealthCheck, settings
 
 from tests.running import NEEDED, Platform, Server, fresh_database, running_server
 from tracking.database import create_engine
 from tracking.settings import DatabaseSettings
+
+# One example is many transactions: a slow one is no failure. `--hypothesis-profile=long` is for
+# hours beside other work; `print_blob` makes every failure repeatable.
+settings.register_profile(
+    "short", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("long", settings.get_profile("short"), max_examples=20_000)
+settings.load_profile("short")
 
 
 @pytest.fixture(scope="session")

@@ -46,13 +46,16 @@ def outcomes(events: Iterable[Event]) -> dict[str, Outcome]:
 
 def _trip(facts: list[Event]) -> tuple[str, str, datetime | None, list[list[Any]]] | None:
     """Status, phase, end, and who had the booking from when to when."""
-    ends = [_time(d["occurred_at"]) for t, d in facts if t == "booking.delivery_confirmed"]
-    end = min(ends, default=None)
+    ordered = sorted(facts, key=_order)
+    accepted = [_at(d) for t, d in ordered if t == "booking.accepted"]
+    delivery = next((d for t, d in ordered if t == "booking.delivery_confirmed"), None)
+    if not accepted:
+        return None
     status, phase, completed, had = "", "", None, list[list[Any]]()
-    for type_, data in sorted(facts, key=lambda f: (_time(f[1]["occurred_at"]), _rank(f[0]))):
-        at = _time(data["occurred_at"])
-        if type_ not in RANK or (end is not None and at > end):
-            continue
+    for type_, data in ordered:
+        at = _at(data)
+        if delivery is not None and at > _at(delivery) and (had or type_ != "booking.accepted"):
+            continue  # a delivery is final, but it must have had an acceptance
         if type_ == "booking.accepted":
             _close(had, at)
             had.append([data["runner_id"], at, None])
@@ -62,19 +65,23 @@ def _trip(facts: list[Event]) -> tuple[str, str, datetime | None, list[list[Any]
         elif type_ == "booking.cancelled" and had:
             _close(had, at)
             status, phase, completed = "cancelled", "done", at
-    if had and end is not None:
+    if delivery is not None:
+        told = _time(delivery.get("delivered_at", delivery["occurred_at"]))
+        end = told if accepted[0] <= told <= _at(delivery) else _at(delivery)
         _close(had, end)
         status, phase, completed = "completed", "done", end
-    return (status, phase, completed, had) if had else None
+    return status, phase, completed, had
 
 
-def _rank(type_: str) -> int:
-    return RANK.index(type_) if type_ in RANK else len(RANK)
+def _order(fact: Event) -> tuple[datetime, int, str]:
+    """Of facts of one instant: acceptance, pick-up, cancellation; then by runner."""
+    type_, data = fact
+    return _at(data), RANK.index(type_) if type_ in RANK else len(RANK), str(data.get("runner_id"))
 
 
 def _close(had: list[list[Any]], at: datetime) -> None:
     if had and had[-1][2] is None:
-        had[-1][2] = at
+        had[-1][2] = max(at, had[-1][1])
 
 
 def _outcome(
@@ -84,7 +91,7 @@ def _outcome(
     found: dict[tuple[str, datetime], Waypoint] = {}
     for data in updates:
         if data.get("booking_id") in (None, booking_id):
-            reported, occurred = _time(data["timestamp"]), _time(data["occurred_at"])
+            reported, occurred = _time(data["timestamp"]), _at(data)
             recorded = occurred if reported > occurred + MINUTE else reported
             for runner_id, begin, end in had:
                 if runner_id == data["runner_id"] and begin - MINUTE <= recorded and (
@@ -98,7 +105,12 @@ def _outcome(
     return Outcome(status, phase, had[-1][0], completed, route, millimetres)
 
 
+def _at(data: Mapping[str, Any]) -> datetime:
+    return _time(data["occurred_at"])
+
+
 def _time(text: str) -> datetime:
-    """RFC 3339; PostgreSQL and Python keep six of its up to nine fractional digits."""
-    head, dot, tail = text.removesuffix("Z").partition(".")
-    return datetime.fromisoformat(f"{head}{dot}{tail[:6]}+00:00")
+    """RFC 3339; of its up to nine fractional digits six are kept, rounded."""
+    head, _, tail = text.removesuffix("Z").partition(".")
+    microseconds = (int(f"{tail:0<9}"[:9]) + 500) // 1000
+    return datetime.fromisoformat(f"{head}+00:00") + timedelta(microseconds=microseconds)

@@ -55,6 +55,17 @@ def test_a_negative_measure_is_unknown(field: str, value: float | None) -> None:
     assert getattr(update_of(TRIP.update(0, **{field: value})), field) is None
 
 
+def test_a_speed_too_small_for_the_database_is_zero() -> None:
+    assert update_of(TRIP.update(0, speed_kmh=1e-300)).speed_kmh == 0
+
+
+def test_a_header_without_a_value_is_refused_only_where_it_is_needed() -> None:
+    bare = json.dumps(TRIP.update(0)).encode()
+    assert decode(UPDATE, bare, [("trace", None)], NOW).event is not None
+    with pytest.raises(InvalidEvent, match="ce_type"):
+        decode("runner.events", bare, [("ce_type", None)], NOW)
+
+
 def test_the_booking_id_is_optional() -> None:
     data = TRIP.update(0)
     del data["booking_id"]

@@ -201,6 +201,22 @@ def test_nobody_watches_a_runner_after_the_delivery(engine: sa.Engine) -> None:
     assert afterwards.update_outcomes == {"refused": 1, "duplicate": 1, "applied": 1}
 
 
+def test_the_marker_does_not_go_back_when_the_newest_waypoint_left_the_route(
+    engine: sa.Engine,
+) -> None:
+    trip, new_runner = Trip(), uuid4()
+    store_batch(engine, [accepted(trip), update(trip, 500)])
+    replaced: list[Event] = [
+        accepted(trip, 100, new_runner),
+        update(trip, 200, runner_id=new_runner),
+    ]
+    assert [w.late for w in store_batch(engine, replaced).waypoints] == [True]
+    later = [update(trip, at, runner_id=new_runner) for at in (499, 500, 501)]
+    assert [w.late for w in store_batch(engine, later).waypoints] == [True, False, False]
+    assert seconds(engine, trip) == [200, 499, 500, 501]
+    assert track_of(engine, trip).last_recorded_at == trip.at(501)
+
+
 def test_another_acceptance_changes_the_runner(engine: sa.Engine) -> None:
     trip, new_runner = Trip(), uuid4()
     store_batch(engine, [accepted(trip), update(trip, 10)])
@@ -351,3 +367,25 @@ def test_ends_at_the_minute_of_grace(engine: sa.Engine) -> None:
     assert store_batch(engine, edge).update_outcomes == {"applied": 2}
     assert store_batch(engine, beyond).update_outcomes == {"parked": 1, "refused": 1}
     assert timedelta(seconds=60) == trip.at(160) - trip.at(100)
+
+
+def test_nothing_is_refused_that_a_fact_told_of_later_brings_into_the_route(
+    engine: sa.Engine,
+) -> None:
+    """A second delivery, which occurred before the first one, ends the trip later than that."""
+    trip = Trip()
+    early = BookingEvent(trip.booking_id, "delivered", trip.at(200), trip.runner_id, at=trip.at(50))
+    one_by_one(engine, [accepted(trip), early, update(trip, 120), update(trip, 261)])
+    assert seconds(engine, trip) == []
+    store_batch(engine, [delivered(trip, 100)])
+    assert seconds(engine, trip) == [120]
+
+
+def test_an_acceptance_between_a_delivery_and_its_known_acceptance_adopts_what_waits(
+    engine: sa.Engine,
+) -> None:
+    trip = Trip()
+    one_by_one(engine, [delivered(trip, 0), accepted(trip, 1000), update(trip, 500)])
+    assert seconds(engine, trip) == []
+    store_batch(engine, [accepted(trip, 500)])
+    assert seconds(engine, trip) == [500]

@@ -18,19 +18,23 @@ from tracking.errors import InvalidEvent
 
 ENVELOPE_TOPICS: Final = ("booking.events", "runner.events")
 
+# Of types and booking numbers, in characters.
+MAX_TEXT: Final = 128
 # No vehicle on a road is faster; a phone that reports more has no fix.
 MAX_SPEED_KMH: Final = 500.0
+# PostgreSQL's real refuses what is too near to zero for it.
+LEAST_MEASURE: Final = 1e-6
 # A phone's clock may differ from the platform's by this much and still be believed.
 CLOCK_TOLERANCE: Final = timedelta(seconds=60)
 # Outside of it a number was read in the wrong unit (milliseconds for seconds) or made up.
 FIRST_TIME: Final = datetime(2000, 1, 1, tzinfo=UTC)
 LAST_TIME: Final = datetime(2100, 1, 1, tzinfo=UTC)
 
-Headers: TypeAlias = Sequence[tuple[str, bytes]]
+Headers: TypeAlias = Sequence[tuple[str, bytes | None]]
 Point: TypeAlias = tuple[float, float]  # longitude, latitude; WGS84 degrees
 
 AwareTime = Annotated[datetime, Meta(tz=True)]
-ShortText = Annotated[str, Meta(max_length=128)]
+ShortText = Annotated[str, Meta(max_length=MAX_TEXT)]
 
 
 class LocationUpdate(Struct, frozen=True, gc=False):
@@ -136,7 +140,9 @@ def decode(topic: str, value: bytes | None, headers: Headers, kafka_time: dateti
 
 def _envelope(topic: str, value: bytes, headers: Headers) -> _Envelope:
     if headers:
-        attributes = {name.lower(): text for name, text in headers if name.lower()[:3] == "ce_"}
+        attributes = {
+            name.lower(): text or b"" for name, text in headers if name.lower()[:3] == "ce_"
+        }
         if "ce_type" in attributes:
             return _binary_envelope(attributes, value)
     if topic in ENVELOPE_TOPICS:
@@ -146,12 +152,14 @@ def _envelope(topic: str, value: bytes, headers: Headers) -> _Envelope:
 
 def _binary_envelope(attributes: dict[str, bytes], value: bytes) -> _Envelope:
     """CloudEvents Kafka binding 1.0.2, section 3.2: attributes are UTF-8 headers."""
-    time = attributes.get("ce_time")
+    type_, time = attributes["ce_type"].decode(), attributes.get("ce_time")
+    if not 0 < len(type_) <= MAX_TEXT:
+        raise InvalidEvent(f"the header ce_type is empty or longer than {MAX_TEXT} characters")
     return _Envelope(
-        type=attributes["ce_type"].decode(),
+        type=type_,
         data=Raw(value),
         id=attributes.get("ce_id", b"").decode(),
-        time=None if time is None else msgspec.convert(time.decode(), AwareTime),
+        time=None if not time else msgspec.convert(time.decode(), AwareTime),
     )
 
 
@@ -218,7 +226,7 @@ def _measured(field: str, number: float | None, limit: float) -> float | None:
         return None
     if not number <= limit:
         raise InvalidEvent(f"{field} is above {limit:g}")
-    return number
+    return number if number >= LEAST_MEASURE else 0.0
 
 
 def _storable(field: str, text: str | None) -> str | None:

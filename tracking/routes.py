@@ -1,8 +1,8 @@
 """Distance along a route, kept right while waypoints arrive in any order. Any thread may call."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from itertools import pairwise
+from itertools import chain
 from typing import Final, NamedTuple, TypeAlias
 from uuid import UUID
 
@@ -29,14 +29,6 @@ class Place(NamedTuple):
         return self.recorded_at, self.runner_id, self.reported_at
 
 
-class Leg(NamedTuple):
-    """From one waypoint to the next. `sign` is -1 for a leg that a later waypoint splits."""
-
-    start: Place
-    end: Place
-    sign: int
-
-
 class Gap(NamedTuple):
     """Two stored neighbours; None at an end of the route. New waypoints fall into gaps."""
 
@@ -44,25 +36,31 @@ class Gap(NamedTuple):
     after: Place | None
 
 
-def new_legs(additions: Iterable[tuple[Gap, Sequence[Place]]]) -> list[Leg]:
-    """The legs that new waypoints add and split, each gap's waypoints in route order."""
-    legs = []
-    for gap, places in additions:
-        chain = [p for p in (gap.before, *places, gap.after) if p is not None]
-        legs += [Leg(start, end, 1) for start, end in pairwise(chain)]
-        if gap.before is not None and gap.after is not None:
-            legs.append(Leg(gap.before, gap.after, -1))
-    return legs
+def growth_mm(additions: Sequence[tuple[Gap, Sequence[Place]]]) -> list[int]:
+    """By how much each gap's new waypoints, in route order, lengthen the route."""
+    chains = [_chain(gap, places) for gap, places in additions]
+    split = [_chain(gap, ()) if gap.before and gap.after else () for gap, _ in additions]
+    return [new - old for new, old in zip(lengths_mm(chains), lengths_mm(split), strict=True)]
 
 
-def lengths_mm(legs: Sequence[Leg]) -> list[int]:
-    """Each leg's length in whole millimetres, so that the order of addition cannot show."""
-    if not legs:
-        return []
-    metres = WGS84.inv(
-        [leg.start.longitude for leg in legs],
-        [leg.start.latitude for leg in legs],
-        [leg.end.longitude for leg in legs],
-        [leg.end.latitude for leg in legs],
-    )[2]
-    return [leg.sign * round(length * 1000) for leg, length in zip(legs, metres, strict=True)]
+def _chain(gap: Gap, places: Sequence[Place]) -> list[Place]:
+    before, after = gap
+    return [*((before,) if before else ()), *places, *((after,) if after else ())]
+
+
+def lengths_mm(chains: Sequence[Sequence[Place]]) -> list[int]:
+    """Each chain's length: a sum of whole millimetres, so that the order of addition can't show."""
+    places = [*chain.from_iterable(chains)]
+    if len(places) < 2:
+        return [0] * len(chains)
+    longitudes = [place.longitude for place in places]
+    latitudes = [place.latitude for place in places]
+    # One call for all; the legs between the end of one chain and the next are left out below.
+    metres = WGS84.inv(longitudes[:-1], latitudes[:-1], longitudes[1:], latitudes[1:])[2]
+    millimetres = [round(length * 1000) for length in metres]
+    lengths, begin = [], 0
+    for each in chains:
+        end = begin + len(each)
+        lengths.append(sum(millimetres[begin : max(end - 1, begin)]))
+        begin = end
+    return lengths

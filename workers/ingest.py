@@ -19,6 +19,7 @@ from tracking.database import is_poison, is_transient
 from tracking.events import BOOKING_KINDS
 from tracking.metrics import Metrics
 from tracking.store.ingest import Stored, store_batch
+from tracking.store.known_tracks import KnownTracks
 from workers.batches import Batch
 from workers.dead_letters import DeadLetter
 from workers.relay import Relay
@@ -52,6 +53,7 @@ class Ingest:
         # Told of each batch after its commit: the consumer, and who sends events out.
         self.stored: list[Callable[[Batch], None]] = []
         self._died = died
+        self._known = KnownTracks()  # the executor's one thread
         self._waiting: deque[Batch] = deque()
         self._current: Batch | None = None
         self._task: asyncio.Task[None] | None = None
@@ -148,7 +150,12 @@ class Ingest:
         while True:
             try:
                 return await loop.run_in_executor(
-                    self._executor, store_batch, self._engine, batch.events, batch.adopt
+                    self._executor,
+                    store_batch,
+                    self._engine,
+                    batch.events,
+                    batch.adopt,
+                    self._known,
                 )
             except Exception as error:
                 if not is_transient(error):

@@ -12,6 +12,7 @@ from tracking.metrics import Metrics
 from tracking.rooms import Rooms
 from workers.consumer import Consumer
 from workers.ingest import Ingest
+from workers.threads import ThreadCpu
 
 SAMPLE_S: Final = 0.1
 LOOK_S: Final = 1.0
@@ -31,6 +32,7 @@ def measure_parts(
     metrics: Metrics, rooms: Rooms, ingest: Ingest, engines: Mapping[str, sa.Engine]
 ) -> None:
     """Gauges that are read when Prometheus scrapes, which the loop does itself."""
+    metrics.registry.register(ThreadCpu())
     metrics.rooms.set_function(lambda: len(rooms))
     metrics.subscribers.set_function(lambda: rooms.subscribers)
     metrics.oldest_unstored.set_function(lambda: ingest.oldest_wait(time.monotonic()))

@@ -12,8 +12,9 @@ from psycopg2.extensions import cursor as Cursor
 
 from tracking.events import BookingEvent, Point
 from tracking.routes import Gap, Place
+from tracking.store.known_tracks import KnownTracks
 from tracking.store.rows import TrackChange, TrackState
-from tracking.store.sql import execute_rows, transaction
+from tracking.store.sql import execute_rows, number_array, transaction, uuid_array
 from tracking.trips import Assignment, Trip, owner_of, trip_of
 
 FactKey: TypeAlias = tuple[UUID, str, datetime, UUID | None]
@@ -41,47 +42,69 @@ def ensure_bookings(engine: sa.Engine, booking_ids: Collection[UUID]) -> None:
 def lock_bookings(cursor: Cursor, booking_ids: Collection[UUID]) -> None:
     """Everywhere in this order, in a statement of its own: what follows sees what it waited for."""
     cursor.execute(
-        "SELECT FROM bookings WHERE booking_id = ANY(%s) ORDER BY booking_id FOR NO KEY UPDATE",
-        (list(booking_ids),),
+        "SELECT FROM bookings WHERE booking_id = ANY(%s::uuid[])"
+        " ORDER BY booking_id FOR NO KEY UPDATE",
+        (uuid_array(booking_ids),),
     )
 
 
-def load_tracks(cursor: Cursor, booking_ids: Collection[UUID]) -> dict[UUID, TrackState]:
+def load_tracks(
+    cursor: Cursor, booking_ids: Collection[UUID], known: KnownTracks
+) -> dict[UUID, TrackState]:
     """The tracks of these bookings with their assignments, by booking id."""
+    tracks = _unchanged(cursor, known.take(booking_ids))
+    missing = [booking_id for booking_id in booking_ids if booking_id not in tracks]
+    if not missing:
+        return tracks
     cursor.execute(
         """
-        SELECT booking_id, id, owner_id, runner_id, status, phase, started_at, completed_at,
-               head_seq, waypoint_count, distance_mm, last_recorded_at, last_runner_id,
-               last_reported_at, ST_X(last_position), ST_Y(last_position),
-               end_reason IS NOT DISTINCT FROM 'delivered'
-        FROM tracks WHERE booking_id = ANY(%s)
+        SELECT t.booking_id, t.id, t.owner_id, t.runner_id, t.status, t.phase, t.started_at,
+               t.completed_at, t.head_seq, t.waypoint_count, t.distance_mm, t.last_recorded_at,
+               t.last_runner_id, t.last_reported_at, ST_X(t.last_position), ST_Y(t.last_position),
+               t.version, t.epoch, t.end_reason IS NOT DISTINCT FROM 'delivered',
+               CASE WHEN t.head_seq > t.waypoint_count THEN (
+                   SELECT max(w.recorded_at) FROM waypoints w WHERE w.track_id = t.id) END,
+               a.runner_id, a.started_at, a.ended_at
+        FROM tracks t JOIN assignments a ON a.booking_id = t.booking_id
+        WHERE t.booking_id = ANY(%s::uuid[]) ORDER BY a.id
         """,
-        (list(booking_ids),),
+        (uuid_array(missing),),
     )
-    tracks = {row[0]: _track_state(row) for row in cursor}
-    for booking_id, assignments in load_assignments(cursor, tracks).items():
-        tracks[booking_id].assignments = assignments
+    for row in cursor:  # one for each assignment
+        track = tracks.get(row[0])
+        if track is None:
+            track = tracks[row[0]] = _track_state(row)
+        track.assignments += (Assignment(*row[20:]),)
     return tracks
 
 
-def load_assignments(
-    cursor: Cursor, booking_ids: Collection[UUID]
-) -> dict[UUID, tuple[Assignment, ...]]:
+def _unchanged(cursor: Cursor, tracks: dict[UUID, TrackState]) -> dict[UUID, TrackState]:
+    """Those that no other process has changed, and no restored backup: that changes the epoch."""
+    if not tracks:
+        return {}
     cursor.execute(
-        "SELECT booking_id, runner_id, started_at, ended_at FROM assignments"
-        " WHERE booking_id = ANY(%s) ORDER BY id",
-        (list(booking_ids),),
+        """
+        SELECT v.booking_id
+        FROM unnest(%s::uuid[], %s::bigint[], %s::text[]) v (booking_id, version, epoch)
+        LEFT JOIN tracks t ON t.booking_id = v.booking_id
+        WHERE (t.version, t.epoch) IS DISTINCT FROM (v.version, v.epoch)
+        """,
+        (
+            uuid_array(tracks),
+            number_array(track.version for track in tracks.values()),
+            [track.epoch for track in tracks.values()],
+        ),
     )
-    found: dict[UUID, tuple[Assignment, ...]] = defaultdict(tuple)
-    for booking_id, *assignment in cursor:
-        found[booking_id] += (Assignment(*assignment),)
-    return found
+    for (booking_id,) in cursor:
+        del tracks[booking_id]
+    return tracks
 
 
 def _track_state(row: Sequence[Any]) -> TrackState:
     last = None if row[11] is None else Place(*row[11:16])
-    state = TrackState(*row[:11], last)  # type: ignore[call-arg]
-    state.newest, state.delivered, state.end = last, row[16], Gap(last, None)
+    state = TrackState(*row[:11], last, *row[16:18])  # type: ignore[call-arg]
+    state.newest, state.end = last, Gap(last, None)
+    state.delivered, state.shown_until = row[18:20]
     return state
 
 
@@ -128,6 +151,18 @@ def load_facts(cursor: Cursor, booking_ids: Collection[UUID]) -> dict[UUID, list
         dropoff = None if dropoff_x is None else (dropoff_x, dropoff_y)
         facts[fields[0]].append(BookingEvent(*fields, pickup, dropoff))  # type: ignore[call-arg]
     return facts
+
+
+def deliveries(cursor: Cursor, booking_ids: Collection[UUID]) -> dict[UUID, datetime]:
+    """When the first delivery of each occurred: not before what the runner's app says of it."""
+    if not booking_ids:
+        return {}
+    cursor.execute(
+        "SELECT booking_id, min(occurred_at) FROM booking_facts"
+        " WHERE booking_id = ANY(%s) AND kind = 'delivered' GROUP BY booking_id",
+        (list(booking_ids),),
+    )
+    return dict(cursor.fetchall())
 
 
 def write_trips(
@@ -194,12 +229,15 @@ def _updated(
             waypoint_count=0,
             distance_mm=0,
             last=None,
+            version=0,
+            epoch=secrets.token_hex(8),
         )
     old.owner_id, old.runner_id = trip.owner_id, trip.runner_id
     old.status, old.phase = trip.status, trip.phase
     old.started_at, old.completed_at = trip.started_at, trip.completed_at
     old.delivered = trip.end_reason == "delivered"
     old.assignments = trip.assignments
+    old.version += 1
     return old
 
 
@@ -210,8 +248,8 @@ def _upsert_tracks(
     execute_rows(
         cursor,
         """
-        INSERT INTO tracks (id, booking_id, epoch, booking_number, owner_id, runner_id, status,
-            phase, end_reason, started_at, picked_up_at, completed_at, pickup, dropoff)
+        INSERT INTO tracks (id, booking_id, epoch, version, booking_number, owner_id, runner_id,
+            status, phase, end_reason, started_at, picked_up_at, completed_at, pickup, dropoff)
         VALUES %s
         ON CONFLICT (booking_id) DO UPDATE SET
             booking_number = excluded.booking_number, owner_id = excluded.owner_id,
@@ -219,13 +257,14 @@ def _upsert_tracks(
             end_reason = excluded.end_reason, started_at = excluded.started_at,
             picked_up_at = excluded.picked_up_at, completed_at = excluded.completed_at,
             pickup = excluded.pickup, dropoff = excluded.dropoff,
-            version = tracks.version + 1, settled = false, updated_at = now()
+            version = excluded.version, settled = false, updated_at = now()
         """,
         [
             (
                 tracks[booking_id].id,
                 booking_id,
-                secrets.token_hex(8),
+                tracks[booking_id].epoch,
+                tracks[booking_id].version,
                 trip.booking_number,
                 trip.owner_id,
                 trip.runner_id,
@@ -240,7 +279,7 @@ def _upsert_tracks(
             )
             for booking_id, trip in sorted(trips.items())
         ],
-        "(%s, %s, %s, %s, %s::uuid, %s, %s, %s, %s, %s, %s::timestamptz, %s::timestamptz,"
+        "(%s, %s, %s, %s, %s, %s::uuid, %s, %s, %s, %s, %s, %s::timestamptz, %s::timestamptz,"
         f" {_POINT}, {_POINT})",
     )
 

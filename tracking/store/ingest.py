@@ -2,6 +2,8 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime
+from functools import cached_property
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -10,6 +12,7 @@ from psycopg2.extensions import cursor as Cursor
 
 from tracking.events import BookingEvent, Event, LocationUpdate
 from tracking.store import bookings, outbox, parking, waypoints
+from tracking.store.known_tracks import KnownTracks
 from tracking.store.parking import Parked
 from tracking.store.rows import StoredWaypoint, TrackChange, TrackState
 from tracking.store.sql import transaction
@@ -29,43 +32,57 @@ class Stored(Struct):
     adopted: int = 0
 
 
-def store_batch(engine: sa.Engine, events: Sequence[Event], adopt: Collection[UUID] = ()) -> Stored:
+def store_batch(
+    engine: sa.Engine,
+    events: Sequence[Event],
+    adopt: Collection[UUID] = (),
+    known: KnownTracks | None = None,
+) -> Stored:
     """Store the events; `adopt` names bookings whose parked updates are to be looked at again.
 
-    Raises SQLAlchemy's errors, having stored nothing. Executor thread.
+    `known` keeps the tracks for the caller's next batch. Raises SQLAlchemy's errors, having stored
+    nothing. Executor thread.
     """
+    known = KnownTracks() if known is None else known
     facts = [e for e in events if isinstance(e, BookingEvent)]
     updates = [e for e in events if isinstance(e, LocationUpdate)]
     bookings.ensure_bookings(engine, {fact.booking_id for fact in facts})
     with transaction(engine) as cursor:
-        return _store(cursor, facts, updates, set(adopt))
+        stored, tracks = _store(cursor, facts, updates, set(adopt), known)
+    known.put(tracks.values())
+    return stored
 
 
 def _store(
-    cursor: Cursor, facts: list[BookingEvent], updates: list[LocationUpdate], adopt: set[UUID]
-) -> Stored:
+    cursor: Cursor,
+    facts: list[BookingEvent],
+    updates: list[LocationUpdate],
+    adopt: set[UUID],
+    known_tracks: KnownTracks,
+) -> tuple[Stored, dict[UUID, TrackState]]:
     stored = Stored()
     concerned = {fact.booking_id for fact in facts} | adopt
     concerned |= {u.booking_id for u in updates if u.booking_id is not None}
     concerned |= _bookings_of_runners(cursor, updates)
     bookings.lock_bookings(cursor, concerned)
-    tracks = bookings.load_tracks(cursor, concerned)
+    tracks = bookings.load_tracks(cursor, concerned, known_tracks)
 
     # Each step costs a round trip: most batches have updates only, and skip what they don't need.
     informed = _store_facts(cursor, facts, stored)
-    known = [track for track in tracks.values() if track.head_seq]
+    begun = [track for track in tracks.values() if track.head_seq]
     stored.changes, moved = bookings.write_trips(cursor, informed, tracks)
-    waypoints.reroute(cursor, [track for track in known if track.booking_id in moved])
+    waypoints.reroute(cursor, [track for track in begun if track.booking_id in moved])
     waiting = parking.adoptable(cursor, moved | adopt)
 
     placement = _Placement(tracks)
     placement.place([*waiting, *updates])
+    placement.find_final_ends(cursor)
     new = waypoints.add_waypoints(cursor, placement.candidates)
     _settle_waiting(cursor, waiting, placement, new, stored)
     _settle_updates(cursor, updates, len(waiting), placement, new, stored)
     stored.waypoints = waypoints.write_waypoints(cursor, tracks.values())
     outbox.write_lifecycle(cursor, stored.changes, tracks)
-    return stored
+    return stored, tracks
 
 
 def _bookings_of_runners(cursor: Cursor, updates: Iterable[LocationUpdate]) -> set[UUID]:
@@ -100,12 +117,18 @@ class _Placement:
 
     def __init__(self, tracks: dict[UUID, TrackState]) -> None:
         self._tracks = tracks
-        self._by_runner: dict[UUID, list[TrackState]] = defaultdict(list)
-        for track in tracks.values():
-            for runner_id in {a.runner_id for a in track.assignments}:
-                self._by_runner[runner_id].append(track)
         self.candidates: list[waypoints.Candidate] = []
         self.homeless: list[tuple[int, LocationUpdate]] = []
+        self._final: dict[UUID, datetime] = {}
+
+    @cached_property
+    def _by_runner(self) -> dict[UUID, list[TrackState]]:
+        """Asked for only by updates without booking id."""
+        found: dict[UUID, list[TrackState]] = defaultdict(list)
+        for track in self._tracks.values():
+            for runner_id in {a.runner_id for a in track.assignments}:
+                found[runner_id].append(track)
+        return found
 
     def place(self, updates: Iterable[LocationUpdate]) -> None:
         for number, update in enumerate(updates):
@@ -123,15 +146,19 @@ class _Placement:
         track = self._tracks.get(update.booking_id)
         return () if track is None else (track,)
 
+    def find_final_ends(self, cursor: Cursor) -> None:
+        """When the trips of the homeless are over, whatever facts may still come."""
+        homes = self._tracks.keys() & {update.booking_id for _, update in self.homeless}
+        ends = bookings.deliveries(cursor, [b for b in homes if self._tracks[b].delivered])
+        for booking_id, delivered_at in ends.items():
+            # An assignment ends after the delivery only if it began after it, by another clock.
+            known = [a.ended_at for a in self._tracks[booking_id].assignments if a.ended_at]
+            self._final[booking_id] = max(delivered_at, *known) + GRACE
+
     def is_final(self, update: LocationUpdate) -> bool:
         """Recorded after a delivery, which no later event can take back."""
-        track = None if update.booking_id is None else self._tracks.get(update.booking_id)
-        return (
-            track is not None
-            and track.delivered
-            and track.completed_at is not None
-            and update.recorded_at > track.completed_at + GRACE
-        )
+        final = None if update.booking_id is None else self._final.get(update.booking_id)
+        return final is not None and update.recorded_at > final
 
     def stored_homeless(self, cursor: Cursor) -> set[int]:
         """Numbers of those that have a row from before their trip's end was known."""

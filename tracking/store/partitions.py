@@ -1,6 +1,6 @@
 """The monthly partitions of `waypoints`: there before they are needed, whatever the date."""
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Final
 
@@ -12,9 +12,11 @@ from tracking.store.sql import transaction
 MONTHS_AHEAD: Final = 3
 
 
-def ensure(cursor: Cursor, times: Iterable[datetime]) -> None:
+def ensure(cursor: Cursor, times: Collection[datetime]) -> None:
     """Make the partitions that waypoints of these times need, in the caller's transaction."""
-    months = {(time.year, time.month) for time in times}
+    months = {(time.year, time.month) for time in (min(times), max(times))}
+    if len(months) > 1:
+        months = {(time.year, time.month) for time in times}
     names = {_name(year, month): (year, month) for year, month in months}
     cursor.execute("SELECT n FROM unnest(%s) n WHERE to_regclass(n) IS NULL", (list(names),))
     for name in sorted(name for (name,) in cursor.fetchall()):

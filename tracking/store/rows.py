@@ -25,10 +25,14 @@ class TrackState(Struct):
     waypoint_count: int
     distance_mm: int
     last: Place | None  # the newest waypoint of the route
+    version: int  # counts the changes of the row
+    epoch: str
     delivered: bool = False  # final, unlike every other end
     assignments: tuple[Assignment, ...] = ()
     newest: Place | None = None  # like `last`, the batch included
     added: list["Addition"] = field(default_factory=list)
+    # The newest row that left the route: the marker was there, and does not go back.
+    shown_until: datetime | None = None
     # Where a waypoint falls that is newer than all stored ones; one object, compared by identity.
     end: Gap = Gap(None, None)
 
@@ -55,7 +59,7 @@ class Addition(Struct, gc=False):
     update: LocationUpdate
     place: Place
     gap: Gap  # between the stored waypoints
-    late: bool  # a newer one was known already
+    late: bool  # a newer one was known already, on the route or not
 
 
 class StoredWaypoint(Struct, frozen=True, gc=False):

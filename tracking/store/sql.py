@@ -3,7 +3,8 @@
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from io import BytesIO
+from functools import lru_cache
+from itertools import chain
 from struct import Struct as Layout
 from typing import Any, Final
 from uuid import UUID
@@ -11,16 +12,32 @@ from uuid import UUID
 import psycopg2.extras
 import sqlalchemy as sa
 from psycopg2.extensions import cursor as Cursor
+from psycopg2.extensions import new_type, register_type
 
-psycopg2.extras.register_uuid()  # type: ignore[no-untyped-call]
+
+@lru_cache(maxsize=1 << 16)  # a busy service reads the same tracks and runners in every batch
+def _uuid(text: str) -> UUID:
+    return UUID(text)
+
+
+_text: Final = lru_cache(maxsize=1 << 16)(UUID.__str__)
+
+
+def _read_uuid(text: Any, _: Cursor) -> UUID | None:
+    return None if text is None else _uuid(text)
+
+
+_UUID_OID: Final = 2950
+psycopg2.extras.register_uuid()  # type: ignore[no-untyped-call]  # how they are written
+register_type(new_type((_UUID_OID,), "UUID", _read_uuid))  # how they are read
 
 # https://www.postgresql.org/docs/15/sql-copy.html, "Binary Format"; times count from 2000.
 _COPY_HEADER: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _COPY_TRAILER: Final = b"\xff\xff"
 _EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
-_EWKB_BIG_ENDIAN: Final = 0
-_EWKB_POINT_WITH_SRID: Final = 0x20000001
+_BIG_ENDIAN: Final = 0
+_POINT_WITH_SRID: Final = 0x20000001
 _WGS84_SRID: Final = 4326
 _REAL: Final = Layout("!if")
 _NULL: Final = (-1).to_bytes(4, signed=True)
@@ -63,12 +80,12 @@ def execute_rows(
 
 def uuid_array(values: Iterable[UUID | None]) -> str:
     """A uuid[] in PostgreSQL's own text: an eighth of what adapting each value costs."""
-    return "{" + ",".join("NULL" if value is None else str(value) for value in values) + "}"
+    return "{" + ",".join("NULL" if value is None else _text(value) for value in values) + "}"
 
 
 def time_array(values: Iterable[datetime | None]) -> str:
     """A timestamptz[] as bigint[]; `TIME_OF` turns an element back. Microseconds, exact."""
-    numbers = ("NULL" if v is None else str((v - _EPOCH) // _MICROSECOND) for v in values)
+    numbers = ("NULL" if v is None else str(microseconds(v)) for v in values)
     return "{" + ",".join(numbers) + "}"
 
 
@@ -80,10 +97,23 @@ def number_array(values: Iterable[float | None]) -> str:
 TIME_OF: Final = "timestamptz '2000-01-01 00:00Z' + interval '1 microsecond' *"
 
 
-def copy_binary(cursor: Cursor, target: str, rows: Sequence[bytes]) -> None:
-    """COPY rows that `packed_waypoint` made into the table and columns named by `target`."""
-    body = b"".join((_COPY_HEADER, *rows, _COPY_TRAILER))
-    cursor.copy_expert(f"COPY {target} FROM STDIN (FORMAT binary)", BytesIO(body), 1 << 20)
+def copy_binary(cursor: Cursor, target: str, pieces: Iterable[bytes]) -> None:
+    """COPY rows that `packed_waypoint` made into the table and columns named by `target`.
+
+    The server stores one piece while the next one is being made.
+    """
+    stream: Any = _Stream(chain((_COPY_HEADER,), pieces, (_COPY_TRAILER,)))
+    cursor.copy_expert(f"COPY {target} FROM STDIN (FORMAT binary)", stream)
+
+
+class _Stream:
+    """What psycopg2 reads from: it takes pieces of any length, and an empty one for the end."""
+
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        self._pieces = iter(pieces)
+
+    def read(self, _: int) -> bytes:
+        return next((piece for piece in self._pieces if piece), b"")
 
 
 WAYPOINT_COLUMNS: Final = (
@@ -91,41 +121,38 @@ WAYPOINT_COLUMNS: Final = (
     " speed_kmh, heading_degrees"
 )
 # Field count, then each field behind its length; the position as big-endian EWKB.
-_WAYPOINT: Final = Layout("!h i16s iq i16s iq iq iq iBIIdd".replace(" ", ""))
+_FIELDS: Final = "!h i16s iq i16s iq iq iq iBIIdd".replace(" ", "")
+_UNMEASURED: Final = Layout(_FIELDS)
+_MEASURED: Final = Layout(_FIELDS + "ifif")
+
+
+def microseconds(time: datetime) -> int:
+    """As PostgreSQL writes a timestamptz: since 2000-01-01 UTC."""
+    return (time - _EPOCH) // _MICROSECOND
 
 
 def packed_waypoint(
     track_id: bytes,
     seq: int,
-    runner_id: UUID,
-    times: tuple[datetime, datetime, datetime],
-    position: tuple[float, float],
-    measures: tuple[float | None, float | None],
+    runner_id: bytes,
+    recorded: int,
+    reported: int,
+    received: int,
+    longitude: float,
+    latitude: float,
+    speed_kmh: float | None,
+    heading_degrees: float | None,
 ) -> bytes:
-    """One row of WAYPOINT_COLUMNS; times are recorded, reported, received."""
-    recorded, reported, received = times
-    return b"".join(
-        (
-            _WAYPOINT.pack(
-                9,
-                16,
-                track_id,
-                8,
-                (recorded - _EPOCH) // _MICROSECOND,
-                16,
-                runner_id.bytes,
-                8,
-                (reported - _EPOCH) // _MICROSECOND,
-                8,
-                seq,
-                8,
-                (received - _EPOCH) // _MICROSECOND,
-                25,
-                _EWKB_BIG_ENDIAN,
-                _EWKB_POINT_WITH_SRID,
-                _WGS84_SRID,
-                *position,
-            ),
-            *(_NULL if number is None else _REAL.pack(4, number) for number in measures),
-        )
-    )
+    """One row of WAYPOINT_COLUMNS; times in `microseconds`. One call for each row of a backlog."""
+    if speed_kmh is not None and heading_degrees is not None:
+        return _MEASURED.pack(
+            9, 16, track_id, 8, recorded, 16, runner_id, 8, reported, 8, seq, 8, received,
+            25, _BIG_ENDIAN, _POINT_WITH_SRID, _WGS84_SRID, longitude, latitude,
+            4, speed_kmh, 4, heading_degrees,
+        )  # fmt: skip
+    fields = _UNMEASURED.pack(
+        9, 16, track_id, 8, recorded, 16, runner_id, 8, reported, 8, seq, 8, received,
+        25, _BIG_ENDIAN, _POINT_WITH_SRID, _WGS84_SRID, longitude, latitude,
+    )  # fmt: skip
+    numbers = (speed_kmh, heading_degrees)
+    return fields + b"".join(_NULL if n is None else _REAL.pack(4, n) for n in numbers)

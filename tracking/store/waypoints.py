@@ -4,7 +4,7 @@ Part of the ingest transaction, under the bookings' locks. The common case, a wa
 all others of its track, costs no look-up: it cannot be a duplicate, and its leg starts at the head.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import groupby
 from typing import Final, TypeAlias
@@ -12,8 +12,8 @@ from uuid import UUID
 
 from psycopg2.extensions import cursor as Cursor
 
-from tracking.events import LocationUpdate
-from tracking.routes import Gap, Leg, Place, lengths_mm, new_legs
+from tracking.events import FIRST_TIME, LocationUpdate
+from tracking.routes import Gap, Place, growth_mm, lengths_mm
 from tracking.store import partitions
 from tracking.store.rows import Addition, StoredWaypoint, TrackState
 from tracking.store.sql import (
@@ -21,6 +21,7 @@ from tracking.store.sql import (
     WAYPOINT_COLUMNS,
     copy_binary,
     execute_rows,
+    microseconds,
     number_array,
     packed_waypoint,
     time_array,
@@ -29,6 +30,9 @@ from tracking.store.sql import (
 
 Candidate: TypeAlias = tuple[int, TrackState, LocationUpdate]
 Report: TypeAlias = tuple[UUID, UUID, datetime]
+
+# Some 60 kB: large enough that handing it over costs nothing, small enough that both work at once.
+PIECE_ROWS: Final = 500
 
 
 def add_waypoints(cursor: Cursor, candidates: Iterable[Candidate]) -> set[int]:
@@ -42,13 +46,13 @@ def add_waypoints(cursor: Cursor, candidates: Iterable[Candidate]) -> set[int]:
         newest = track.newest
         is_newest = newest is None or update.recorded_at > newest.recorded_at
         if is_newest and update.recorded_at is update.reported_at:
-            _add(track, update, track.end, late=False)
+            _add(track, update, track.end, is_newest=True)
             new.add(number)
         else:
             doubtful.append((number, track, update))
     for (number, track, update), gap in _unknown(cursor, doubtful):
-        late = track.newest is not None and _place(update).order < track.newest.order
-        _add(track, update, gap, late=late)
+        is_newest = track.newest is None or _place(update).order > track.newest.order
+        _add(track, update, gap, is_newest=is_newest)
         new.add(number)
     return new
 
@@ -67,10 +71,11 @@ def _recorded_at(candidate: Candidate) -> datetime:
     return candidate[2].recorded_at
 
 
-def _add(track: TrackState, update: LocationUpdate, gap: Gap, *, late: bool) -> None:
-    place = _place(update)
+def _add(track: TrackState, update: LocationUpdate, gap: Gap, *, is_newest: bool) -> None:
+    place, shown_until = _place(update), track.shown_until
+    late = not is_newest or (shown_until is not None and update.recorded_at < shown_until)
     track.added.append(Addition(update, place, gap, late))
-    if not late:
+    if is_newest:
         track.newest = place
 
 
@@ -86,18 +91,53 @@ def _unknown(cursor: Cursor, candidates: Sequence[Candidate]) -> list[tuple[Cand
     for track in {track.id: track for _, track, _ in candidates}.values():
         seen |= {(track.id, a.update.runner_id, a.update.reported_at) for a in track.added}
     unknown = []
-    for candidate, gap in zip(candidates, _gaps(cursor, candidates), strict=True):
+    for candidate in _not_stored(cursor, candidates):
         _, track, update = candidate
         report = (track.id, update.runner_id, update.reported_at)
-        is_stored = gap.before is not None and gap.before.order == _place(update).order
-        if report not in seen and not is_stored:
+        if report not in seen:
             seen.add(report)
-            unknown.append((candidate, gap))
-    return unknown
+            unknown.append(candidate)
+    return list(zip(unknown, _gaps(cursor, unknown), strict=True))
+
+
+def _not_stored(cursor: Cursor, candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Without those whose very row is in the table: what a replay finds, and nothing else.
+
+    A row of its own for each index probe: a join of many would read the whole table.
+    """
+    old = [
+        index
+        for index, (_, track, update) in enumerate(candidates)
+        if track.last is not None and update.recorded_at <= track.last.recorded_at
+    ]
+    if not old:
+        return list(candidates)
+    updates = [candidates[index][2] for index in old]
+    cursor.execute(
+        f"""
+        SELECT u.number FROM unnest(%s::int[], %s::uuid[], %s::bigint[], %s::uuid[], %s::bigint[])
+            AS u (number, track_id, recorded, runner_id, reported)
+        CROSS JOIN LATERAL (
+            SELECT FROM waypoints w
+            WHERE w.track_id = u.track_id AND w.recorded_at = {TIME_OF} u.recorded
+              AND w.runner_id = u.runner_id AND w.reported_at = {TIME_OF} u.reported
+            LIMIT 1
+        ) w
+        """,
+        (
+            number_array(old),
+            uuid_array(candidates[index][1].id for index in old),
+            time_array(update.recorded_at for update in updates),
+            uuid_array(update.runner_id for update in updates),
+            time_array(update.reported_at for update in updates),
+        ),
+    )
+    stored = {index for (index,) in cursor}
+    return [candidate for index, candidate in enumerate(candidates) if index not in stored]
 
 
 def _gaps(cursor: Cursor, candidates: Sequence[Candidate]) -> list[Gap]:
-    """Where each candidate falls between stored waypoints; `before` is itself if it is stored."""
+    """Where each new waypoint falls between stored ones."""
     gaps = [track.end for _, track, _ in candidates]
     inside = [
         (index, track.id, update)
@@ -123,8 +163,7 @@ def _gaps(cursor: Cursor, candidates: Sequence[Candidate]) -> list[Gap]:
     return gaps
 
 
-# A duplicate is its own `before`, and nobody asks what comes after it. Without the trip's span each
-# look-up would go through every month's partition.
+# Without the trip's span each look-up would go through every month's partition.
 _NEIGHBOURS: Final = f"""
     WITH v AS (
         SELECT number, track_id, {TIME_OF} recorded AS recorded_at, runner_id,
@@ -143,7 +182,7 @@ _NEIGHBOURS: Final = f"""
         WHERE w.track_id = v.track_id AND w.in_route
           AND w.recorded_at BETWEEN v.begins_at AND v.recorded_at
           AND (w.recorded_at, w.runner_id, w.reported_at)
-            <= (v.recorded_at, v.runner_id, v.reported_at)
+            < (v.recorded_at, v.runner_id, v.reported_at)
         ORDER BY w.recorded_at DESC, w.runner_id DESC, w.reported_at DESC LIMIT 1
     ) b ON true
     LEFT JOIN LATERAL (
@@ -152,8 +191,6 @@ _NEIGHBOURS: Final = f"""
           AND w.recorded_at BETWEEN v.recorded_at AND v.ends_at
           AND (w.recorded_at, w.runner_id, w.reported_at)
             > (v.recorded_at, v.runner_id, v.reported_at)
-          AND (b.recorded_at, b.runner_id, b.reported_at)
-            IS DISTINCT FROM (v.recorded_at, v.runner_id, v.reported_at)
         ORDER BY w.recorded_at, w.runner_id, w.reported_at LIMIT 1
     ) a ON true
 """
@@ -196,38 +233,48 @@ def write_waypoints(cursor: Cursor, tracks: Collection[TrackState]) -> list[Stor
     grown = [track for track in tracks if track.added]
     if not grown:
         return []
-    _measure(grown)
-    stored, rows = [], []
-    for track in grown:
-        track_bytes = track.id.bytes
-        for seq, addition in enumerate(track.added, track.head_seq + 1):
-            stored.append(_stored(track, seq, addition))
-            rows.append(_packed(track_bytes, seq, addition.update))
     _reopen_watermarks(cursor, grown)
-    partitions.ensure(cursor, (waypoint.recorded_at for waypoint in stored))
-    copy_binary(cursor, f"waypoints ({WAYPOINT_COLUMNS})", rows)
-    for track in grown:
-        track.head_seq += len(track.added)
-        track.waypoint_count += len(track.added)
-        track.last = track.newest
+    partitions.ensure(cursor, [a.place.recorded_at for track in grown for a in track.added])
+    stored: list[StoredWaypoint] = []
+    copy_binary(cursor, f"waypoints ({WAYPOINT_COLUMNS})", _rows(grown, stored))
     write_heads(cursor, grown)
     return stored
 
 
+def _rows(tracks: Sequence[TrackState], stored: list[StoredWaypoint]) -> Iterator[bytes]:
+    """Number, measure and pack piece by piece, while the database stores the piece before."""
+    piece: list[TrackState] = []
+    for last, track in enumerate(tracks, 1):
+        piece.append(track)
+        if last == len(tracks) or sum(len(t.added) for t in piece) >= PIECE_ROWS:
+            _measure(piece)
+            yield b"".join([row for track in piece for row in _numbered(track, stored)])
+            piece.clear()
+
+
+def _numbered(track: TrackState, stored: list[StoredWaypoint]) -> list[bytes]:
+    rows, track_bytes = [], track.id.bytes
+    for seq, addition in enumerate(track.added, track.head_seq + 1):
+        stored.append(_stored(track, seq, addition))
+        rows.append(_packed(track_bytes, seq, addition.update))
+    track.head_seq += len(rows)
+    track.waypoint_count += len(rows)
+    track.last = track.newest
+    return rows
+
+
 def _measure(tracks: Sequence[TrackState]) -> None:
     """Add to each track's distance what its new waypoints change."""
-    legs: list[Leg] = []
-    owners: list[TrackState] = []
-    for track in tracks:
-        track_legs = new_legs(_by_gap(track))
-        legs += track_legs
-        owners += [track] * len(track_legs)
-    for track, length in zip(owners, lengths_mm(legs), strict=True):
-        track.distance_mm += length
+    additions = [(track, *run) for track in tracks for run in _by_gap(track)]
+    growths = growth_mm([(gap, places) for _, gap, places in additions])
+    for (track, _, _), growth in zip(additions, growths, strict=True):
+        track.distance_mm += growth
 
 
 def _by_gap(track: TrackState) -> list[tuple[Gap, list[Place]]]:
     """The new places in route order, by the gap between stored waypoints that they fall into."""
+    if not any(addition.late for addition in track.added):
+        return [(track.end, [addition.place for addition in track.added])]
     ordered = sorted(track.added, key=_place_of)
     # Neighbours in the order share a gap: compared, not hashed, which costs more than the leg.
     return [(gap, [a.place for a in run]) for gap, run in groupby(ordered, key=_gap_of)]
@@ -263,13 +310,20 @@ def _stored(track: TrackState, seq: int, addition: Addition) -> StoredWaypoint:
 
 
 def _packed(track_id: bytes, seq: int, update: LocationUpdate) -> bytes:
+    recorded = reported = microseconds(update.recorded_at)
+    if update.reported_at is not update.recorded_at:
+        reported = microseconds(update.reported_at)
     return packed_waypoint(
         track_id,
         seq,
-        update.runner_id,
-        (update.recorded_at, update.reported_at, update.received_at),
-        (update.longitude, update.latitude),
-        (update.speed_kmh, update.heading_degrees),
+        update.runner_id.int.to_bytes(16),  # what .bytes does, without its call
+        recorded,
+        reported,
+        microseconds(update.received_at),
+        update.longitude,
+        update.latitude,
+        update.speed_kmh,
+        update.heading_degrees,
     )
 
 
@@ -287,10 +341,13 @@ def write_heads(cursor: Cursor, tracks: Sequence[TrackState]) -> None:
     if not tracks:
         return
     lasts = [track.last for track in tracks]
+    for track in tracks:
+        track.version += 1
     cursor.execute(
         _HEADS,
         (
             uuid_array(track.booking_id for track in tracks),
+            number_array(track.version for track in tracks),
             number_array(track.head_seq for track in tracks),
             number_array(track.waypoint_count for track in tracks),
             number_array(track.distance_mm for track in tracks),
@@ -308,11 +365,11 @@ _HEADS: Final = f"""
         distance_mm = v.distance_mm, last_recorded_at = {TIME_OF} v.recorded,
         last_runner_id = v.runner_id, last_reported_at = {TIME_OF} v.reported,
         last_position = ST_SetSRID(ST_MakePoint(v.x, v.y), 4326),
-        version = version + 1, settled = false, updated_at = now()
-    FROM unnest(%s::uuid[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::uuid[],
-                %s::bigint[], %s::float8[], %s::float8[])
-        AS v (booking_id, head_seq, waypoint_count, distance_mm, recorded, runner_id, reported,
-              x, y)
+        version = v.version, settled = false, updated_at = now()
+    FROM unnest(%s::uuid[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[],
+                %s::uuid[], %s::bigint[], %s::float8[], %s::float8[])
+        AS v (booking_id, version, head_seq, waypoint_count, distance_mm, recorded, runner_id,
+              reported, x, y)
     WHERE tracks.booking_id = v.booking_id
 """
 
@@ -353,7 +410,9 @@ def _remeasure(cursor: Cursor, track: TrackState) -> None:
         (track.id,),
     )
     places = [Place(*row) for row in cursor]
-    track.distance_mm = sum(lengths_mm(new_legs([(Gap(None, None), places)])))
+    if track.last is not None:
+        track.shown_until = max(track.shown_until or FIRST_TIME, track.last.recorded_at)
+    (track.distance_mm,) = lengths_mm([places])
     track.waypoint_count = len(places)
     track.last = track.newest = places[-1] if places else None
     track.end = Gap(track.last, None)
