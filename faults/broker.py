@@ -25,6 +25,18 @@ def create_topics(brokers: str, names: Iterable[str], partitions: int) -> None:
         admin.create_topics([NewTopic(name, partitions, 1) for name in names])
 
 
+def delete_topics(brokers: str, names: Iterable[str]) -> None:
+    with administering(brokers) as admin:
+        admin.delete_topics(list(names))
+
+
+def members(brokers: str, group: str) -> set[str]:
+    """The ids of a group's members: one that left and came back has another one."""
+    with administering(brokers) as admin:
+        described = admin.describe_groups([group])
+    return {member["member_id"] for member in described[group]["members"]}
+
+
 class Observer:
     """Reads offsets and topics without being a member of any group. One thread at a time."""
 

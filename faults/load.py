@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -22,7 +23,8 @@ PARTITIONS: Final = 3
 DUPLICATES: Final = 0.05
 IGNORED: Final = ("booking.reviewed", "runner.online", "runner.offline")
 # A broker that is away may have stored what it did not acknowledge: then it is there twice.
-SEND_TIMEOUT_S: Final = 20.0
+# A producer that has lost its way is replaced after so long.
+PATIENCE_S: Final = 8.0
 
 EVENT, IGNORE, DEAD = "event", "ignored", "dead"
 
@@ -178,20 +180,20 @@ class Sender:
             producer.close(timeout=2)
 
     def _send_with(self, producer: KafkaProducer) -> None:
-        begin, pending = time.monotonic(), []
-        for number, record in enumerate(r for r in self._records if r.offset is None):
+        begin, pending = time.monotonic(), deque[tuple[Record, Any, float]]()
+        for number, record in enumerate([r for r in self._records if r.offset is None]):
             if self._stopping.wait(max(begin + number / self._rate - time.monotonic(), 0)):
                 return
             try:
-                pending.append((record, self._start(producer, record)))
+                future = self._start(producer, record)
             except KafkaError:
                 break
+            pending.append((record, future, time.monotonic()))
             self.sent += 1
-        for record, future in pending:
-            try:
-                record.offset = future.get(timeout=SEND_TIMEOUT_S).offset
-            except KafkaError:
-                pass  # sent again with the next producer
+            if not _collect(pending):
+                return
+        while pending and _collect(pending) and not self._stopping.wait(0.02):
+            pass
 
     def _start(self, producer: KafkaProducer, record: Record) -> Any:
         return producer.send(
@@ -201,3 +203,12 @@ class Sender:
             headers=record.headers,
             partition=record.partition,
         )
+
+
+def _collect(pending: deque[tuple[Record, Any, float]]) -> bool:
+    """Take acknowledged offsets; False if the oldest has waited too long for one."""
+    while pending and pending[0][1].is_done:
+        record, future, _ = pending.popleft()
+        if future.succeeded():
+            record.offset = future.value.offset
+    return not pending or time.monotonic() - pending[0][2] < PATIENCE_S

@@ -85,12 +85,12 @@ def _track(row: tuple[object, ...]) -> Track:
     return Track(*row[:8], last)  # type: ignore[arg-type, call-arg]
 
 
-def outbox(environ: Mapping[str, str]) -> int:
-    """How many outgoing events wait."""
+def count(environ: Mapping[str, str], table: str) -> int:
+    """The number of a table's rows."""
     connection = connect(environ)
     try:
         cursor = connection.cursor()
-        cursor.execute("SELECT count(*) FROM outbox")
+        cursor.execute(f"SELECT count(*) FROM {table}")
         (number,) = cursor.fetchone() or (0,)
         return int(number)
     finally:

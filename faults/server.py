@@ -54,6 +54,9 @@ class SupervisedServer(Server):
     def is_ready(self) -> bool:
         return self.asks("/readiness")[0] == 200
 
+    def is_dead(self) -> bool:
+        return self.asks("/health")[0] == 0
+
     def asks(self, path: str, token: str | None = None) -> tuple[int, Any]:
         """Status and body; status 0 while nobody listens."""
         try:

@@ -1,15 +1,18 @@
 """Servers of our own to stop, kill and pause: one PostgreSQL and one Kafka for each worker."""
 
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from dev.private_kafka import PrivateKafka
 from dev.private_postgres import PrivatePostgres
 from dev.private_server import PrivateServer
+
+# Few connections, so that they can be taken; a service has up to 10, and the suite a few.
+SETTINGS: Final = {"max_connections": "40", "shared_buffers": "64MB"}
 
 
 class World(NamedTuple):
@@ -37,9 +40,9 @@ class World(NamedTuple):
 
 
 @contextmanager
-def world(directory: Path, settings: Mapping[str, str] | None = None) -> Iterator[World]:
+def world(directory: Path) -> Iterator[World]:
     """Remains of a run that was killed are removed first."""
-    postgres = PrivatePostgres(directory / "postgres", settings)
+    postgres = PrivatePostgres(directory / "postgres", SETTINGS)
     kafka = PrivateKafka(directory / "kafka")
     servers: tuple[PrivateServer, ...] = (postgres, kafka)
     for server in servers:
