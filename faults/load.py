@@ -5,6 +5,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any, Final
@@ -25,6 +26,9 @@ IGNORED: Final = ("booking.reviewed", "runner.online", "runner.offline")
 # A broker that is away may have stored what it did not acknowledge: then it is there twice.
 # A producer that has lost its way is replaced after so long.
 PATIENCE_S: Final = 8.0
+
+# Larger than the service fetches of a partition at once, smaller than a broker's limit.
+LARGE_BYTES: Final = 500_000
 
 EVENT, IGNORE, DEAD = "event", "ignored", "dead"
 
@@ -53,6 +57,9 @@ class Load:
         *,
         poison_share: float = 0.02,
         copies: int = 0,
+        padding: int = 0,
+        corpus: bool = False,
+        order: str = "",
         kinds: Sequence[Callable[[Trip], None]] = KINDS,
         reports: int = 40,
     ) -> None:
@@ -63,14 +70,16 @@ class Load:
         said = [(each.order, each) for _, trip in self.trips for each in trip.said]
         said += [(o + random.uniform(0, 60), s) for o, s in said if random.random() < DUPLICATES]
         said += [(o + random.uniform(0, 60), s) for o, s in list(said) for _ in range(copies)]
-        said.sort(key=lambda pair: pair[0])
         self.records: list[Record] = []
-        for _, each in said:
+        for each in ordered(said, order, random):
+            _pad(each.data, padding, random)
             self.records.append(self._event(each))
             if random.random() < poison_share:
                 self.records.append(self._dead(random.choice(self._corpus)))
             if random.random() < 0.02:
                 self.records.append(self._ignored())
+        for value in self._corpus if corpus else ():
+            self.records.insert(random.randrange(len(self.records)), self._dead(value))
 
     @property
     def events(self) -> list[tuple[str, dict[str, Any]]]:
@@ -78,10 +87,13 @@ class Load:
         once = {id(r.data): (r.type, r.data) for r in self.records if r.fate == EVENT}
         return list(once.values())
 
-    def every_poison(self) -> None:
-        """Put the whole corpus between the events, in the seed's order."""
-        for value in self._corpus:
-            self.records.insert(self._random.randrange(len(self.records)), self._dead(value))
+    def lose(self, topic: str, partition: int, first: int, last: int) -> None:
+        """These offsets were damaged: nothing has to become of their records."""
+        self.records = [
+            r
+            for r in self.records
+            if (r.topic, r.partition) != (topic, partition) or not first <= (r.offset or 0) <= last
+        ]
 
     def _event(self, said: Said) -> Record:
         form = self._random.choices(("structured", "binary", "bare"), (70, 15, 15))[0]
@@ -120,6 +132,27 @@ class Load:
 
     def _id(self) -> bytes:
         return str(UUID(int=self._random.getrandbits(128), version=4)).encode()
+
+
+def ordered(said: list[tuple[float, Said]], order: str, random: Random) -> list[Said]:
+    """As it is said, unless a scenario wants another order."""
+    said.sort(key=lambda pair: pair[0])
+    events = [each for _, each in said]
+    match order:
+        case "shuffled":
+            random.shuffle(events)
+        case "backwards":
+            events.reverse()
+        case "types":
+            # One booking's acceptance comes last of all, another one's updates do.
+            events.sort(key=lambda e: (e.type < "c") == (e.data.get("booking_id", "") < "8"))
+    return events
+
+
+def _pad(data: dict[str, Any], padding: int, random: Random) -> None:
+    """Fields that nobody knows are ignored, however large they are."""
+    if padding and "note" not in data:
+        data["note"] = "x" * (padding if random.random() < 0.995 else LARGE_BYTES)
 
 
 class Sender:
@@ -177,7 +210,8 @@ class Sender:
         try:
             self._send_with(producer)
         finally:
-            producer.close(timeout=2)
+            with suppress(KafkaError):  # what it could not send, the next one does
+                producer.close(timeout=1)
 
     def _send_with(self, producer: KafkaProducer) -> None:
         begin, pending = time.monotonic(), deque[tuple[Record, Any, float]]()

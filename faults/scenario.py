@@ -57,6 +57,7 @@ class Scenario:
         self.monitor: Monitor | None = None
         self.viewers: Viewers | None = None
         self._before: Usage | None = None
+        self._lost: set[oracle.Place] = set()
 
     def start_server(
         self,
@@ -155,10 +156,50 @@ class Scenario:
         assert time.monotonic() - begin < ANSWER_S, f"{name}: no answer within {ANSWER_S} s"
         return status
 
+    def lose(self, topic: str, partition: int, first: int, last: int) -> None:
+        """Offsets that a bad disk took with it."""
+        self.expected.load.lose(topic, partition, first, last)
+        self.expected = Expected(self.expected.load)
+        self._lost = {(f"{self.prefix}.{topic}", partition, n) for n in range(first, last + 1)}
+
+    def lag(self) -> set[str]:
+        """Partitions that are not committed to their end, as topic/partition."""
+        observer = self._observer()
+        try:
+            places = observer.places(self.topics)
+            committed, ends = observer.committed(places), observer.ends(places)
+            return {f"{p.topic}/{p.partition}" for p in places if committed[p] < ends[p]}
+        finally:
+            observer.close()
+
+    def read_again(self, last: int) -> None:
+        """The group, which has no member now, begins anew before the last so many records."""
+        observer = self._observer()
+        try:
+            places = observer.places(self.topics)
+            each = last // len(places)
+            ends = observer.ends(places)
+            observer.rewind({place: max(end - each, 0) for place, end in ends.items()})
+        finally:
+            observer.close()
+
+    def connections(self) -> dict[Viewer, int]:
+        """How many each viewer has made."""
+        assert self.viewers is not None
+        return {viewer: len(viewer.connections) for viewer in self.viewers.viewers}
+
+    def mend(self) -> None:
+        """What a fault broke works again."""
+        self.world.mend()
+        self.proxy.heal()
+
+    def _observer(self) -> Observer:
+        return Observer(self.environ["KAFKA_BROKERS"], self.environ["KAFKA_GROUP_ID"])
+
     def drain(self, within_s: float = DRAIN_S) -> None:
         """Everything is in Kafka, and its offsets are committed."""
         self.sender.wait(within_s + 60)
-        observer = Observer(self.environ["KAFKA_BROKERS"], self.environ["KAFKA_GROUP_ID"])
+        observer = self._observer()
         try:
             wait_until(lambda: self._is_drained(observer), "all offsets committed", within_s)
         finally:
@@ -175,7 +216,8 @@ class Scenario:
         """The oracle. `counters`: no record was read twice; None: if the server never died."""
         self._prove_offsets()
         letters = self.read([f"{self.prefix}.dead-letter"])
-        source = {(r.topic, r.partition, r.offset): r for r in self.read(self.topics)}
+        read = {(r.topic, r.partition, r.offset): r for r in self.read(self.topics)}
+        source = {place: record for place, record in read.items() if place not in self._lost}
         tables = rows.read(self.environ)
         found = oracle.Found(tables, letters)
         if source_is_whole:
