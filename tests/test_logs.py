@@ -53,3 +53,14 @@ def test_a_library_that_repeats_itself_is_heard_once_a_minute() -> None:
     later.created += 61
     assert seldom.filter(later)
     assert all(seldom.filter(record("refused", "tracking.consumer")) for _ in range(3))
+
+
+def test_a_library_tells_its_error_without_its_inside() -> None:
+    try:
+        raise ConnectionResetError("by peer")
+    except ConnectionResetError:
+        failed = record("closing socket", "kafka.net.transport")
+        failed.exc_info = sys.exc_info()
+    assert Seldom("kafka").filter(failed)
+    text = TextFormatter().format(failed)
+    assert text.endswith("closing socket: ConnectionResetError('by peer')")

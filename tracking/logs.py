@@ -28,7 +28,10 @@ def configure(level: str, format_: str) -> None:
 
 
 class Seldom(logging.Filter):
-    """Lets each message of a library through once a minute, whatever its arguments."""
+    """Lets each message of a library through once a minute, whatever its arguments.
+
+    Its tracebacks tell of its own inside; the error itself is kept.
+    """
 
     PAUSE_S: Final = 60.0
 
@@ -44,6 +47,9 @@ class Seldom(logging.Filter):
         if record.created - self._passed.get(template, 0.0) < self.PAUSE_S:
             return False
         self._passed[template] = record.created
+        if record.exc_info and record.exc_info[1] is not None:
+            record.msg, record.args = f"{record.getMessage()}: {record.exc_info[1]!r}", None
+            record.exc_info = None
         return True
 
 

@@ -2,11 +2,14 @@
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from socket import socket
 from typing import Any
 
+from kafka import KafkaProducer
 from kafka.errors import KafkaError
 from kafka.net.compat import KafkaNetClient
+from kafka.net.inet import KafkaNetSocket
 
 from tracking.settings import KafkaSettings
 
@@ -18,6 +21,7 @@ def connection_options(settings: KafkaSettings) -> dict[str, Any]:
         "client_id": "service-tracking",
         "security_protocol": settings.kafka_security_protocol,
         "kafka_client": _Client,
+        "proxy_url": f"{_Socket.SCHEMES[0]}://",
     }
     if settings.uses_tls:
         options |= {
@@ -51,6 +55,33 @@ def explained() -> Iterator[None]:
         raise
     finally:
         library.removeHandler(complaints)
+
+
+def abandon(producer: KafkaProducer) -> None:
+    """End a producer; what it has not sent by now it never will. Any thread.
+
+    kafka-python's own close() waits for that, then raises and leaves the producer's thread running.
+    """
+    producer._sender.force_close()
+    with suppress(KafkaError):
+        producer.close(timeout=1)
+
+
+class _Socket(KafkaNetSocket):  # type: ignore[misc]
+    """Closes itself when it cannot connect. A "proxy" to the client that uses it.
+
+    kafka-python 3.0.12 leaves it to the collector, which comes late where little is allocated.
+    """
+
+    SCHEMES = ("direct",)
+
+    async def sock_connect(self, net: Any, sock: socket, *args: Any, **options: Any) -> socket:
+        try:
+            await super().sock_connect(net, sock, *args, **options)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
 
 
 class _Client(KafkaNetClient):  # type: ignore[misc]

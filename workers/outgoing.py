@@ -23,7 +23,7 @@ from tracking.metrics import Metrics
 from tracking.settings import Settings
 from tracking.store import outbox
 from tracking.store.outbox import OutboxRow, UnsentWaypoint
-from workers.brokers import connection_options
+from workers.brokers import abandon, connection_options
 
 log = logging.getLogger("tracking.outgoing")
 
@@ -123,7 +123,7 @@ class Outgoing:
         finally:
             # The lock lives in the session: end it, or the pool would keep it.
             lock.invalidate()
-            producer.close(timeout=5)
+            abandon(producer)
 
     def _pause(self, sent: int) -> None:
         self._stopping.wait(PACE_S)
