@@ -1,5 +1,6 @@
 """Fixtures of the fault suite: servers of a worker's own, a scenario with its seed."""
 
+import logging
 import os
 import secrets
 from collections.abc import Iterator
@@ -22,6 +23,12 @@ OUTAGE_S = float(os.environ.get("FAULTS_OUTAGE_S", "60"))
 def pytest_configure(config: pytest.Config) -> None:
     # kafka-python 3.0.12 leaves sockets to the collector when a broker dies under it.
     config.addinivalue_line("filterwarnings", "ignore:unclosed:ResourceWarning")
+    deaf = "Exception ignored in. <function KafkaProducer"
+    config.addinivalue_line(
+        "filterwarnings", f"ignore:{deaf}:pytest.PytestUnraisableExceptionWarning"
+    )
+    # What our own clients say of an outage is no news; kept, it would keep their sockets.
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)
 
 
 def pytest_report_header() -> str:

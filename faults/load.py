@@ -5,7 +5,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any, Final
@@ -17,6 +16,7 @@ from msgspec import Struct, field
 
 from faults import poison
 from faults.trips import KINDS, Said, Trip, trips
+from workers.brokers import abandon
 
 # Topics of one scenario, three partitions each: two services, and two single types.
 TOPICS: Final = ("booking.events", "runner.events", "booking.accepted", "runner.location_update")
@@ -210,8 +210,7 @@ class Sender:
         try:
             self._send_with(producer)
         finally:
-            with suppress(KafkaError):  # what it could not send, the next one does
-                producer.close(timeout=1)
+            abandon(producer)  # what it could not send, the next one does
 
     def _send_with(self, producer: KafkaProducer) -> None:
         begin, pending = time.monotonic(), deque[tuple[Record, Any, float]]()

@@ -50,7 +50,9 @@ def test_bytes_that_nobody_can_read_are_skipped_and_told(scenario: Scenario, dam
     scenario.prove(counters=False)
 
 
-def test_a_codec_that_is_not_installed_stops_its_partition(scenario: Scenario) -> None:
+def test_a_codec_that_is_not_installed_stops_its_partition(
+    scenario: Scenario, tmp_path: Path
+) -> None:
     scenario.declare(1_000, poison_share=0)
     scenario.send(1_000).wait(60)
     scenario.world.kafka.stop()
@@ -58,7 +60,7 @@ def test_a_codec_that_is_not_installed_stops_its_partition(scenario: Scenario) -
     batch = some_batch(scenario, segment)
     segments.set_codec(segment, batch, ZSTD)
     scenario.world.kafka.start()
-    scenario.start_server(ready=False)
+    scenario.start_server(ready=False, PYTHONPATH=str(without("zstandard", tmp_path)))
     wait_until(lambda: "install the codec" in scenario.log.read_text(), "said so", 60)
     wait_until(lambda: scenario.lag() == {f"{scenario.prefix}.runner.events/2"}, "the others go on")
     assert "is stopped" in scenario.server.asks("/readiness")[1]["checks"]["consumer"]
@@ -102,7 +104,7 @@ def test_everything_is_said_three_times(scenario: Scenario) -> None:
 def test_what_is_stored_is_read_again(scenario: Scenario, outage_s: float) -> None:
     """No new row, no other distance, no frame."""
     scenario.declare(10_000 if outage_s >= 60 else 2_000, poison_share=0)
-    scenario.start_server()
+    scenario.start_server(KAFKA_INSTANCE_ID="")  # so that it leaves the group at once
     scenario.send(1_500)
     scenario.watch()
     scenario.drain()
@@ -130,6 +132,12 @@ def some_batch(scenario: Scenario, segment: Path) -> RecordBatch:
     data, found = segment.read_bytes(), list(segments.batches(segment))[1:-1]
     fitting = [b for b in found if b'"latitude"' in data[b.position : b.end]]
     return scenario.random.choice(fitting)
+
+
+def without(library: str, directory: Path) -> Path:
+    """A directory that, in PYTHONPATH, hides an installed library."""
+    (directory / f"{library}.py").write_text("raise ImportError('hidden by a scenario')\n")
+    return directory
 
 
 def restore(scenario: Scenario, segment: Path, batch: RecordBatch) -> None:
