@@ -1,5 +1,6 @@
 """docs/ and deploy/: what they name is there, what they promise has its test."""
 
+import ast
 import re
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ import pytest
 from tests.running import CHECKOUT, Server
 
 RUNBOOK = (CHECKOUT / "docs" / "runbook.md").read_text()
+GUARANTEES = (CHECKOUT / "docs" / "guarantees.md").read_text()
 ALERTS = CHECKOUT / "deploy" / "prometheus" / "alerts.yml"
 SOURCES = "".join(
     path.read_text()
@@ -83,3 +85,20 @@ def test_every_entry_of_the_runbook_says_how_it_looks_and_when_it_is_over() -> N
     for part in parts:
         for label in ("Metrics", "By itself", "You", "Over"):
             assert f"- **{label}:**" in part, part.splitlines()[0]
+
+
+@pytest.mark.parametrize("node", sorted(set(re.findall(r"`(\S+?::\w+)`", GUARANTEES))))
+def test_every_test_that_proves_a_promise_is_there(node: str) -> None:
+    path, _, name = node.partition("::")
+    tree = ast.parse((CHECKOUT / path).read_text())
+    tests = {
+        each.name for each in tree.body if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+    assert name in tests
+
+
+def test_every_promise_names_a_test() -> None:
+    promises = re.split(r"^\d+\. ", GUARANTEES, flags=re.MULTILINE)[1:]
+    assert len(promises) >= 20
+    for promise in promises:
+        assert "::test_" in promise, promise.splitlines()[0]
