@@ -46,6 +46,7 @@ def _store(
     cursor: Cursor, facts: list[BookingEvent], updates: list[LocationUpdate], adopt: set[UUID]
 ) -> Stored:
     stored = Stored()
+    updates = parking.with_first_corrections(cursor, updates)
     concerned = {fact.booking_id for fact in facts} | adopt
     concerned |= {u.booking_id for u in updates if u.booking_id is not None}
     concerned |= _bookings_of_runners(cursor, updates)
