@@ -250,6 +250,15 @@ def test_a_corrected_clock_is_the_same_waypoint_however_it_was_corrected(
     assert seconds(engine, trip) == [10]
 
 
+def test_a_parked_update_keeps_its_first_correction(engine: sa.Engine) -> None:
+    trip = Trip()
+    ahead = trip.at(1_000_000)
+    store_batch(engine, [accepted(trip), update(trip, -61, reported_at=ahead)])
+    again = store_batch(engine, [update(trip, -59, reported_at=ahead)])
+    assert again.update_outcomes == {"duplicate": 1}
+    assert seconds(engine, trip) == []
+
+
 @pytest.mark.parametrize("start", [datetime(2003, 12, 31, 23, 59, 58, tzinfo=UTC),
                                    datetime(2079, 12, 31, 23, 59, 58, tzinfo=UTC)])  # fmt: skip
 def test_a_partition_that_nobody_made_is_made(engine: sa.Engine, start: datetime) -> None:

@@ -23,7 +23,7 @@ from kafka.structs import OffsetAndMetadata
 from tracking.errors import InvalidEvent
 from tracking.events import Decoded, decode
 from tracking.metrics import Metrics
-from tracking.settings import Settings
+from tracking.settings import KafkaSettings, Settings
 from workers.batches import Batch
 from workers.brokers import connection_options, explained
 from workers.dead_letters import RETRY_TOPIC, DeadLetter, DeadLetters, original_headers, retried
@@ -393,7 +393,7 @@ class Consumer:
                 self._metrics.lag.labels(place.topic, place.partition).set(lag)
 
 
-def topic_pattern(settings: Settings) -> str:
+def topic_pattern(settings: KafkaSettings) -> str:
     """Both layouts, `<prefix>.booking.events` and a topic for each type; and what is retried."""
     prefix = f"{re.escape(settings.kafka_topic_prefix)}\\." if settings.kafka_topic_prefix else ""
     return f"^{prefix}((booking|runner)\\.[a-z_]+|{re.escape(RETRY_TOPIC)})$"
