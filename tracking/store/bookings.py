@@ -12,7 +12,7 @@ from psycopg2.extensions import cursor as Cursor
 
 from tracking.events import BookingEvent, Point
 from tracking.routes import Gap, Place
-from tracking.store.rows import TrackChange, TrackState
+from tracking.store.rows import Announcement, TrackChange, TrackState
 from tracking.store.sql import execute_rows, transaction
 from tracking.trips import Assignment, Trip, owner_of, trip_of
 
@@ -53,7 +53,8 @@ def load_tracks(cursor: Cursor, booking_ids: Collection[UUID]) -> dict[UUID, Tra
         SELECT booking_id, id, owner_id, runner_id, status, phase, started_at, completed_at,
                head_seq, waypoint_count, distance_mm, last_recorded_at, last_runner_id,
                last_reported_at, ST_X(last_position), ST_Y(last_position),
-               end_reason IS NOT DISTINCT FROM 'delivered'
+               end_reason IS NOT DISTINCT FROM 'delivered', announced_id,
+               announced_distance_mm, announced_completed_at
         FROM tracks WHERE booking_id = ANY(%s)
         """,
         (list(booking_ids),),
@@ -82,6 +83,7 @@ def _track_state(row: Sequence[Any]) -> TrackState:
     last = None if row[11] is None else Place(*row[11:16])
     state = TrackState(*row[:11], last)  # type: ignore[call-arg]
     state.newest, state.delivered, state.end = last, row[16], Gap(last, None)
+    state.announced = None if row[17] is None else Announcement(*row[17:])
     return state
 
 

@@ -14,7 +14,7 @@ from psycopg2.extensions import cursor as Cursor
 
 from tracking.events import LocationUpdate
 from tracking.routes import Gap, Leg, Place, lengths_mm, new_legs
-from tracking.store import partitions
+from tracking.store import partitions, watermarks
 from tracking.store.rows import Addition, StoredWaypoint, TrackState
 from tracking.store.sql import (
     TIME_OF,
@@ -203,7 +203,7 @@ def write_waypoints(cursor: Cursor, tracks: Collection[TrackState]) -> list[Stor
         for seq, addition in enumerate(track.added, track.head_seq + 1):
             stored.append(_stored(track, seq, addition))
             rows.append(_packed(track_bytes, seq, addition.update))
-    _reopen_watermarks(cursor, grown)
+    watermarks.mark_grown(cursor, grown)
     partitions.ensure(cursor, (waypoint.recorded_at for waypoint in stored))
     copy_binary(cursor, f"waypoints ({WAYPOINT_COLUMNS})", rows)
     for track in grown:
@@ -270,15 +270,6 @@ def _packed(track_id: bytes, seq: int, update: LocationUpdate) -> bytes:
         (update.recorded_at, update.reported_at, update.received_at),
         (update.longitude, update.latitude),
         (update.speed_kmh, update.heading_degrees),
-    )
-
-
-def _reopen_watermarks(cursor: Cursor, tracks: Iterable[TrackState]) -> None:
-    """An ended track that was all out loses its watermark; late waypoints bring it back."""
-    execute_rows(
-        cursor,
-        "INSERT INTO published_watermarks VALUES %s ON CONFLICT DO NOTHING",
-        [(t.id, t.head_seq) for t in tracks if t.status != "active" or t.head_seq == 0],
     )
 
 
