@@ -88,12 +88,12 @@ class Readiness:
         return "ok"
 
     def _polling(self) -> str:
-        if not self._consumer.connected:
-            return "not started"
         for (topic, partition), reason in list(self._consumer.stopped.items()):
             return f"partition {topic}/{partition} is stopped: {reason}"
         silent = time.monotonic() - self._consumer.last_poll
-        return "ok" if silent < POLL_LIMIT_S else f"poll() has not returned for {silent:.0f} s"
+        if silent >= POLL_LIMIT_S:
+            return f"poll() has not returned for {silent:.0f} s"
+        return "ok" if self._consumer.connected else "not connected"
 
     def _unstored(self) -> str:
         age = self._ingest.oldest_wait(time.monotonic())
