@@ -86,6 +86,7 @@ class Consumer:
         self._revoked: queue.SimpleQueue[set[TopicPartition]] = queue.SimpleQueue()
         self._to_commit: dict[TopicPartition, OffsetAndMetadata] = {}
         self._tries: Counter[tuple[TopicPartition, int]] = Counter()
+        self._commits_fail = False
         self._next_commit = 0.0
         self._next_lag = 0.0
         # Read by readiness checks on other threads; a stale value is a fine answer.
@@ -413,9 +414,12 @@ class Consumer:
     ) -> None:
         """Called in poll() or in the next commit."""
         if not isinstance(response, Exception):
+            self._commits_fail = False
             return
-        # Normal while the group rebalances, or its coordinator moves.
-        log.info("offsets not committed yet: %r", response)
+        # Normal while the group rebalances, or its coordinator moves. Said once.
+        if not self._commits_fail:
+            log.info("offsets not committed yet, trying on: %r", response)
+        self._commits_fail = True
         self._forget_revoked()
         for place, offset in offsets.items():
             if tenures[place] == self._offsets.tenure(place):
