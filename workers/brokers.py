@@ -16,6 +16,8 @@ def connection_options(settings: KafkaSettings) -> dict[str, Any]:
         "bootstrap_servers": list(settings.kafka_brokers),
         "client_id": "service-tracking",
         "security_protocol": settings.kafka_security_protocol,
+        # Brokers that are back are found within a second, not within kafka-python's half minute.
+        "reconnect_backoff_max_ms": 1_000,
     }
     if settings.uses_tls:
         options |= {
