@@ -117,7 +117,13 @@ async def serve(settings: Settings) -> int:
         measure_parts(metrics, rooms, ingest, {"requests": requests, "ingest": writes})
 
         readiness = Readiness(
-            requests, request_threads, expected_revision(), consumer, ingest, dead_letters
+            requests,
+            request_threads,
+            expected_revision(),
+            consumer,
+            ingest,
+            dead_letters,
+            outgoing,
         )
         tokens = tokens_of(settings, keys)
         services = Services(

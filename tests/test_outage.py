@@ -1,5 +1,7 @@
 """While PostgreSQL is away: an honest 503 in time, nothing lost, and then it goes on."""
 
+import asyncio
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,7 +9,15 @@ from pathlib import Path
 import pytest
 
 from tests.proxy import Proxy
-from tests.running import NEEDED, Platform, Server, Trip, running_server, wait_until
+from tests.running import (
+    NEEDED,
+    Platform,
+    Server,
+    Trip,
+    connect,
+    running_server,
+    wait_until,
+)
 
 
 @pytest.fixture
@@ -53,3 +63,29 @@ def test_an_outage_of_the_database_loses_nothing(
         platform.close()
         log = (tmp_path / "log").read_text()
     assert "Traceback" not in log
+
+
+@pytest.mark.gen_test
+async def test_a_position_is_shown_only_after_it_is_stored(
+    database: dict[str, str], server: Server, platform: Platform
+) -> None:
+    trip = Trip()
+    platform.accept(trip)
+    platform.update(trip, 0)
+    await asyncio.to_thread(wait_until, lambda: seq(server, trip) == 1, "first waypoint")
+    socket = await server.watch(trip.booking_id, server.token(trip.owner_id, "owner"))
+    assert json.loads(str(await socket.read_message()))["seq"] == 1
+    shown = asyncio.ensure_future(socket.read_message())
+    tried = server.metric("tracking_batch_retries_total")
+    connection = connect(database)
+    connection.cursor().execute("LOCK TABLE waypoints IN EXCLUSIVE MODE")  # readers may go on
+    platform.update(trip, 1)
+    await asyncio.to_thread(
+        wait_until, lambda: server.metric("tracking_batch_retries_total") > tried, "held up"
+    )
+    assert not shown.done()
+    assert seq(server, trip) == 1
+    connection.close()
+    frame = json.loads(str(await asyncio.wait_for(shown, 15)))
+    assert frame["seq"] == seq(server, trip) == 2
+    socket.close()

@@ -22,6 +22,8 @@ def connection_options(settings: KafkaSettings) -> dict[str, Any]:
         "security_protocol": settings.kafka_security_protocol,
         "kafka_client": _Client,
         "proxy_url": f"{_Socket.SCHEMES[0]}://",
+        # Brokers that are back are found within a second, not within kafka-python's half minute.
+        "reconnect_backoff_max_ms": 1_000,
     }
     if settings.uses_tls:
         options |= {
