@@ -15,7 +15,7 @@ from typing import Any, Final
 PLACES: Final = {
     "before COMMIT": ("tracking.store.ingest", "_store", False),
     "after COMMIT": ("workers.ingest", "store_batch", False),
-    "before the watermark": ("tracking.store.outbox", "advance_watermarks", True),
+    "before the watermark": ("tracking.store.watermarks", "advance", True),
     "before the outbox's end": ("tracking.store.outbox", "delete_events", True),
 }
 
