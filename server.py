@@ -41,6 +41,7 @@ from workers.keys import refresh_keys
 from workers.outgoing import Outgoing
 from workers.readiness import Readiness
 from workers.relay import LocalRelay
+from workers.sends import fastest_send
 from workers.watch import measure_loop, measure_parts, watch_consumer
 
 log = logging.getLogger("tracking.server")
@@ -98,7 +99,7 @@ async def serve(settings: Settings) -> int:
         stack.push_async_callback(_stop_dead_letters, dead_letters)
 
         consumer = Consumer(settings, metrics, dead_letters, died)
-        relay = LocalRelay(rooms, metrics)
+        relay = LocalRelay(rooms, metrics, fastest_send())
         ingest = Ingest(
             writes, _threads(stack, "ingest", 1), relay, metrics, settings.batch_records, died
         )

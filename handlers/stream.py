@@ -6,6 +6,7 @@ apps reconnect at once when it closes) and is closed after ten quiet minutes.
 """
 
 import asyncio
+import errno
 import logging
 import time
 from collections import deque
@@ -33,6 +34,8 @@ log = logging.getLogger("tracking.stream")
 UNSENT_LIMIT: Final = 16
 # A viewer that has taken nothing for so long, with all of that waiting, is gone.
 SLOW_LIMIT_S: Final = 5.0
+# The socket's buffer is full.
+WOULD_BLOCK: Final = (-errno.EAGAIN, -errno.EWOULDBLOCK)
 # Some proxies and apps look at a finished trip for a while; nobody for longer.
 QUIET_AFTER_END_S: Final = 600.0
 QUIET_LOOK_S: Final = 10.0
@@ -104,47 +107,58 @@ class StreamHandler(BaseHandler, WebSocketHandler):
     def _begin(self, track: TrackView | None, last: StoredWaypoint | None) -> None:
         if track is not None:
             self._look_at(track.status, track.runner_id)  # since the upgrade it may have changed
+        held, self._held = self._held or [], None
         if last is not None:
             self._send(location_update(last))
-        held, self._held = self._held or [], None
         for message in held:
-            self.deliver(message)
-
-    def deliver(self, message: Message) -> None:
-        """Straight to the socket when nothing waits there; never blocks and never raises."""
-        if self._held is not None:
-            self._held.append(message)
-        elif message.seq > self._sent_seq:
             self._send(message)
 
-    def _send(self, message: Message) -> None:
+    def take(self, message: Message) -> int | None:
+        """Where it goes when nothing waits there; otherwise it is held, kept or dropped."""
+        if self._held is not None:
+            self._held.append(message)
+            return None
+        if message.seq <= self._sent_seq:
+            return None
         self._sent_seq = message.seq
         stream = self._stream
         # After our close frame nothing may follow, even while the client has not answered it.
         if not self._joined or stream is None or stream.closed():
-            return
+            return None
         if self._unsent or stream.writing():
             self._keep(message.frame)
-        else:
-            self._write(stream, message.frame)
-
-    def _write(self, stream: IOStream, frame: bytes) -> None:
+            return None
         self._last_sent = time.monotonic()
+        return stream.socket.fileno()
+
+    def sent(self, message: Message, count: int) -> None:
+        """The rest is the stream's: it waits until the socket takes it, and tells us."""
+        self._rest(message.frame, count)
+
+    def _send(self, message: Message) -> None:
+        if self.take(message) is not None:
+            self._write(message.frame)
+
+    def _write(self, frame: bytes) -> None:
         self.services.metrics.messages.inc()
         try:
-            sent = stream.socket.send(frame)
-        except BlockingIOError:
-            sent = 0
-        except OSError:
+            count = self._stream.socket.send(frame)  # type: ignore[union-attr]
+        except OSError as error:
+            count = -(error.errno or errno.EIO)
+        if count < len(frame):
+            self._rest(frame, count)
+
+    def _rest(self, frame: bytes, count: int) -> None:
+        stream = self._stream
+        assert stream is not None
+        if count < 0 and count not in WOULD_BLOCK:
             stream.close()
             return
-        if sent < len(frame):
-            # The stream waits until the socket takes the rest, and tells us.
-            self._slow_since = self._slow_since or time.monotonic()
-            try:
-                stream.write(frame[sent:]).add_done_callback(self._written)
-            except StreamClosedError:
-                pass
+        self._slow_since = self._slow_since or time.monotonic()
+        try:
+            stream.write(frame[max(count, 0) :]).add_done_callback(self._written)
+        except StreamClosedError:
+            pass
 
     def _keep(self, frame: bytes) -> None:
         """A newer position replaces an unsent older one; a viewer that stalls is let go."""
@@ -164,7 +178,8 @@ class StreamHandler(BaseHandler, WebSocketHandler):
         if future.exception() is not None or stream is None:
             return
         while self._unsent and not stream.closed() and not stream.writing():
-            self._write(stream, self._unsent.popleft())
+            self._last_sent = time.monotonic()
+            self._write(self._unsent.popleft())
         if not self._unsent and not stream.writing():
             self._slow_since = 0.0
 

@@ -11,8 +11,11 @@ from tracking.store.rows import TrackChange
 class Subscriber(Protocol):
     """One connection in a room."""
 
-    def deliver(self, message: Message) -> None:
-        """Send, keep for later, or drop; never blocks and never raises."""
+    def take(self, message: Message) -> int | None:
+        """The descriptor to which its frame may go at once; None if it was kept or dropped."""
+
+    def sent(self, message: Message, count: int) -> None:
+        """That socket took only so many bytes (negative: an errno); never blocks or raises."""
 
     def track_changed(self, change: TrackChange) -> None:
         """The trip ended, or went to another runner; never blocks and never raises."""

@@ -10,11 +10,12 @@ from tracking.metrics import Metrics
 from tracking.rooms import Rooms, Subscriber
 from tracking.store.ingest import Stored
 from tracking.store.rows import TrackChange
+from workers.sends import Send
 
 # A large room must not keep everybody else waiting for longer.
 MAX_HOLD_S: Final = 0.010
-# How many sends pass before the clock is asked; one takes some five microseconds.
-SENDS_PER_LOOK: Final = 64
+# Sends between two looks at the clock; one takes some five microseconds.
+SENDS_PER_LOOK: Final = 1024
 
 
 class Relay(Protocol):
@@ -27,9 +28,10 @@ class Relay(Protocol):
 class LocalRelay:
     """To the rooms of this process."""
 
-    def __init__(self, rooms: Rooms, metrics: Metrics) -> None:
+    def __init__(self, rooms: Rooms, metrics: Metrics, send: Send) -> None:
         self._rooms = rooms
         self._metrics = metrics
+        self._send = send
 
     async def publish(self, stored: Stored) -> None:
         for change in stored.changes:
@@ -38,7 +40,7 @@ class LocalRelay:
             # A late one belongs into the route: the marker never jumps back.
             if waypoint.late or (room := self._rooms.room(waypoint.booking_id)) is None:
                 continue
-            await self._send(list(room), location_update(waypoint))
+            await self._serve(list(room), location_update(waypoint))
             age = (datetime.now(UTC) - waypoint.received_at).total_seconds()
             self._metrics.delivery_seconds.observe(max(age, 0.0))
 
@@ -46,10 +48,22 @@ class LocalRelay:
         for subscriber in list(self._rooms.room(change.booking_id) or ()):
             subscriber.track_changed(change)
 
-    async def _send(self, subscribers: list[Subscriber], message: Message) -> None:
+    async def _serve(self, subscribers: list[Subscriber], message: Message) -> None:
         since = time.perf_counter()
-        for count, subscriber in enumerate(subscribers, 1):
-            subscriber.deliver(message)
-            if count % SENDS_PER_LOOK == 0 and time.perf_counter() - since > MAX_HOLD_S:
+        for first in range(0, len(subscribers), SENDS_PER_LOOK):
+            if first and time.perf_counter() - since > MAX_HOLD_S:
                 await asyncio.sleep(0)
                 since = time.perf_counter()
+            self._send_to(subscribers[first : first + SENDS_PER_LOOK], message)
+
+    def _send_to(self, subscribers: list[Subscriber], message: Message) -> None:
+        """Nothing can come between a subscriber's yes and the send to its socket."""
+        takers, descriptors = [], []
+        for subscriber in subscribers:
+            descriptor = subscriber.take(message)
+            if descriptor is not None:
+                takers.append(subscriber)
+                descriptors.append(descriptor)
+        for index, count in self._send(descriptors, message.frame):
+            takers[index].sent(message, count)
+        self._metrics.messages.inc(len(takers))
