@@ -43,7 +43,7 @@ class OfferedRelay(LocalRelay):
         writer.close()
 
 
-server.LocalRelay = OfferedRelay  # type: ignore[misc]
+server.LocalRelay = OfferedRelay  # type: ignore[attr-defined, assignment]
 
 if __name__ == "__main__":
     sys.exit(server.main())
