@@ -28,6 +28,7 @@ from workers.batches import Batch
 from workers.ingest import Ingest
 from workers.letterbox import Letter, letters
 from workers.relay import LocalRelay
+from workers.sends import send_each
 
 NUMBER, POISONED = 60, (0, 17, 18, 59)
 
@@ -148,7 +149,7 @@ def test_a_single_event_that_was_refused_is_tried_once_more(
     async def run() -> None:
         rooms, metrics = Rooms(), Metrics()
         with ThreadPoolExecutor(1) as executor:
-            relay, died = LocalRelay(rooms, metrics), list[BaseException]()
+            relay, died = LocalRelay(rooms, metrics, send_each), list[BaseException]()
             ingest = Ingest(engine, executor, relay, metrics, 100, died.append)
             ingest.offer(batch)
             assert await ingest.close(10)
