@@ -7,6 +7,7 @@ import logging
 import resource
 import signal
 import sys
+import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AsyncExitStack
@@ -23,8 +24,9 @@ from tornado.web import Application
 
 from handlers import routes
 from handlers.base import NotFoundHandler, log_request
+from handlers.limits import Limits
 from handlers.services import Services
-from handlers.stream import close_all, close_quiet
+from handlers.stream import attend, close_all
 from tracking import __version__, logs
 from tracking.access import KeySet, tokens_of
 from tracking.database import check_schema, create_engine, expected_revision
@@ -40,7 +42,8 @@ from workers.ingest import Ingest
 from workers.keys import refresh_keys
 from workers.outgoing import Outgoing
 from workers.readiness import Readiness
-from workers.relay import LocalRelay
+from workers.relay import LocalRelay, watch_freshness
+from workers.sends import fastest_send
 from workers.watch import measure_loop, measure_parts, watch_consumer
 
 log = logging.getLogger("tracking.server")
@@ -48,9 +51,6 @@ log = logging.getLogger("tracking.server")
 # Storing what is in flight, then one thread after the other: less than a supervisor's 20 s.
 DRAIN_S: Final = 6.0
 THREAD_S: Final = 5.0
-# A dead peer is found after an interval and a timeout, within the promised 45 s.
-PING_INTERVAL_S: Final = 20.0
-PING_TIMEOUT_S: Final = 20.0
 # What the process needs besides viewers: databases, Kafka, logs, requests.
 RESERVED_DESCRIPTORS: Final = 200
 MAX_BODY_BYTES: Final = 64 << 10
@@ -98,7 +98,7 @@ async def serve(settings: Settings) -> int:
         stack.push_async_callback(_stop_dead_letters, dead_letters)
 
         consumer = Consumer(settings, metrics, dead_letters, died)
-        relay = LocalRelay(rooms, metrics)
+        relay = LocalRelay(rooms, metrics, fastest_send())
         ingest = Ingest(
             writes, _threads(stack, "ingest", 1), relay, metrics, settings.batch_records, died
         )
@@ -107,10 +107,13 @@ async def serve(settings: Settings) -> int:
         consumer.start(partial(loop.add_callback, ingest.offer))
         stack.push_async_callback(_stop_intake, consumer, ingest)
 
+        def delay_s() -> float:
+            return max(consumer.delay_s(), ingest.oldest_wait(time.monotonic()))
+
         keys = KeySet()
         housekeeping = Housekeeping(writes, _threads(stack, "upkeep", 1), metrics, ingest.offer)
         jobs = [housekeeping.run(), measure_loop(metrics), watch_consumer(consumer, died)]
-        jobs += [close_quiet(rooms)]
+        jobs += [attend(rooms), watch_freshness(rooms, delay_s)]
         if settings.jwt_jwks_url:
             jobs += [refresh_keys(settings.jwt_jwks_url, keys)]
         _start_jobs(stack, jobs, died)
@@ -128,7 +131,7 @@ async def serve(settings: Settings) -> int:
         tokens = tokens_of(settings, keys)
         services = Services(
             settings, requests, request_threads, tokens, rooms, metrics, readiness.check,
-            _max_viewers(settings),
+            Limits(settings, _max_viewers(settings)), delay_s,
         )  # fmt: skip
         _listen(stack, settings, services)
         gc.collect()
@@ -208,8 +211,6 @@ def _listen(stack: AsyncExitStack, settings: Settings, services: Services) -> No
         default_handler_class=NotFoundHandler,
         log_function=log_request,
         compress_response=True,
-        websocket_ping_interval=PING_INTERVAL_S,
-        websocket_ping_timeout=PING_TIMEOUT_S,
         websocket_max_message_size=MAX_MESSAGE_BYTES,
     )
     server = HTTPServer(

@@ -17,6 +17,9 @@ from tracking.errors import (
     InvalidRequest,
     InvalidToken,
     NotFound,
+    Overloaded,
+    TooManyConnections,
+    TooManyRequests,
     TrackingError,
 )
 from tracking.store.tracks import booking_access
@@ -28,6 +31,9 @@ STATUS_OF: Final[Mapping[type[TrackingError], int]] = {
     InvalidToken: 401,
     NotFound: 404,
     DatabaseUnavailable: 503,
+    TooManyRequests: 429,
+    TooManyConnections: 429,
+    Overloaded: 503,
 }
 # The outage of a database that restarts; a client that waits so long finds it back.
 RETRY_AFTER_S: Final = 2
@@ -151,7 +157,7 @@ class BaseHandler(RequestHandler):
         self.set_status(status)
         if status == 401:
             self.set_header("WWW-Authenticate", 'Bearer realm="service-tracking"')
-        if status == 503:
+        if status in (429, 503):
             self.set_header("Retry-After", str(RETRY_AFTER_S))
         if status == 405:
             self.set_header("Allow", ", ".join([*self.allowed_methods(), "OPTIONS"]))

@@ -8,6 +8,7 @@ from typing import Final, TypeVar
 
 import sqlalchemy as sa
 
+from handlers.limits import Limits
 from tracking.access import Tokens
 from tracking.errors import DatabaseUnavailable
 from tracking.metrics import Metrics
@@ -32,7 +33,9 @@ class Services:
     metrics: Metrics
     # Each check's answer: "ok", or what is wrong and what to do.
     readiness: Callable[[], Awaitable[dict[str, str]]]
-    max_viewers: int
+    limits: Limits
+    # By how many seconds our own pipeline is behind what Kafka has.
+    delay_s: Callable[[], float]
 
     async def ask(self, function: Callable[..., R], *arguments: object) -> R:
         """A store function's answer; raises DatabaseUnavailable when it takes too long."""

@@ -1,47 +1,60 @@
-"""The live position of one booking over WebSocket: `/ws/tracking/{bookingId}`, the plain stream.
+"""`/ws/tracking/{bookingId}`: the handshake, and the life of a connection. IOLoop thread.
 
-Every frame is one flat JSON object, newer than the one before it. The first is the last known
-position, at once, if there is one. After the end of the trip the socket stays open and silent (the
-apps reconnect at once when it closes) and is closed after ten quiet minutes.
+Everything is checked before the upgrade. On the plain stream a refusal is an HTTP status; a browser
+cannot read that, so `tracking.v1` is upgraded and closed with the refusal's code.
 """
 
 import asyncio
-import logging
 import time
-from collections import deque
-from datetime import UTC, datetime
-from typing import Any, Final
+from collections.abc import Mapping
+from contextlib import ExitStack
+from typing import Final
 from uuid import UUID
 
-from tornado.iostream import IOStream, StreamClosedError
-from tornado.web import HTTPError
 from tornado.websocket import WebSocketHandler
 
-from handlers.base import SUBPROTOCOL_TOKEN, BaseHandler
+from handlers.base import SUBPROTOCOL_TOKEN, BaseHandler, booking_id_of
+from handlers.outlet import Outlet
+from handlers.protocol_viewer import ProtocolViewer, Wish
+from handlers.viewers import PlainViewer, Viewer
 from tracking import close_codes
-from tracking.access import Principal
+from tracking.access import Principal, may_watch
 from tracking.close_codes import CloseCode
-from tracking.errors import InvalidRequest, TrackingError
-from tracking.messages import Message, location_update
-from tracking.rooms import Rooms
-from tracking.store.rows import StoredWaypoint, TrackChange
-from tracking.store.tracks import TrackView, find_track, last_position
+from tracking.errors import (
+    DatabaseUnavailable,
+    InvalidRequest,
+    InvalidToken,
+    NotFound,
+    Overloaded,
+    TooManyConnections,
+    TooManyRequests,
+    TrackingError,
+)
+from tracking.protocol import MAX_SEQ, SUBPROTOCOL
+from tracking.rooms import Room, Rooms
+from tracking.store.live import LiveState, live_state
+from tracking.store.tracks import BookingAccess
 
-log = logging.getLogger("tracking.stream")
-
-# A phone loses its radio for 10 to 15 s in a tunnel: hold that much at one update a second.
-UNSENT_LIMIT: Final = 16
-# A viewer that has taken nothing for so long, with all of that waiting, is gone.
-SLOW_LIMIT_S: Final = 5.0
-# Some proxies and apps look at a finished trip for a while; nobody for longer.
-QUIET_AFTER_END_S: Final = 600.0
-QUIET_LOOK_S: Final = 10.0
+CODE_OF: Final[Mapping[type[TrackingError], CloseCode]] = {
+    InvalidRequest: close_codes.BAD_REQUEST,
+    InvalidToken: close_codes.INVALID_TOKEN,
+    NotFound: close_codes.NOT_FOUND,
+    DatabaseUnavailable: close_codes.OVERLOADED,
+    Overloaded: close_codes.OVERLOADED,
+    TooManyRequests: close_codes.TOO_MANY,
+    TooManyConnections: close_codes.TOO_MANY_CONNECTIONS,
+}
+# A client may ask for a position every ten minutes at the least.
+MAX_INTERVAL_MS: Final = 600_000
+TICK_S: Final = 1.0
+# Viewers that are looked at before the loop may do something else.
+TICK_SLICE: Final = 500
 # A stopping server lets its viewers go over so long.
 DRAIN_SPREAD_S: Final = 3.0
 
 
 class StreamHandler(BaseHandler, WebSocketHandler):
-    """One viewer. IOLoop thread."""
+    """One connection; what it is told is its viewer's business."""
 
     route = "/ws/tracking/{bookingId}"
 
@@ -49,26 +62,76 @@ class StreamHandler(BaseHandler, WebSocketHandler):
     principal: Principal
 
     def initialize(self) -> None:
-        self._held: list[Message] | None = []  # live messages from before the first frame
-        self._sent_seq = 0
-        self._unsent: deque[bytes] = deque()
-        self._stream: IOStream | None = None
-        self._slow_since = 0.0
-        self._ended = False
-        self._last_sent = time.monotonic()
-        self._expiry: Any = None
-        self._joined = False
+        self._places = ExitStack()  # what is given back when the connection ends
+        self._refusal: CloseCode | None = None
+        self._room: Room | None = None
+        self._wish = Wish()
+        self.viewer: Viewer | None = None
 
     async def get(self, text: str) -> None:
-        """Everything is checked before the upgrade, so that a refusal has an HTTP status."""
+        """Returns when the connection has ended."""
+        with self._places:
+            try:
+                await self._check(text)
+            except TrackingError as error:
+                if not self._speaks_v1():
+                    raise
+                self._refusal = CODE_OF[type(error)]
+            await super().get(text)
+
+    async def _check(self, text: str) -> None:
+        """In the order 429, 401, 400, 503, 404; then the room is entered."""
+        services = self.services
         if self.request.headers.get("Upgrade", "").lower() != "websocket":
             raise InvalidRequest("a WebSocket upgrade is expected here")
-        self.principal, self.booking_id = await self.authorize(text)
-        if [p for p in self.subprotocols() if not p.startswith(SUBPROTOCOL_TOKEN)]:
+        address = self.request.remote_ip or ""
+        services.limits.admit(address)
+        self.principal = services.tokens.principal(self.token())
+        self.booking_id = booking_id_of(text)
+        self._wish = self._wish_of_query()
+        if any(name != SUBPROTOCOL for name in self._real_subprotocols()):
             raise InvalidRequest("unknown WebSocket subprotocol")
-        if self.services.rooms.subscribers >= self.services.max_viewers:
-            raise HTTPError(503)
-        await super().get(text)
+        self._places.enter_context(services.limits.place(self.principal.user_id, address))
+        room = await services.rooms.enter(self.booking_id, self._read_state)
+        if room is None:
+            raise NotFound("no such booking")
+        self._room = room
+        self._places.callback(self._leave)
+        self._check_access(room)
+
+    async def _read_state(self, booking_id: UUID) -> LiveState | None:
+        return await self.services.ask(live_state, booking_id)
+
+    def _check_access(self, room: Room) -> None:
+        """Asked again after the upgrade: meanwhile it may have gone to another runner."""
+        assert room.state is not None
+        access = BookingAccess(self.booking_id, room.state.owner_id, room.state.runner_id)
+        if not may_watch(self.principal, access):
+            raise NotFound("no such booking")
+
+    def _wish_of_query(self) -> Wish:
+        """Of a `tracking.v1` client; the apps' query holds nothing of it."""
+        history = self.get_query_argument("history", "all")
+        if history not in ("all", "none"):
+            raise InvalidRequest("history is all or none")
+        since = self.get_query_argument("since_seq", None)
+        if since is not None and self.whole_number("since_seq", 0) > MAX_SEQ:
+            raise InvalidRequest("since_seq is out of range")
+        interval_ms = self.whole_number("min_interval_ms", 0)
+        if interval_ms > MAX_INTERVAL_MS:
+            raise InvalidRequest(f"min_interval_ms is above {MAX_INTERVAL_MS}")
+        return Wish(
+            epoch=self.get_query_argument("epoch", None),
+            since_seq=None if since is None else int(since),
+            history=history == "all",
+            min_interval_s=interval_ms / 1000,
+        )
+
+    def _real_subprotocols(self) -> list[str]:
+        return [name for name in self.subprotocols() if not name.startswith(SUBPROTOCOL_TOKEN)]
+
+    def _speaks_v1(self) -> bool:
+        return SUBPROTOCOL in self._real_subprotocols()
 
     def check_origin(self, origin: str) -> bool:
         """Any, until there is a list: access comes from the token, never from a cookie."""
@@ -76,141 +139,74 @@ class StreamHandler(BaseHandler, WebSocketHandler):
         return not allowed or "*" in allowed or origin in allowed
 
     def select_subprotocol(self, subprotocols: list[str]) -> str | None:
-        """A browser that offered only its token is told so, or it would hang up."""
+        """The real one; a browser that offered only its token gets that, or it would hang up."""
+        if SUBPROTOCOL in subprotocols:
+            return SUBPROTOCOL
         return subprotocols[0] if subprotocols else None
 
-    async def open(self, *_: str, **__: str) -> None:
-        """Join, hold what comes, send the last known position, release what was held."""
+    def open(self, *_: str, **__: str) -> None:
+        """Join the room and begin."""
         assert self.ws_connection is not None
-        self._stream = self.ws_connection.stream
         self.set_nodelay(True)
-        self._join()
-        try:
-            track = await self.services.ask(find_track, self.booking_id)
-            last = await self.services.ask(last_position, self.booking_id)
-        except TrackingError:
-            self.close_with(close_codes.INTERNAL)
-            return
-        self._begin(track, last)
-
-    def _join(self) -> None:
-        self.services.rooms.join(self.booking_id, self)
-        self._joined = True
-        seconds = (self.principal.expires_at - datetime.now(UTC)).total_seconds()
-        self._expiry = self._stream.io_loop.call_later(  # type: ignore[union-attr]
-            max(seconds, 0.0), self.close_with, close_codes.TOKEN_EXPIRED
-        )
-
-    def _begin(self, track: TrackView | None, last: StoredWaypoint | None) -> None:
-        if track is not None:
-            self._look_at(track.status, track.runner_id)  # since the upgrade it may have changed
-        if last is not None:
-            self._send(location_update(last))
-        held, self._held = self._held or [], None
-        for message in held:
-            self.deliver(message)
-
-    def deliver(self, message: Message) -> None:
-        """Straight to the socket when nothing waits there; never blocks and never raises."""
-        if self._held is not None:
-            self._held.append(message)
-        elif message.seq > self._sent_seq:
-            self._send(message)
-
-    def _send(self, message: Message) -> None:
-        self._sent_seq = message.seq
-        stream = self._stream
-        # After our close frame nothing may follow, even while the client has not answered it.
-        if not self._joined or stream is None or stream.closed():
-            return
-        if self._unsent or stream.writing():
-            self._keep(message.frame)
-        else:
-            self._write(stream, message.frame)
-
-    def _write(self, stream: IOStream, frame: bytes) -> None:
-        self._last_sent = time.monotonic()
-        self.services.metrics.messages.inc()
-        try:
-            sent = stream.socket.send(frame)
-        except BlockingIOError:
-            sent = 0
-        except OSError:
-            stream.close()
-            return
-        if sent < len(frame):
-            # The stream waits until the socket takes the rest, and tells us.
-            self._slow_since = self._slow_since or time.monotonic()
+        room = self._room
+        if self._refusal is None and room is not None:
             try:
-                stream.write(frame[sent:]).add_done_callback(self._written)
-            except StreamClosedError:
-                pass
-
-    def _keep(self, frame: bytes) -> None:
-        """A newer position replaces an unsent older one; a viewer that stalls is let go."""
-        if len(self._unsent) == UNSENT_LIMIT:
-            self._unsent.popleft()
-            self.services.metrics.replaced.inc()
-            if time.monotonic() - self._slow_since > SLOW_LIMIT_S:
-                self.services.metrics.closed.labels(close_codes.TOO_SLOW.code).inc()
-                # A close frame would wait behind what it does not read.
-                self._stream.close()  # type: ignore[union-attr]
-                return
-        self._unsent.append(frame)
-
-    def _written(self, future: Any) -> None:
-        """The socket took what waited: send what was kept meanwhile."""
-        stream = self._stream
-        if future.exception() is not None or stream is None:
+                self._check_access(room)
+            except NotFound:
+                self._refusal = close_codes.NOT_FOUND
+        if self._refusal is not None or room is None:
+            self.close_with(self._refusal or close_codes.INTERNAL)
             return
-        while self._unsent and not stream.closed() and not stream.writing():
-            self._write(stream, self._unsent.popleft())
-        if not self._unsent and not stream.writing():
-            self._slow_since = 0.0
-
-    def track_changed(self, change: TrackChange) -> None:
-        """The trip ended, began again, or went to another runner, who alone may watch now."""
-        self._look_at(change.status, change.runner_id)
-
-    def _look_at(self, status: str, runner_id: UUID) -> None:
-        self._ended = status != "active"
-        if self.principal.role == "runner" and runner_id != self.principal.user_id:
-            self.close_with(close_codes.NOT_FOUND)
-
-    def is_quiet(self, now: float) -> bool:
-        """Over, and nothing sent for ten minutes."""
-        return self._ended and now - self._last_sent > QUIET_AFTER_END_S
+        stream = self.ws_connection.stream
+        assert stream is not None
+        outlet = Outlet(stream, self.services.metrics)
+        if self._speaks_v1():
+            self.viewer = ProtocolViewer(self, room, outlet, self._wish)
+        else:
+            self.viewer = PlainViewer(self, room, outlet)
+        self.services.rooms.join(room, self.viewer)
+        self.viewer.begin()
 
     def on_message(self, message: str | bytes) -> None:
-        """The apps send nothing; what comes anyway is dropped."""
+        if self.viewer is not None:
+            self.viewer.heard()
+            self.viewer.received(message)
+
+    def on_pong(self, _: bytes) -> None:
+        if self.viewer is not None:
+            self.viewer.heard()
 
     def close_with(self, code: CloseCode) -> None:
+        """After our close frame nothing may follow: leave the room first."""
         self.services.metrics.closed.labels(code.code).inc()
-        self.leave()
+        self._leave()
         self.close(code.code, code.reason)
 
     def on_close(self) -> None:
-        self.leave()
+        self._leave()
 
-    def leave(self) -> None:
+    def _leave(self) -> None:
         """Idempotent: every way that a connection can end comes here, some twice."""
-        if self._joined:
-            self._joined = False
-            self.services.rooms.leave(self.booking_id, self)
-        if self._expiry is not None:
-            self._stream.io_loop.remove_timeout(self._expiry)  # type: ignore[union-attr]
-            self._expiry = None
-        self._unsent.clear()
+        room, self._room = self._room, None
+        if room is None:
+            return
+        if self.viewer is None:
+            self.services.rooms.quit(room)
+        else:
+            self.viewer.end()
+            self.services.rooms.leave(room, self.viewer)
 
 
-async def close_quiet(rooms: Rooms) -> None:
-    """Close the streams of trips that have been over for ten quiet minutes, until cancelled."""
+async def attend(rooms: Rooms) -> None:
+    """Look at every viewer once a second, until cancelled: pings, ends, heartbeats."""
     while True:
-        await asyncio.sleep(QUIET_LOOK_S)
+        await asyncio.sleep(TICK_S)
         now = time.monotonic()
-        for viewer in rooms.everybody():
-            if isinstance(viewer, StreamHandler) and viewer.is_quiet(now):
-                viewer.close_with(close_codes.TRIP_OVER)
+        for count, viewer in enumerate(list(rooms.everybody()), 1):
+            if isinstance(viewer, Viewer):
+                viewer.tick(now)
+            if count % TICK_SLICE == 0:
+                await asyncio.sleep(0)
 
 
 async def close_all(rooms: Rooms) -> None:
@@ -218,6 +214,6 @@ async def close_all(rooms: Rooms) -> None:
     viewers = list(rooms.everybody())
     pause = min(DRAIN_SPREAD_S / max(len(viewers), 1), 0.01)
     for viewer in viewers:
-        if isinstance(viewer, StreamHandler):
-            viewer.close_with(close_codes.GOING_AWAY)
+        if isinstance(viewer, Viewer):
+            viewer.connection.close_with(close_codes.GOING_AWAY)
         await asyncio.sleep(pause)

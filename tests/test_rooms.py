@@ -1,11 +1,17 @@
 """tracking.rooms and tracking.messages: who watches, and what they get."""
 
+import asyncio
 import json
-from datetime import UTC, datetime
-from uuid import uuid4
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
 
+import pytest
+
+from tracking.errors import DatabaseUnavailable
+from tracking.freshness import Freshness
 from tracking.messages import Message, location_update, rfc3339, text_frame, whole_seconds
-from tracking.rooms import Rooms
+from tracking.rooms import Room, Rooms
+from tracking.store.live import LiveState
 from tracking.store.rows import StoredWaypoint, TrackChange
 
 AT = datetime(2026, 2, 6, 10, 30, 0, 999999, tzinfo=UTC)
@@ -16,30 +22,75 @@ class Viewer:
 
     def __init__(self) -> None:
         self.messages: list[Message] = []
+        self.told: list[Freshness] = []
 
-    def deliver(self, message: Message) -> None:
+    def take(self, message: Message) -> int | None:
         self.messages.append(message)
+        return None
+
+    def sent(self, message: Message, count: int) -> None:
+        """Never told: nothing is sent."""
 
     def track_changed(self, change: TrackChange) -> None:
         """Nothing to do."""
 
+    def freshness_changed(self, freshness: Freshness) -> None:
+        self.told.append(freshness)
 
-def test_memory_follows_the_viewers() -> None:
-    rooms, booking_id, viewers = Rooms(), uuid4(), [Viewer(), Viewer()]
-    for viewer in viewers * 2:
-        rooms.join(booking_id, viewer)
+
+class Database:
+    """Counts how often it is asked; answers when it is let."""
+
+    def __init__(self, state: LiveState | None) -> None:
+        self.state = state
+        self.asked = 0
+        self.ready = asyncio.Event()
+
+    async def read(self, _: UUID) -> LiveState | None:
+        self.asked += 1
+        await self.ready.wait()
+        return self.state
+
+
+def active(booking_id: UUID, head_seq: int = 0) -> LiveState:
+    return LiveState(booking_id, uuid4(), uuid4(), uuid4(), "epoch", "active", "to_pickup", AT,
+                     head_seq)  # fmt: skip
+
+
+def waypoint(booking_id: UUID, seq: int, *, late: bool = False) -> StoredWaypoint:
+    at = AT + timedelta(seconds=seq)
+    return StoredWaypoint(booking_id, uuid4(), seq, uuid4(), 106.8, -6.2, None, None, at, at, late)
+
+
+async def entered(rooms: Rooms, state: LiveState) -> Room:
+    database = Database(state)
+    database.ready.set()
+    room = await rooms.enter(state.booking_id, database.read)
+    assert room is not None
+    return room
+
+
+@pytest.mark.gen_test
+async def test_memory_follows_the_viewers() -> None:
+    rooms, viewers = Rooms(), [Viewer(), Viewer()]
+    state = active(uuid4())
+    for viewer in viewers:
+        room = await entered(rooms, state)
+        rooms.join(room, viewer)
     assert (len(rooms), rooms.subscribers) == (1, 2)
     for viewer in viewers * 2:
-        rooms.leave(booking_id, viewer)
+        rooms.leave(room, viewer)
     assert (len(rooms), rooms.subscribers) == (0, 0)
-    assert rooms.room(booking_id) is None
+    assert rooms.room(state.booking_id) is None
 
 
-def test_everybody_may_leave_while_they_are_counted() -> None:
-    rooms, viewers = Rooms(), [Viewer() for _ in range(10)]
-    places = {viewer: uuid4() for viewer in viewers}
-    for viewer, booking_id in places.items():
-        rooms.join(booking_id, viewer)
+@pytest.mark.gen_test
+async def test_everybody_may_leave_while_they_are_counted() -> None:
+    rooms, places = Rooms(), {}
+    for _ in range(10):
+        viewer = Viewer()
+        places[viewer] = await entered(rooms, active(uuid4()))
+        rooms.join(places[viewer], viewer)
     left = 0
     for subscriber in rooms.everybody():
         assert isinstance(subscriber, Viewer)
@@ -49,6 +100,78 @@ def test_everybody_may_leave_while_they_are_counted() -> None:
     assert len(rooms) == 0
 
 
+@pytest.mark.gen_test
+async def test_a_crowd_that_enters_at_once_asks_the_database_once() -> None:
+    rooms, database = Rooms(), Database(active(uuid4(), 5))
+    assert database.state is not None
+    booking_id = database.state.booking_id
+    crowd = [asyncio.ensure_future(rooms.enter(booking_id, database.read)) for _ in range(100)]
+    await asyncio.sleep(0)
+    room = rooms.room(booking_id)
+    assert room is not None
+    # Published while the state is read: the second one is in what is read already, or is not.
+    room.moved(waypoint(booking_id, 5))
+    room.moved(waypoint(booking_id, 6))
+    database.ready.set()
+    assert {await each for each in crowd} == {room}
+    await rooms.enter(booking_id, database.read)
+    assert database.asked == 1
+    assert room.state is not None
+    assert (room.state.head_seq, room.state.last and room.state.last.seq) == (6, 6)
+    for _ in range(101):
+        rooms.quit(room)
+    assert len(rooms) == 0
+
+
+@pytest.mark.gen_test
+async def test_a_booking_that_is_not_there_leaves_no_room() -> None:
+    rooms, database = Rooms(), Database(None)
+    database.ready.set()
+    assert await rooms.enter(uuid4(), database.read) is None
+
+    async def broken(_: UUID) -> LiveState | None:
+        raise DatabaseUnavailable("away")
+
+    with pytest.raises(DatabaseUnavailable):
+        await rooms.enter(uuid4(), broken)
+    assert len(rooms) == 0
+
+
+@pytest.mark.gen_test
+async def test_after_a_change_the_marker_is_read_anew() -> None:
+    """A delivery that was told of late takes the newest waypoints out of the route."""
+    rooms, state = Rooms(), active(uuid4(), 3)
+    room = await entered(rooms, state)
+    room.moved(waypoint(state.booking_id, 4))
+    change = TrackChange(
+        state.booking_id, uuid4(), "active", "to_pickup", None, "completed", "done", uuid4(), None,
+        "epoch", AT, AT,
+    )  # fmt: skip
+    room.changed(change)
+    read = active(state.booking_id, 4)
+    read.status, read.last = "completed", waypoint(state.booking_id, 2)
+    assert await entered(rooms, read) is room
+    assert room.state is read
+    room.moved(waypoint(state.booking_id, 5, late=True))
+    assert (read.head_seq, read.last.seq) == (5, 2)
+
+
+@pytest.mark.gen_test
+async def test_silence_is_told_with_whose_it_is_and_so_is_its_end() -> None:
+    rooms, viewer, state = Rooms(), Viewer(), active(uuid4())
+    room = await entered(rooms, state)
+    rooms.join(room, viewer)
+    for seconds, delay_s in ((0, 0), (29, 0), (31, 0), (32, 20), (100, 0), (121, 0), (122, 0)):
+        room.age(AT + timedelta(seconds=seconds), delay_s)
+    room.moved(waypoint(state.booking_id, 123))
+    room.age(AT + timedelta(seconds=124), 0)
+    assert [(each.state, each.reason) for each in viewer.told] == [
+        ("stale", "no_points"), ("stale", "pipeline_delayed"), ("stale", "no_points"),
+        ("lost", "no_points"), ("live", None),
+    ]  # fmt: skip
+    assert viewer.told[-1].last_received_at == AT + timedelta(seconds=123)
+
+
 def test_a_frame_is_what_rfc_6455_asks_for() -> None:
     assert text_frame(b"Hello") == bytes.fromhex("810548656c6c6f")  # section 5.7
     assert text_frame(b"x" * 256)[:4] == bytes.fromhex("817e0100")
@@ -56,9 +179,9 @@ def test_a_frame_is_what_rfc_6455_asks_for() -> None:
 
 
 def test_the_apps_find_no_null_and_no_fraction_of_a_second() -> None:
-    waypoint = StoredWaypoint(uuid4(), uuid4(), 7, uuid4(), 106.81234567, -6.2, None, None, AT, AT,
-                              late=False)  # fmt: skip
-    message = location_update(waypoint)
+    stored = StoredWaypoint(uuid4(), uuid4(), 7, uuid4(), 106.81234567, -6.2, None, None, AT, AT,
+                            late=False)  # fmt: skip
+    message = location_update(stored)
     text = json.loads(message.frame[4:])
     assert message.seq == text["seq"] == 7
     assert (text["speed_kmh"], text["heading_degrees"]) == (0.0, 0.0)

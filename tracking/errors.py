@@ -31,3 +31,15 @@ class DatabaseUnavailable(TrackingError):
 
 class SchemaOutdated(TrackingError):
     """The database is not at the revision this code was written for."""
+
+
+class TooManyRequests(TrackingError):
+    """The caller is too fast; a little later the same is welcome."""
+
+
+class TooManyConnections(TrackingError):
+    """The caller holds as many WebSockets as one may."""
+
+
+class Overloaded(TrackingError):
+    """The server has no place left; another one, or a little later, may have."""

@@ -28,10 +28,7 @@ def configure(level: str, format_: str) -> None:
 
 
 class Seldom(logging.Filter):
-    """Lets each message of a library through once a minute, whatever its arguments.
-
-    Its tracebacks tell of its own inside; the error itself is kept.
-    """
+    """Lets each message of a library through once a minute, whatever its arguments."""
 
     PAUSE_S: Final = 60.0
 
@@ -47,9 +44,6 @@ class Seldom(logging.Filter):
         if record.created - self._passed.get(template, 0.0) < self.PAUSE_S:
             return False
         self._passed[template] = record.created
-        if record.exc_info and record.exc_info[1] is not None:
-            record.msg, record.args = f"{record.getMessage()}: {record.exc_info[1]!r}", None
-            record.exc_info = None
         return True
 
 
@@ -89,6 +83,9 @@ def _time(record: logging.LogRecord) -> str:
 
 
 def _message(formatter: logging.Formatter, record: logging.LogRecord) -> str:
+    if record.exc_info and record.name.partition(".")[0] == "kafka":
+        # Every broken connection is an exception to it; what matters is raised to us, too.
+        return f"{record.getMessage()}: {record.exc_info[1]!r}"
     if record.exc_info:
         return f"{record.getMessage()}: {formatter.formatException(record.exc_info)}"
     return record.getMessage()

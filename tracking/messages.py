@@ -42,8 +42,10 @@ class LocationUpdateMessage(msgspec.Struct, frozen=True, gc=False):
 class Message(msgspec.Struct, frozen=True, gc=False):
     """What a room's subscribers get: encoded once, framed once."""
 
-    seq: int
+    seq: int  # a subscriber that has it drops this one
     frame: bytes
+    first_seq: int  # the waypoints from here to `seq` are in it
+    is_position: bool = True  # else a backfill of late waypoints, which only tracking.v1 knows
 
 
 def text_frame(payload: bytes) -> bytes:
@@ -58,23 +60,22 @@ def text_frame(payload: bytes) -> bytes:
 
 def location_update(waypoint: StoredWaypoint) -> Message:
     """One live position, the same for every viewer."""
-    return Message(waypoint.seq, text_frame(_location_update(waypoint)))
+    return Message(waypoint.seq, text_frame(_encode(position(waypoint))), waypoint.seq)
 
 
-def _location_update(waypoint: StoredWaypoint) -> bytes:
-    return _encode(
-        LocationUpdateMessage(
-            waypoint.booking_id,
-            waypoint.runner_id,
-            round(waypoint.latitude, 6),
-            round(waypoint.longitude, 6),
-            waypoint.speed_kmh or 0.0,
-            waypoint.heading_degrees or 0.0,
-            whole_seconds(waypoint.recorded_at),
-            waypoint.seq,
-            rfc3339(waypoint.recorded_at),
-            rfc3339(waypoint.received_at),
-        )
+def position(waypoint: StoredWaypoint) -> LocationUpdateMessage:
+    """What is said of a waypoint, live and as the last known position."""
+    return LocationUpdateMessage(
+        waypoint.booking_id,
+        waypoint.runner_id,
+        round(waypoint.latitude, 6),
+        round(waypoint.longitude, 6),
+        waypoint.speed_kmh or 0.0,
+        waypoint.heading_degrees or 0.0,
+        whole_seconds(waypoint.recorded_at),
+        waypoint.seq,
+        rfc3339(waypoint.recorded_at),
+        rfc3339(waypoint.received_at),
     )
 
 

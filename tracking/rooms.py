@@ -1,28 +1,118 @@
-"""Rooms, Subscriber: who watches which booking. IOLoop thread only, hence no lock."""
+"""Rooms, Room, Subscriber: who watches which booking. IOLoop thread only, hence no lock."""
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
+from tracking.freshness import Freshness, Silence, freshness_of
 from tracking.messages import Message
-from tracking.store.rows import TrackChange
+from tracking.store.live import LiveState
+from tracking.store.rows import StoredWaypoint, TrackChange
+
+Read = Callable[[UUID], Awaitable[LiveState | None]]
 
 
 class Subscriber(Protocol):
-    """One connection in a room."""
+    """One connection in a room. None of the calls blocks or raises."""
 
-    def deliver(self, message: Message) -> None:
-        """Send, keep for later, or drop; never blocks and never raises."""
+    def take(self, message: Message) -> int | None:
+        """The descriptor to which its frame may go at once; None if it was kept or dropped."""
+
+    def sent(self, message: Message, count: int) -> None:
+        """That descriptor took only so many bytes of it (negative: an errno)."""
 
     def track_changed(self, change: TrackChange) -> None:
-        """The trip ended, or went to another runner; never blocks and never raises."""
+        """The trip began, ended, or went to another runner or phase."""
+
+    def freshness_changed(self, freshness: Freshness) -> None:
+        """Time passed without points, or they are back."""
+
+
+class Room:
+    """One booking that somebody watches, and its state: kept current by what is published.
+
+    So whoever joins a room that is there asks the database nothing.
+    """
+
+    def __init__(self, booking_id: UUID) -> None:
+        self.booking_id = booking_id
+        self.subscribers: set[Subscriber] = set()
+        self.entering = 0  # those who wait for the state, or for their access to be checked
+        self.reading: asyncio.Future[LiveState | None] | None = None
+        self.state: LiveState | None = None
+        self.is_outdated = False  # the route may have lost its newest waypoint
+        self.freshness: Freshness | None = None  # as the subscribers were told last
+        self._silence = Silence()
+        self._heard_at: datetime | None = None
+        self._unseen: list[StoredWaypoint | TrackChange] = []
+
+    def begin(self, state: LiveState) -> None:
+        """The state as it was read, and what was published meanwhile."""
+        old, self.state, self.is_outdated = self.state, state, False
+        if old is not None and old.head_seq > state.head_seq:
+            if old.last is not None and old.last.seq > state.head_seq:
+                state.last = old.last
+            state.head_seq = old.head_seq
+        unseen, self._unseen = self._unseen, []
+        for each in unseen:
+            if isinstance(each, TrackChange):
+                self.changed(each)
+            else:
+                self.moved(each)
+
+    def moved(self, waypoint: StoredWaypoint) -> None:
+        """A waypoint was stored; a late one doesn't move the marker."""
+        state = self.state
+        if state is None:
+            self._unseen.append(waypoint)
+        elif waypoint.seq > state.head_seq:
+            state.head_seq, self._heard_at = waypoint.seq, waypoint.received_at
+            if not waypoint.late:
+                if state.last is not None:
+                    self._silence.learn(waypoint.recorded_at - state.last.recorded_at)
+                state.last = waypoint
+
+    def changed(self, change: TrackChange) -> None:
+        """Status, phase or runner; the first one tells of the track itself."""
+        state = self.state
+        if state is None:
+            self._unseen.append(change)
+            return
+        state.track_id, state.epoch = change.track_id, change.epoch
+        state.status, state.phase, state.runner_id = change.status, change.phase, change.runner_id
+        state.owner_id, state.started_at = change.owner_id, change.started_at
+        self.is_outdated = change.old_status is not None
+
+    def look(self, now: datetime, delay_s: float) -> Freshness | None:
+        """How true what is seen is at this moment; None before the trip and after it."""
+        state = self.state
+        if state is None or state.status != "active":
+            return None
+        last_at = None if state.last is None else state.last.received_at
+        heard_at = self._heard_at or last_at or state.started_at or now
+        has_point = state.last is not None
+        return freshness_of(now, heard_at, has_point, self._silence.interval, delay_s)
+
+    def age(self, now: datetime, delay_s: float) -> None:
+        """Tell the subscribers when what they see is not as true any more, or is again."""
+        before, self.freshness = self.freshness, self.look(now, delay_s)
+        new = self.freshness
+        if (
+            new is not None
+            and before is not None
+            and (before.state, before.reason) != (new.state, new.reason)
+        ):
+            for subscriber in list(self.subscribers):
+                subscriber.freshness_changed(new)
 
 
 class Rooms:
     """Who watches which booking. IOLoop thread only, hence no lock."""
 
     def __init__(self) -> None:
-        self._rooms: dict[UUID, set[Subscriber]] = {}
+        self._rooms: dict[UUID, Room] = {}
         self._subscribers = 0
 
     def __len__(self) -> int:
@@ -32,27 +122,64 @@ class Rooms:
     def subscribers(self) -> int:
         return self._subscribers
 
-    def join(self, booking_id: UUID, subscriber: Subscriber) -> None:
-        room = self._rooms.setdefault(booking_id, set())
-        if subscriber not in room:
-            room.add(subscriber)
-            self._subscribers += 1
+    async def enter(self, booking_id: UUID, read: Read) -> Room | None:
+        """The room with its state, read once for all who enter together; None: no such booking.
 
-    def leave(self, booking_id: UUID, subscriber: Subscriber) -> None:
+        Whoever got a room joins it or quits it. Raises what `read` raises.
+        """
+        room = self._rooms.setdefault(booking_id, Room(booking_id))
+        room.entering += 1
+        try:
+            if room.state is None or room.is_outdated:
+                await self._read(room, read)
+        except BaseException:
+            self.quit(room)
+            raise
+        if room.state is None:
+            self.quit(room)
+            return None
+        return room
+
+    async def _read(self, room: Room, read: Read) -> None:
+        if room.reading is None:
+            room.reading = asyncio.ensure_future(read(room.booking_id))
+            room.reading.add_done_callback(lambda _: setattr(room, "reading", None))
+        found = await asyncio.shield(room.reading)
+        if (room.state is None or room.is_outdated) and found is not None:
+            room.begin(found)
+
+    def quit(self, room: Room) -> None:
+        """Entered, but will not join."""
+        room.entering -= 1
+        self._forget_if_empty(room)
+
+    def join(self, room: Room, subscriber: Subscriber) -> None:
+        """After `enter`, once."""
+        room.entering -= 1
+        room.subscribers.add(subscriber)
+        self._subscribers += 1
+
+    def leave(self, room: Room, subscriber: Subscriber) -> None:
         """Idempotent: called when the peer closes and again when a send fails."""
-        room = self._rooms.get(booking_id)
-        if room is None or subscriber not in room:
-            return
-        room.discard(subscriber)
-        self._subscribers -= 1
-        if not room:
-            del self._rooms[booking_id]  # memory follows the viewers, not history
+        if subscriber in room.subscribers:
+            room.subscribers.discard(subscriber)
+            self._subscribers -= 1
+            self._forget_if_empty(room)
 
-    def room(self, booking_id: UUID) -> set[Subscriber] | None:
-        """The live set: copy it before waiting for anything. None if nobody watches."""
+    def _forget_if_empty(self, room: Room) -> None:
+        """Memory follows the viewers, not history."""
+        if not room.subscribers and not room.entering:
+            self._rooms.pop(room.booking_id, None)
+
+    def room(self, booking_id: UUID) -> Room | None:
+        """None if nobody watches."""
         return self._rooms.get(booking_id)
+
+    def all(self) -> list[Room]:
+        """Every room at this moment."""
+        return list(self._rooms.values())
 
     def everybody(self) -> Iterator[Subscriber]:
         """Every subscriber at this moment, safe against leaving meanwhile."""
-        for room in list(self._rooms.values()):
-            yield from list(room)
+        for room in self.all():
+            yield from list(room.subscribers)

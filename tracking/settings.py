@@ -263,6 +263,15 @@ class Settings(KafkaSettings, DatabaseSettings):
         "http://localhost:8005", _base_url, "where clients reach this service; for share links"
     )
     share_link_hours: int = _variable(24, _whole(1, 720), "how long a share link opens a booking")
+    max_viewers_per_user: int = _variable(
+        50, _whole(0, 1_000_000), "WebSockets of one user at the most; 0 for no limit"
+    )
+    max_viewers_per_address: int = _variable(
+        5_000, _whole(0, 1_000_000), "WebSockets from one address at the most; 0 for no limit"
+    )
+    joins_per_second: int = _variable(
+        200, _whole(0, 1_000_000), "new WebSockets a second from one address; 0 for no limit"
+    )
     max_viewers: int = _variable(
         0, _whole(0, 1_000_000), "WebSockets at the most; 0 for what the descriptor limit allows"
     )

@@ -96,6 +96,9 @@ class Consumer:
         self.partitions = 0  # partitions that there are
         self.connected = False
         self.stopped: dict[TopicPartition, str] = {}  # partitions that need an operator, and why
+        self._lag = 0  # records not read, as measured last
+        self._read_until = 0.0  # Kafka's time of the newest record read, seconds since 1970
+        self._unreachable_since: float | None = None  # time.monotonic()
 
     def start(self, hand_over: Callable[[Batch], None]) -> None:
         """Begin to poll; `hand_over` is called on the consumer's thread."""
@@ -106,6 +109,12 @@ class Consumer:
     def stored(self, batch: Batch) -> None:
         """The batch is committed to the database. Any thread."""
         self._stored.put(batch)
+
+    def delay_s(self) -> float:
+        """By how much what was read is behind what Kafka has. Any thread; some seconds old."""
+        if self._unreachable_since is not None:
+            return time.monotonic() - self._unreachable_since
+        return max(time.time() - self._read_until, 0.0) if self._lag else 0.0
 
     def stop(self) -> None:
         """Poll no more. Any thread; `wait` for the end."""
@@ -321,6 +330,7 @@ class Consumer:
         batch = Batch()
         for partition, records in polled.items():
             name = self._plain_name(partition.topic)
+            self._read_until = records[-1].timestamp / 1000
             for record in records:
                 self._decode_record(batch, name, record)
             batch.offsets[partition.topic, partition.partition] = records[-1].offset + 1
@@ -430,14 +440,22 @@ class Consumer:
         if now < self._next_lag:
             return
         self._next_lag = now + LAG_INTERVAL_S
+        # There is no public call for it.
+        if not consumer._coordinator.coordinator_unknown():
+            self._unreachable_since = None
+        elif self._unreachable_since is None:
+            self._unreachable_since = now
         assigned = consumer.assignment()
         topics = {place.topic for place in assigned}
+        total = 0
         self.partitions = sum(len(consumer.partitions_for_topic(t) or ()) for t in topics)
         for place in assigned:
             end = consumer.highwater(place)
             offset = None if end is None else _position(consumer, place)
             if offset is not None:
                 self._metrics.lag.labels(place.topic, place.partition).set(end - offset)
+                total += end - offset
+        self._lag = total
 
 
 def topic_pattern(settings: KafkaSettings) -> str:

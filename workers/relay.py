@@ -2,19 +2,28 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
+from itertools import groupby
 from typing import Final, Protocol
+from uuid import UUID
 
 from tracking.messages import Message, location_update
 from tracking.metrics import Metrics
-from tracking.rooms import Rooms, Subscriber
+from tracking.protocol import late_waypoints
+from tracking.rooms import Room, Rooms, Subscriber
 from tracking.store.ingest import Stored
-from tracking.store.rows import TrackChange
+from tracking.store.live import PAGE
+from tracking.store.rows import StoredWaypoint, TrackChange
+from workers.sends import Send
 
 # A large room must not keep everybody else waiting for longer.
 MAX_HOLD_S: Final = 0.010
-# How many sends pass before the clock is asked; one takes some five microseconds.
-SENDS_PER_LOOK: Final = 64
+# Sends between two looks at the clock; one takes some five microseconds.
+SENDS_PER_LOOK: Final = 1024
+FRESHNESS_S: Final = 1.0
+# Rooms that are looked at before the loop may do something else.
+ROOMS_PER_SLICE: Final = 500
 
 
 class Relay(Protocol):
@@ -27,29 +36,77 @@ class Relay(Protocol):
 class LocalRelay:
     """To the rooms of this process."""
 
-    def __init__(self, rooms: Rooms, metrics: Metrics) -> None:
+    def __init__(self, rooms: Rooms, metrics: Metrics, send: Send) -> None:
         self._rooms = rooms
         self._metrics = metrics
+        self._send = send
 
     async def publish(self, stored: Stored) -> None:
+        # A new runner before his positions, an end behind the last one.
         for change in stored.changes:
-            self._tell(change)
-        for waypoint in stored.waypoints:
-            # A late one belongs into the route: the marker never jumps back.
-            if waypoint.late or (room := self._rooms.room(waypoint.booking_id)) is None:
-                continue
-            await self._send(list(room), location_update(waypoint))
+            if change.status == "active":
+                self._tell(change)
+        for (booking_id, late), run in groupby(stored.waypoints, key=_booking_and_late):
+            room = self._rooms.room(booking_id)
+            if room is not None:
+                await (self._publish_late if late else self._publish_live)(room, list(run))
+        for change in stored.changes:
+            if change.status != "active":
+                self._tell(change)
+
+    async def _publish_live(self, room: Room, waypoints: list[StoredWaypoint]) -> None:
+        for waypoint in waypoints:
+            room.moved(waypoint)
+            await self._serve(room, location_update(waypoint))
             age = (datetime.now(UTC) - waypoint.received_at).total_seconds()
             self._metrics.delivery_seconds.observe(max(age, 0.0))
 
-    def _tell(self, change: TrackChange) -> None:
-        for subscriber in list(self._rooms.room(change.booking_id) or ()):
-            subscriber.track_changed(change)
+    async def _publish_late(self, room: Room, waypoints: list[StoredWaypoint]) -> None:
+        """They belong into the route: the marker never jumps back."""
+        for first in range(0, len(waypoints), PAGE):
+            part = waypoints[first : first + PAGE]
+            for waypoint in part:
+                room.moved(waypoint)
+            await self._serve(room, late_waypoints(part))
 
-    async def _send(self, subscribers: list[Subscriber], message: Message) -> None:
-        since = time.perf_counter()
-        for count, subscriber in enumerate(subscribers, 1):
-            subscriber.deliver(message)
-            if count % SENDS_PER_LOOK == 0 and time.perf_counter() - since > MAX_HOLD_S:
+    def _tell(self, change: TrackChange) -> None:
+        room = self._rooms.room(change.booking_id)
+        if room is not None:
+            room.changed(change)
+            for subscriber in list(room.subscribers):
+                subscriber.track_changed(change)
+
+    async def _serve(self, room: Room, message: Message) -> None:
+        subscribers, since = list(room.subscribers), time.perf_counter()
+        for first in range(0, len(subscribers), SENDS_PER_LOOK):
+            if first and time.perf_counter() - since > MAX_HOLD_S:
                 await asyncio.sleep(0)
                 since = time.perf_counter()
+            self._send_to(subscribers[first : first + SENDS_PER_LOOK], message)
+
+    def _send_to(self, subscribers: list[Subscriber], message: Message) -> None:
+        """Nothing may come between a subscriber's yes and the send to its socket."""
+        takers, descriptors = [], []
+        for subscriber in subscribers:
+            descriptor = subscriber.take(message)
+            if descriptor is not None:
+                takers.append(subscriber)
+                descriptors.append(descriptor)
+        for index, count in self._send(descriptors, message.frame):
+            takers[index].sent(message, count)
+        self._metrics.messages.inc(len(takers))
+
+
+def _booking_and_late(waypoint: StoredWaypoint) -> tuple[UUID, bool]:
+    return waypoint.booking_id, waypoint.late
+
+
+async def watch_freshness(rooms: Rooms, delay_s: Callable[[], float]) -> None:
+    """Look at every room once a second, until cancelled: silence is news, too."""
+    while True:
+        await asyncio.sleep(FRESHNESS_S)
+        now, delay = datetime.now(UTC), delay_s()
+        for count, room in enumerate(rooms.all(), 1):
+            room.age(now, delay)
+            if count % ROOMS_PER_SLICE == 0:
+                await asyncio.sleep(0)

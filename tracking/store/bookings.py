@@ -205,12 +205,25 @@ def _write_owners(cursor: Cursor, facts: Mapping[UUID, Collection[BookingEvent]]
 
 
 def _change(booking_id: UUID, old: TrackState | None, trip: Trip) -> TrackChange | None:
-    new = (trip.status, trip.phase, trip.runner_id)
-    if old is None:
-        return TrackChange(booking_id, uuid4(), None, None, None, *new)
-    if (old.status, old.phase, old.runner_id) == new:
+    status, phase, runner_id = (
+        (None,) * 3 if old is None else (old.status, old.phase, old.runner_id)
+    )
+    if (status, phase, runner_id) == (trip.status, trip.phase, trip.runner_id):
         return None
-    return TrackChange(booking_id, old.id, old.status, old.phase, old.runner_id, *new)
+    return TrackChange(
+        booking_id,
+        uuid4() if old is None else old.id,
+        status,
+        phase,
+        runner_id,
+        trip.status,
+        trip.phase,
+        trip.runner_id,
+        trip.owner_id,
+        secrets.token_hex(8) if old is None else old.epoch,
+        trip.started_at,
+        trip.completed_at,
+    )
 
 
 def _updated(
@@ -232,7 +245,7 @@ def _updated(
             distance_mm=0,
             last=None,
             version=0,
-            epoch=secrets.token_hex(8),
+            epoch=change.epoch,
         )
     old.owner_id, old.runner_id = trip.owner_id, trip.runner_id
     old.status, old.phase = trip.status, trip.phase

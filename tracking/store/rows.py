@@ -98,3 +98,7 @@ class TrackChange(Struct, frozen=True):
     status: str
     phase: str
     runner_id: UUID
+    owner_id: UUID | None
+    epoch: str
+    started_at: datetime
+    completed_at: datetime | None

@@ -1,0 +1,259 @@
+"""A viewer that speaks `tracking.v1`: resumes without a gap, is told what happens. IOLoop thread.
+
+Joining is resuming from nothing: live messages are held, the rows between the wanted seq and the
+head are sent page by page, then what was held follows. `catch_up` is the same once more.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Coroutine
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from msgspec import Struct
+
+from handlers.outlet import Outlet
+from handlers.viewers import Connection, Viewer
+from tracking import close_codes, protocol
+from tracking.access import may_watch
+from tracking.errors import InvalidRequest, InvalidToken, TrackingError
+from tracking.freshness import Freshness
+from tracking.messages import Message, rfc3339
+from tracking.rooms import Room
+from tracking.store.live import PAGE, LiveState, count_rows, missed_page
+from tracking.store.rows import TrackChange
+from tracking.store.tracks import BookingAccess
+
+log = logging.getLogger("tracking.stream")
+
+# While a viewer catches up at most so many live messages are held; older ones are read again.
+HELD: Final = 64
+# The client is told so long before its token ends.
+EXPIRY_NOTICE_S: Final = 30.0
+# A client asks now and then: so many messages at once, and one more a second.
+MESSAGE_BURST: Final = 20
+MESSAGE_RATE: Final = 1.0
+
+
+class Wish(Struct, frozen=True):
+    """What the query of the handshake asks for."""
+
+    epoch: str | None = None
+    since_seq: int | None = None
+    history: bool = True
+    min_interval_s: float = 0.0
+
+
+class ProtocolViewer(Viewer):
+    """`tracking.v1`."""
+
+    def __init__(self, connection: Connection, room: Room, outlet: Outlet, wish: Wish) -> None:
+        super().__init__(connection, room, outlet)
+        self._wish = wish
+        self._held: deque[Message] | None = deque(maxlen=HELD)
+        self._thinned: Message | None = None  # the position that waits for its interval
+        self._next_position = 0.0
+        self._wanted: int | None = None  # from which seq the client wants to catch up
+        self._task: asyncio.Task[None] | None = None
+        self._welcomed = False
+        self._notified = False
+        self._allowance, self._asked_at = float(MESSAGE_BURST), 0.0
+
+    def begin(self) -> None:
+        self._task = asyncio.create_task(self._guarded(self._join()))
+
+    def end(self) -> None:
+        super().end()
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+        """A connection whose catching up fails comes again; nobody else is touched."""
+        try:
+            await work
+            while self._wanted is not None:
+                since, self._wanted = self._wanted, None
+                self._held = deque(maxlen=HELD)
+                await self._catch_up(min(since, self._sent_seq))
+        except TrackingError:
+            self.connection.close_with(close_codes.OVERLOADED)
+        except Exception:
+            log.exception("catching up failed")
+            self.connection.close_with(close_codes.INTERNAL)
+        finally:
+            self._task = None
+
+    async def _join(self) -> None:
+        since, recovered = await self._start_of(self._state())
+        services, expires_at = self.connection.services, self.connection.principal.expires_at
+        freshness = self.room.look(datetime.now(UTC), services.delay_s())
+        self._welcomed = True
+        self._say(
+            protocol.welcome(self._state(), freshness, recovered=recovered, expires_at=expires_at)
+        )
+        await self._catch_up(since)
+
+    def _state(self) -> LiveState:
+        """As it is now; a room that was entered has one."""
+        assert self.room.state is not None
+        return self.room.state
+
+    async def _start_of(self, state: LiveState) -> tuple[int, bool | None]:
+        """From which seq on it has to be told, and what `welcome` says of it."""
+        wish = self._wish
+        if wish.since_seq is None:
+            return (0 if wish.history else state.head_seq), None
+        head, since = state.head_seq, wish.since_seq
+        if state.track_id is None or wish.epoch != state.epoch or since > head:
+            return 0, False
+        there = await self.connection.services.ask(count_rows, state.track_id, since, head)
+        return (since, True) if there == head - since else (0, False)
+
+    async def _catch_up(self, since: int) -> None:
+        """Page by page up to the head, as often as more has happened than was held."""
+        self._sent_seq = since  # also backwards, when the client asks for it
+        while True:
+            state, held = self._state(), self._held
+            assert held is not None
+            if state.track_id is not None and self._sent_seq < state.head_seq:
+                await self._send_pages(state.track_id, state.head_seq)
+            if not held or held[0].first_seq <= self._sent_seq + 1:
+                break
+            held.clear()
+        self._held = None
+        for message in held:
+            self._deliver(message)
+        self._end_if_over()
+
+    async def _send_pages(self, track_id: object, head: int) -> None:
+        services, booking_id = self.connection.services, self.room.booking_id
+        while True:
+            rows = await services.ask(missed_page, track_id, self._sent_seq, head)
+            more = len(rows) == PAGE
+            through = rows[-1].seq if more else head
+            message = protocol.backfill(booking_id, rows, through, more=more)
+            await self.outlet.send_page(protocol.frame_of(message))
+            self._sent_seq = through
+            if not more:
+                return
+
+    def take(self, message: Message) -> int | None:
+        """A position that is due goes with those of the whole room."""
+        if message.is_position and message.seq > self._sent_seq and self._is_due():
+            self._begin_interval()
+            self._sent_seq = message.seq
+            return self.outlet.take(message.frame)
+        self._deliver(message)
+        return None
+
+    def _is_due(self) -> bool:
+        return self._held is None and asyncio.get_running_loop().time() >= self._next_position
+
+    def _deliver(self, message: Message) -> None:
+        if self._held is not None:
+            self._held.append(message)
+        elif message.seq > self._sent_seq:
+            self._deliver_now(message)
+
+    def _deliver_now(self, message: Message) -> None:
+        if not message.is_position:
+            self._release_thinned()  # its seq is lower
+            self._send(message)
+            return
+        if self._is_due():
+            self._begin_interval()
+            self._send(message)
+            return
+        if self._thinned is None:
+            loop = asyncio.get_running_loop()
+            loop.call_at(self._next_position, self._release_thinned)
+        self._thinned = message
+
+    def _release_thinned(self) -> None:
+        message = self._thinned
+        if message is not None and message.seq > self._sent_seq and self._held is None:
+            self._begin_interval()
+            self._send(message)
+
+    def _begin_interval(self) -> None:
+        self._thinned = None
+        self._next_position = asyncio.get_running_loop().time() + self._wish.min_interval_s
+
+    def _send(self, message: Message) -> None:
+        self._sent_seq = message.seq
+        self.outlet.send(message.frame, replaceable=message.is_position)
+
+    def track_changed(self, change: TrackChange) -> None:
+        if self._welcomed:  # else `welcome` says it
+            self._say(protocol.track_update(change))
+        super().track_changed(change)
+        self._end_if_over()
+
+    def _end_if_over(self) -> None:
+        if self.is_over and self._held is None:
+            self._release_thinned()
+            self.connection.close_with(close_codes.TRIP_OVER)
+
+    def freshness_changed(self, freshness: Freshness) -> None:
+        if self._welcomed:
+            self._say(protocol.freshness_update(self.room.booking_id, freshness))
+
+    def received(self, message: str | bytes) -> None:
+        """Short, and never waits: Tornado reads no pong meanwhile."""
+        if not self._may_ask():
+            self.connection.close_with(close_codes.TOO_MANY)
+            return
+        try:
+            request = protocol.client_message(message)
+            if isinstance(request, protocol.Refresh):
+                self._refresh(request.token)
+            else:
+                self._want(request.since_seq)
+        except InvalidToken:
+            self.connection.close_with(close_codes.INVALID_TOKEN)
+        except InvalidRequest:
+            self.connection.close_with(close_codes.BAD_REQUEST)
+
+    def _may_ask(self) -> bool:
+        now = asyncio.get_running_loop().time()
+        earned = (now - self._asked_at) * MESSAGE_RATE
+        self._allowance = min(self._allowance + earned, float(MESSAGE_BURST)) - 1
+        self._asked_at = now
+        return self._allowance >= 0
+
+    def _refresh(self, token: str) -> None:
+        connection, state = self.connection, self._state()
+        principal = connection.services.tokens.principal(token)
+        access = BookingAccess(state.booking_id, state.owner_id, state.runner_id)
+        same = principal.user_id == connection.principal.user_id
+        if not same or not may_watch(principal, access):
+            raise InvalidToken("another user's token")
+        connection.principal = principal
+        self.expects(principal)
+        self._notified = False
+        self._say(self._heartbeat())
+
+    def _heartbeat(self) -> protocol.Heartbeat:
+        return protocol.Heartbeat(rfc3339(self.connection.principal.expires_at))
+
+    def _want(self, since: int) -> None:
+        self._wanted = since if self._wanted is None else min(self._wanted, since)
+        if self._task is None:
+            self._task = asyncio.create_task(self._guarded(_nothing()))
+
+    def tick(self, now: float) -> None:
+        super().tick(now)
+        if self.expires_at - now < EXPIRY_NOTICE_S and not self._notified:
+            self._notified = True
+            at = rfc3339(self.connection.principal.expires_at)
+            self._say(protocol.TokenExpiring(at))
+        if self._welcomed and now - self.outlet.last_sent >= protocol.HEARTBEAT_S:
+            self._say(self._heartbeat())
+
+    def _say(self, message: Struct) -> None:
+        self.outlet.send(protocol.frame_of(message))
+
+
+async def _nothing() -> None:
+    """What a `catch_up` waits for when nothing is under way."""

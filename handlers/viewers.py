@@ -1,0 +1,143 @@
+"""One connection in a room: what it is told, and when it ends. IOLoop thread.
+
+The plain stream knows flat positions only; `tracking.v1` (protocol_viewer.py) adds the rest.
+"""
+
+import time
+from datetime import UTC, datetime
+from typing import Final, Protocol
+
+from handlers.outlet import Outlet
+from handlers.services import Services
+from tracking import close_codes
+from tracking.access import Principal
+from tracking.close_codes import CloseCode
+from tracking.freshness import Freshness
+from tracking.messages import Message, location_update
+from tracking.rooms import Room
+from tracking.store.rows import TrackChange
+
+# Some apps look at a finished trip for a while; nobody for longer.
+QUIET_AFTER_END_S: Final = 600.0
+# A peer is asked whether it lives, and given as long to answer: gone within 45 s.
+PING_S: Final = 20.0
+PING: Final = b"\x89\x00"  # RFC 6455, section 5.5.2: an empty ping
+
+
+class Connection(Protocol):
+    """What a viewer needs of its WebSocket."""
+
+    principal: Principal
+
+    @property
+    def services(self) -> Services:
+        """What every handler may use."""
+
+    def close_with(self, code: CloseCode) -> None:
+        """Leave the room and say why."""
+
+
+class Viewer:
+    """What both kinds have in common: it gets each seq once, in order, until its time is over."""
+
+    __slots__ = (
+        "_heard_at",
+        "_pinged_at",
+        "_sent_seq",
+        "connection",
+        "expires_at",
+        "outlet",
+        "room",
+    )
+
+    def __init__(self, connection: Connection, room: Room, outlet: Outlet) -> None:
+        self.connection = connection
+        self.room = room
+        self.outlet = outlet
+        self._sent_seq = 0
+        self._heard_at = self._pinged_at = time.monotonic()
+        self.expects(connection.principal)
+
+    def expects(self, principal: Principal) -> None:
+        """The token's end, on this process's clock."""
+        left = (principal.expires_at - datetime.now(UTC)).total_seconds()
+        self.expires_at = time.monotonic() + left
+
+    def begin(self) -> None:
+        """After joining the room: what is known already."""
+
+    def end(self) -> None:
+        """After leaving it: nothing more is sent."""
+        self.outlet.discard()
+
+    def take(self, message: Message) -> int | None:
+        if message.is_position and message.seq > self._sent_seq:
+            self._sent_seq = message.seq
+            return self.outlet.take(message.frame)
+        return None
+
+    def sent(self, message: Message, count: int) -> None:
+        self.outlet.sent(message.frame, count)
+
+    def track_changed(self, change: TrackChange) -> None:
+        """A runner who was replaced sees no more."""
+        principal = self.connection.principal
+        if principal.role == "runner" and change.runner_id != principal.user_id:
+            self.connection.close_with(close_codes.NOT_FOUND)
+
+    def freshness_changed(self, freshness: Freshness) -> None:
+        """The plain stream is not told."""
+
+    def received(self, message: str | bytes) -> None:
+        """The apps send nothing; what comes anyway is dropped."""
+
+    def heard(self) -> None:
+        """The peer is there: a pong, or a message."""
+        self._heard_at = time.monotonic()
+
+    def tick(self, now: float) -> None:
+        """Once a second."""
+        code = self._end(now)
+        if code is not None:
+            self.connection.close_with(code)
+            if code in (close_codes.TOO_SLOW, close_codes.HEARTBEAT_LOST):
+                self.outlet.cut()  # it would not read the close frame
+        elif now - self._pinged_at >= PING_S:
+            self._pinged_at = now
+            self.outlet.send(PING)
+
+    def _end(self, now: float) -> CloseCode | None:
+        """Why it has to end now, if it has to."""
+        if now >= self.expires_at:
+            return close_codes.TOKEN_EXPIRED
+        if self.outlet.is_stuck(now):
+            return close_codes.TOO_SLOW
+        if now - self._heard_at > 2 * PING_S:
+            return close_codes.HEARTBEAT_LOST
+        return None
+
+    @property
+    def is_over(self) -> bool:
+        """The trip that is watched has ended."""
+        state = self.room.state
+        return state is not None and state.status in ("completed", "cancelled")
+
+
+class PlainViewer(Viewer):
+    """The plain stream: flat positions, each newer than the one before it, and nothing else.
+
+    After the end of the trip it stays open and silent: the apps come back at once when it closes.
+    """
+
+    __slots__ = ()
+
+    def begin(self) -> None:
+        state = self.room.state
+        if state is not None and state.last is not None:
+            self._sent_seq = state.last.seq
+            self.outlet.send(location_update(state.last).frame, replaceable=True)
+
+    def _end(self, now: float) -> CloseCode | None:
+        if self.is_over and now - self.outlet.last_sent > QUIET_AFTER_END_S:
+            return close_codes.TRIP_OVER
+        return super()._end(now)
