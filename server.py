@@ -293,7 +293,10 @@ def main() -> int:
     shown = " ".join(f"{name.upper()}={value}" for name, value in settings.masked().items())
     log.info("service-tracking %s on Python %s; %s", __version__, sys.version.split()[0], shown)
     try:
-        return asyncio.run(serve(settings))
+        status = asyncio.run(serve(settings))
+        # The loop is gone and its handlers with it: told again to stop, the stop goes on.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        return status
     except OSError as error:
         log.critical("cannot listen on port %d: %s", settings.service_port, error.strerror)
         return EXIT_FAILED
