@@ -111,7 +111,9 @@ async def serve(settings: Settings) -> int:
             return max(consumer.delay_s(), ingest.oldest_wait(time.monotonic()))
 
         keys = KeySet()
-        housekeeping = Housekeeping(writes, _threads(stack, "upkeep", 1), metrics, ingest.offer)
+        housekeeping = Housekeeping(
+            writes, _threads(stack, "upkeep", 1), metrics, ingest.offer, delay_s
+        )
         jobs = [housekeeping.run(), measure_loop(metrics), watch_consumer(consumer, died)]
         jobs += [attend(rooms), watch_freshness(rooms, delay_s)]
         if settings.jwt_jwks_url:

@@ -247,7 +247,8 @@ def _updated(track: UnsentTrack, waypoint: UnsentWaypoint) -> tuple[str, bytes, 
         "seq": waypoint.seq,
         "occurred_at": rfc3339(waypoint.recorded_at),
     }
-    event_id = uuid5(track.id, f"tracking.updated {waypoint.seq}")
+    # After a restore from a backup the same seq may be another waypoint, and so another event.
+    event_id = uuid5(track.id, f"tracking.updated {track.epoch} {waypoint.seq}")
     value = envelope(event_id, "tracking.updated", rfc3339(waypoint.received_at), data)
     return "tracking.updated", _key(track.booking_id), value
 
