@@ -12,8 +12,8 @@ import pytest
 from kafka import KafkaConsumer, TopicPartition
 
 from dev.private_kafka import PrivateKafka
+from tests.proxy import Proxy
 from tests.running import Platform, Server, Trip, connect, fresh_database, wait_until
-from tests.test_outage import Proxy
 
 MIB = 1 << 20
 

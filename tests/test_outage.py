@@ -2,15 +2,13 @@
 
 import asyncio
 import json
-import socket
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from tests.proxy import Proxy
 from tests.running import (
     NEEDED,
     Platform,
@@ -20,62 +18,6 @@ from tests.running import (
     running_server,
     wait_until,
 )
-
-
-class Proxy:
-    """A TCP proxy to PostgreSQL that can refuse, cut, or go silent."""
-
-    def __init__(self, host: str, port: int) -> None:
-        self._target = (host, port)
-        self._open = True
-        self._flowing = threading.Event()
-        self._flowing.set()
-        self._pairs: list[socket.socket] = []
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def cut(self) -> None:
-        """End every connection, and every new one at once."""
-        self._open = False
-        for each in self._pairs:
-            with suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-
-    def hang(self) -> None:
-        """Keep everything open and let nothing through."""
-        self._flowing.clear()
-
-    def heal(self) -> None:
-        self._open = True
-        self._flowing.set()
-
-    def close(self) -> None:
-        self.heal()
-        self.cut()
-        self._listener.close()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                if not self._open:
-                    client.close()
-                    continue
-                upstream = socket.create_connection(self._target)
-                self._pairs += [client, upstream]
-                for pair in ((client, upstream), (upstream, client)):
-                    threading.Thread(target=self._copy, args=pair, daemon=True).start()
-
-    def _copy(self, source: socket.socket, target: socket.socket) -> None:
-        with suppress(OSError):
-            while data := source.recv(65536):
-                self._flowing.wait()
-                target.sendall(data)
-        for each in (source, target):
-            with suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-            each.close()
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from tracking.settings import Settings
 from tracking.store import outbox, watermarks
 from tracking.store.outbox import OutboxRow
 from tracking.store.watermarks import Published, Span, UnsentTrack, UnsentWaypoint
-from workers.brokers import connection_options
+from workers.brokers import abandon, connection_options
 
 log = logging.getLogger("tracking.outgoing")
 
@@ -134,7 +134,7 @@ class Outgoing:
         finally:
             # The lock lives in the session: end it, or the pool would keep it.
             lock.invalidate()
-            producer.close(timeout=5)
+            abandon(producer)
 
     def _pause(self, more: bool) -> None:
         self._stopping.wait(PACE_S)
