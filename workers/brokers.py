@@ -62,6 +62,11 @@ class _Complaints(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         text = record.getMessage()
-        # A broker that refuses a password may hang up before or after it says so.
-        if not self.telling or ("socket disconnected" in self.telling and "rror" in text):
+        # A broker that refuses a password may hang up before or after it says so, and the last
+        # try is cut short by the end of our patience.
+        if not self.telling or (_is_vague(self.telling) and "rror" in text and not _is_vague(text)):
             self.telling = text
+
+
+def _is_vague(complaint: str) -> bool:
+    return "socket disconnected" in complaint or "timed out" in complaint
