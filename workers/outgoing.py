@@ -121,6 +121,8 @@ class Outgoing:
             linger_ms=20,
             batch_size=262_144,
             bootstrap_timeout_ms=3_000,
+            # A topic that is not there: said soon, and tried again for ever.
+            max_block_ms=5_000,
         )
         try:
             while not self._stopping.is_set():
