@@ -122,7 +122,7 @@ def _weight(complaint: str) -> int:
     """A broker that refuses a password may hang up before or after it says so, and the last try
     is cut short by the end of our patience.
     """
-    if "timed out" in complaint:
+    if "timed out" in complaint or "Unable to bootstrap" in complaint:
         return 0
     if "socket disconnected" in complaint:
         return 1
