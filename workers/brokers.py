@@ -59,6 +59,15 @@ def explained() -> Iterator[None]:
         library.removeHandler(complaints)
 
 
+def kept(producer: KafkaProducer) -> KafkaProducer:
+    """The same producer, which its owner ends. Any thread.
+
+    Else kafka-python closes it when the interpreter ends, and raises if its broker is away.
+    """
+    producer._unregister_cleanup()
+    return producer
+
+
 def abandon(producer: KafkaProducer) -> None:
     """End a producer; what it has not sent by now it never will. Any thread.
 

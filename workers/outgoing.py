@@ -24,7 +24,7 @@ from tracking.settings import Settings
 from tracking.store import outbox, watermarks
 from tracking.store.outbox import OutboxRow
 from tracking.store.watermarks import Published, Span, UnsentTrack, UnsentWaypoint
-from workers.brokers import abandon, connection_options
+from workers.brokers import abandon, connection_options, kept
 
 log = logging.getLogger("tracking.outgoing")
 
@@ -115,14 +115,16 @@ class Outgoing:
         self._interrupted = True
 
     def _drain_with_producer(self, lock: sa.Connection) -> None:
-        producer = KafkaProducer(
-            **connection_options(self._settings),
-            # A round is flushed at its end: batching costs nobody latency.
-            linger_ms=20,
-            batch_size=262_144,
-            bootstrap_timeout_ms=3_000,
-            # A topic that is not there: said soon, and tried again for ever.
-            max_block_ms=5_000,
+        producer = kept(
+            KafkaProducer(
+                **connection_options(self._settings),
+                # A round is flushed at its end: batching costs nobody latency.
+                linger_ms=20,
+                batch_size=262_144,
+                bootstrap_timeout_ms=3_000,
+                # A topic that is not there: said soon, and tried again for ever.
+                max_block_ms=5_000,
+            )
         )
         try:
             while not self._stopping.is_set():
