@@ -16,6 +16,7 @@ from tests.running import Platform, Server, Trip, fresh_database, running_server
 
 PROGRAM: Final = ("-m", "bench.fanout.serve")
 ANSWER_S: Final = 120.0
+LIMITS: Final = ("MAX_VIEWERS_PER_USER", "MAX_VIEWERS_PER_ADDRESS", "JOINS_PER_SECOND")
 
 
 class Peer:
@@ -44,11 +45,11 @@ class Service:
         platform = Platform(server.environ["KAFKA_BROKERS"], server.environ["KAFKA_TOPIC_PREFIX"])
         for trip in self.trips:
             platform.accept(trip)
+        wait_until(lambda: server.metric("tracking_events_total") >= trips, "trips accepted")
+        for trip in self.trips:
             platform.update(trip, 0)
         platform.close()
-        wait_until(
-            lambda: server.metric("tracking_waypoints_stored_total") >= trips, "first positions"
-        )
+        wait_until(lambda: server.metric("tracking_events_total") >= 2 * trips, "first positions")
 
         assert server.process is not None
         self.pid, self.port = server.process.pid, server.port
@@ -102,6 +103,7 @@ def service(environ: Mapping[str, str], trips: int = 1, **settings: str) -> Iter
         tempfile.TemporaryDirectory() as folder,
     ):
         offers, log = Path(folder) / "offers", Path(folder) / "log"
-        own |= {"BENCH_OFFERS": str(offers)}
+        # Everybody comes from one address, and in the rooms of a few owners.
+        own |= {"BENCH_OFFERS": str(offers), **dict.fromkeys(LIMITS, "0")}
         with running_server(own, log, PROGRAM, **settings) as server:
             yield Service(server, trips, offers)
