@@ -66,12 +66,12 @@ def _row(server: Server, rate: int, trips: int) -> list[str]:
     }
     measured = quantiles(asyncio.run(_viewers(server, fleet, token, job)))
     # The same load without us, over a topic of its own that nobody else reads.
-    floor = quantiles(floor({**job, "topic": f"floor-{job['topic']}"}))
+    bare = quantiles(floor({**job, "topic": f"floor-{job['topic']}"}))
     return [
         str(rate),
-        " ".join(f"{ms:.1f}" for ms in floor),
+        " ".join(f"{ms:.1f}" for ms in bare),
         " ".join(f"{ms:.1f}" for ms in measured),
-        f"{measured[0] - floor[0]:.1f}",
+        f"{measured[0] - bare[0]:.1f}",
     ]
 
 

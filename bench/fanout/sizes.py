@@ -1,5 +1,6 @@
 """Rooms of all sizes, and the whole way from Kafka to a thousand rooms of one viewer."""
 
+from functools import partial
 from typing import Final
 
 from bench.fanout.measure import watched
@@ -30,10 +31,8 @@ def rooms(environ: dict[str, str]) -> str:
         with service(environ, count) as ours:
             targets, every = ours.targets(count * size, count), max(count * size // SAMPLE, 1)
             with watched(ours, targets, first=True, every=every) as (viewers, _):
-                found = viewers.offered(
-                    lambda rate, seconds, ours=ours, count=count: ours.offer(rate, seconds, count),
-                    rate, SECONDS, size,
-                )  # fmt: skip
+                offer = partial(ours.offer, trips=count)
+                found = viewers.offered(offer, rate, SECONDS, size)
         rows.append(
             [f"{count:,} of {size:,}", f"{rate:,.0f}", f"{rate * size:,.0f}", f"{found.cpu_us:.2f}",
              f"{found.cpu_us * size:,.0f}", f"{found.p50_ms:.1f} {found.p99_ms:.1f}",
@@ -49,10 +48,8 @@ def latency(environ: dict[str, str]) -> str:
     with service(environ, LATENCY_ROOMS) as ours:
         targets = ours.targets(LATENCY_ROOMS, LATENCY_ROOMS)
         with watched(ours, targets, first=True, every=1) as (viewers, _):
-            found = viewers.offered(
-                lambda rate, seconds: ours.produce(rate, seconds, LATENCY_ROOMS),
-                LATENCY_RATE, LATENCY_S, 1,
-            )  # fmt: skip
+            produce = partial(ours.produce, trips=LATENCY_ROOMS)
+            found = viewers.offered(produce, LATENCY_RATE, LATENCY_S, 1)
         job = ours.job(int(LATENCY_RATE), LATENCY_S, LATENCY_ROOMS)
         bare = quantiles(floor({**job, "topic": f"floor-{job['topic']}"}))
     return table(
