@@ -2,13 +2,13 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Final
 from uuid import UUID
 
 from tracking.errors import Overloaded, TooManyConnections, TooManyRequests
 from tracking.settings import Settings
+
+Place = tuple[UUID, str]  # whose it is: a user's, at an address
 
 # A burst of so many seconds' joins is let through: everybody behind a gateway comes back at once.
 BURST_S: Final = 10.0
@@ -50,9 +50,8 @@ class Limits:
             if left + (now - then) * self._joins < most
         }
 
-    @contextmanager
-    def place(self, user_id: UUID, address: str) -> Iterator[None]:
-        """A place for one viewer, for the length of the block."""
+    def place(self, user_id: UUID, address: str) -> Place:
+        """A place for one viewer, who gives it back."""
         if self._total >= self._max_viewers:
             raise Overloaded("too many viewers")
         if self._of_user and self._users[user_id] >= self._of_user:
@@ -60,10 +59,10 @@ class Limits:
         if self._of_address and self._addresses[address] >= self._of_address:
             raise TooManyConnections("too many connections from this address")
         self._count(user_id, address, 1)
-        try:
-            yield
-        finally:
-            self._count(user_id, address, -1)
+        return user_id, address
+
+    def give_back(self, place: Place) -> None:
+        self._count(*place, -1)
 
     def _count(self, user_id: UUID, address: str, change: int) -> None:
         self._total += change

@@ -40,9 +40,8 @@ class Outlet:
 
     def __init__(self, stream: IOStream, metrics: Metrics) -> None:
         self._stream = stream
-        self._socket: Final[socket.socket] = (
-            stream.socket
-        )  # its number is -1 as soon as it is closed
+        # Its number is -1 as soon as it is closed.
+        self._socket: Final[socket.socket] = stream.socket
         self._metrics = metrics
         self._unsent: deque[tuple[bytes, bool]] | None = None  # a deque is 600 bytes
         self._is_over = False

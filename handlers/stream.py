@@ -7,13 +7,13 @@ cannot read that, so `tracking.v1` is upgraded and closed with the refusal's cod
 import asyncio
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack
 from typing import Final
 from uuid import UUID
 
 from tornado.websocket import WebSocketHandler
 
 from handlers.base import SUBPROTOCOL_TOKEN, BaseHandler, booking_id_of
+from handlers.limits import Place
 from handlers.outlet import Outlet
 from handlers.protocol_viewer import ProtocolViewer, Wish
 from handlers.viewers import PlainViewer, Viewer
@@ -62,7 +62,7 @@ class StreamHandler(BaseHandler, WebSocketHandler):
     principal: Principal
 
     def initialize(self) -> None:
-        self._places = ExitStack()  # what is given back when the connection ends
+        self._place: Place | None = None
         self._refusal: CloseCode | None = None
         self._room: Room | None = None
         self._wish = Wish()
@@ -70,7 +70,7 @@ class StreamHandler(BaseHandler, WebSocketHandler):
 
     async def get(self, text: str) -> None:
         """Returns when the connection has ended."""
-        with self._places:
+        try:
             try:
                 await self._check(text)
             except TrackingError as error:
@@ -78,6 +78,10 @@ class StreamHandler(BaseHandler, WebSocketHandler):
                     raise
                 self._refusal = CODE_OF[type(error)]
             await super().get(text)
+        finally:
+            self._leave()
+            if self._place is not None:
+                self.services.limits.give_back(self._place)
 
     async def _check(self, text: str) -> None:
         """In the order 429, 401, 400, 503, 404; then the room is entered."""
@@ -91,12 +95,11 @@ class StreamHandler(BaseHandler, WebSocketHandler):
         self._wish = self._wish_of_query()
         if any(name != SUBPROTOCOL for name in self._real_subprotocols()):
             raise InvalidRequest("unknown WebSocket subprotocol")
-        self._places.enter_context(services.limits.place(self.principal.user_id, address))
+        self._place = services.limits.place(self.principal.user_id, address)
         room = await services.rooms.enter(self.booking_id, self._read_state)
         if room is None:
             raise NotFound("no such booking")
         self._room = room
-        self._places.callback(self._leave)
         self._check_access(room)
 
     async def _read_state(self, booking_id: UUID) -> LiveState | None:
@@ -166,6 +169,16 @@ class StreamHandler(BaseHandler, WebSocketHandler):
             self.viewer = PlainViewer(self, room, outlet)
         self.services.rooms.join(room, self.viewer)
         self.viewer.begin()
+        self._forget_handshake()
+
+    def _forget_handshake(self) -> None:
+        """Some 3 kB for each viewer, the token among them; the access log needs the path only."""
+        request = self.request
+        request.headers.clear()
+        request.arguments, request.query_arguments, request.body_arguments = {}, {}, {}
+        request.uri, request.query = request.path, ""
+        self._headers.clear()
+        self.ui.clear()
 
     def on_message(self, message: str | bytes) -> None:
         if self.viewer is not None:
