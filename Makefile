@@ -8,7 +8,7 @@ RUN := $(SERVICES) run --
 PRIVATE := $(if $(DB_HOST)$(KAFKA_BROKERS),,services)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup services services-down migrate run demo test lint check bench clean
+.PHONY: help setup services services-down migrate run demo test faults lint check bench clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | \
@@ -34,6 +34,9 @@ demo: setup ## watch pets move: services, server, simulator and viewer, until Ct
 
 test: setup ## run the tests; ARGS="-k route" picks some
 	@$(RUN) $(PYTHON) -m pytest $(ARGS)
+
+faults: setup ## break everything on purpose and prove that nothing is lost; ARGS="-k kill"
+	@$(PYTHON) -m pytest faults -n 2 -o timeout=600 $(ARGS)
 
 lint: setup
 	.venv/bin/ruff check .

@@ -43,6 +43,7 @@ from workers.keys import refresh_keys
 from workers.outgoing import Outgoing
 from workers.readiness import Readiness
 from workers.relay import LocalRelay, watch_freshness
+from workers.sends import fastest_send
 from workers.watch import measure_loop, measure_parts, watch_consumer
 
 log = logging.getLogger("tracking.server")
@@ -97,7 +98,7 @@ async def serve(settings: Settings) -> int:
         stack.push_async_callback(_stop_dead_letters, dead_letters)
 
         consumer = Consumer(settings, metrics, dead_letters, died)
-        relay = LocalRelay(rooms, metrics)
+        relay = LocalRelay(rooms, metrics, fastest_send())
         ingest = Ingest(
             writes, _threads(stack, "ingest", 1), relay, metrics, settings.batch_records, died
         )
@@ -110,7 +111,9 @@ async def serve(settings: Settings) -> int:
             return max(consumer.delay_s(), ingest.oldest_wait(time.monotonic()))
 
         keys = KeySet()
-        housekeeping = Housekeeping(writes, _threads(stack, "upkeep", 1), metrics, ingest.offer)
+        housekeeping = Housekeeping(
+            writes, _threads(stack, "upkeep", 1), metrics, ingest.offer, delay_s
+        )
         jobs = [housekeeping.run(), measure_loop(metrics), watch_consumer(consumer, died)]
         jobs += [attend(rooms), watch_freshness(rooms, delay_s)]
         if settings.jwt_jwks_url:
@@ -119,7 +122,13 @@ async def serve(settings: Settings) -> int:
         measure_parts(metrics, rooms, ingest, {"requests": requests, "ingest": writes})
 
         readiness = Readiness(
-            requests, request_threads, expected_revision(), consumer, ingest, dead_letters
+            requests,
+            request_threads,
+            expected_revision(),
+            consumer,
+            ingest,
+            dead_letters,
+            outgoing,
         )
         tokens = tokens_of(settings, keys)
         services = Services(

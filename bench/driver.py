@@ -42,7 +42,9 @@ def paced(producer: KafkaProducer, job: dict[str, Any]) -> None:
         while (wait := due - time.perf_counter()) > 0:
             time.sleep(wait)
         trip = job["trips"][number % len(job["trips"])]
-        producer.send(job["topic"], value=update(trip, number, datetime.now(UTC)))
+        # One partition for each trip: what overtakes is stored, but is no live position.
+        key = trip["booking_id"].encode() if job.get("keyed") else None
+        producer.send(job["topic"], key=key, value=update(trip, number, datetime.now(UTC)))
 
 
 def main() -> None:

@@ -75,6 +75,10 @@ class PrivatePostgres(PrivateServer):
             raise ServiceError(f"{self.name}: {done.stderr.strip()}")
         return done.stdout
 
+    def owner(self) -> int | None:
+        """The user id that PostgreSQL's files must belong to, where that is not ours."""
+        return self._user()
+
     def start(self) -> None:
         super().start()
         self._create_database()

@@ -23,7 +23,8 @@ class ReadinessHandler(BaseHandler):
 
     async def get(self) -> None:
         checks = await self.services.readiness()
-        ready = all(answer == "ok" for answer in checks.values())
+        # "ok, the oldest …": a remark for people, no reason to send nobody here.
+        ready = all(answer.partition(",")[0] == "ok" for answer in checks.values())
         self.set_status(200 if ready else 503)
         status = "ready" if ready else "not_ready"
         self.write_json({"status": status, "service": SERVICE, "checks": checks})

@@ -1,6 +1,8 @@
 """What one viewer's socket takes: straight to it, or a bounded queue. IOLoop thread."""
 
 import asyncio
+import errno
+import socket
 import time
 from collections import deque
 from typing import Final
@@ -16,27 +18,63 @@ MARK: Final = 16
 SLOW_LIMIT_S: Final = 5.0
 # A page of a backfill is 130 kB: so long on a link of 4 kB/s.
 PAGE_LIMIT_S: Final = 30.0
+# The socket's buffer is full.
+WOULD_BLOCK: Final = (-errno.EAGAIN, -errno.EWOULDBLOCK)
 
 
 class Outlet:
     """Frames leave in order. Positions give way to newer ones; everything else is kept."""
 
+    # Thousands are gone through for one position: what is looked at lies close together.
+    __slots__ = (
+        "_drained",
+        "_is_over",
+        "_metrics",
+        "_over_since",
+        "_page_since",
+        "_socket",
+        "_stream",
+        "_unsent",
+        "last_sent",
+    )
+
     def __init__(self, stream: IOStream, metrics: Metrics) -> None:
         self._stream = stream
+        self._socket: Final[socket.socket] = (
+            stream.socket
+        )  # its number is -1 as soon as it is closed
         self._metrics = metrics
-        self._unsent: deque[tuple[bytes, bool]] = deque()
+        self._unsent: deque[tuple[bytes, bool]] | None = None  # a deque is 600 bytes
+        self._is_over = False
         self._over_since = 0.0  # since when it has been over the mark; 0: it is not
         self._page_since = 0.0
         self._drained: asyncio.Future[None] | None = None
         self.last_sent = time.monotonic()
 
-    def send(self, frame: bytes, *, replaceable: bool = False) -> None:
-        """Now or later; never blocks and never raises."""
-        if self._stream.closed():
-            return
+    def take(self, frame: bytes, *, replaceable: bool = True) -> int | None:
+        """The descriptor to which it may go at once; None if it was kept or nothing may follow."""
+        descriptor = self._socket.fileno()
+        if descriptor < 0 or self._is_over:
+            return None
         if self._unsent or self._stream.writing():
             self._keep(frame, replaceable)
-        else:
+            return None
+        self.last_sent = time.monotonic()
+        return descriptor
+
+    def sent(self, frame: bytes, count: int) -> None:
+        """So much of it was taken (negative: an errno); the stream sends the rest, and tells us."""
+        if count < 0 and count not in WOULD_BLOCK:
+            self.cut()
+            return
+        try:
+            self._stream.write(frame[max(count, 0) :]).add_done_callback(self._written)
+        except StreamClosedError:
+            self._wake()
+
+    def send(self, frame: bytes, *, replaceable: bool = False) -> None:
+        """Now or later; never blocks and never raises."""
+        if self.take(frame, replaceable=replaceable) is not None:
             self._write(frame)
 
     async def send_page(self, frame: bytes) -> None:
@@ -61,28 +99,23 @@ class Outlet:
 
     def discard(self) -> None:
         """Nothing follows a close frame."""
-        self._unsent.clear()
+        self._is_over = True
+        self._unsent = None
         self._wake()
 
     def _write(self, frame: bytes) -> None:
-        self.last_sent = time.monotonic()
         self._metrics.messages.inc()
         try:
-            sent = self._stream.socket.send(frame)
-        except BlockingIOError:
-            sent = 0
-        except OSError:
-            self.cut()
-            return
-        if sent < len(frame):
-            # The stream waits until the socket takes the rest, and tells us.
-            try:
-                self._stream.write(frame[sent:]).add_done_callback(self._written)
-            except StreamClosedError:
-                self._wake()
+            count = self._socket.send(frame)
+        except OSError as error:
+            count = -(error.errno or errno.EIO)
+        if count < len(frame):
+            self.sent(frame, count)
 
     def _keep(self, frame: bytes, replaceable: bool) -> None:
         """Over the mark a newer position takes the place of the oldest unsent one."""
+        if self._unsent is None:
+            self._unsent = deque()
         if replaceable and len(self._unsent) >= MARK:
             self._over_since = self._over_since or time.monotonic()
             oldest = next((i for i, (_, old) in enumerate(self._unsent) if old), None)
@@ -97,8 +130,10 @@ class Outlet:
             self._wake()
             return
         while self._unsent and not self._stream.closed() and not self._stream.writing():
+            self.last_sent = time.monotonic()
             self._write(self._unsent.popleft()[0])
         if not self._unsent and not self._stream.writing():
+            self._unsent = None
             self._over_since = 0.0
             self._wake()
 

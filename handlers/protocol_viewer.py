@@ -123,7 +123,7 @@ class ProtocolViewer(Viewer):
             held.clear()
         self._held = None
         for message in held:
-            self.deliver(message)
+            self._deliver(message)
         self._end_if_over()
 
     async def _send_pages(self, track_id: object, head: int) -> None:
@@ -138,7 +138,19 @@ class ProtocolViewer(Viewer):
             if not more:
                 return
 
-    def deliver(self, message: Message) -> None:
+    def take(self, message: Message) -> int | None:
+        """A position that is due goes with those of the whole room."""
+        if message.is_position and message.seq > self._sent_seq and self._is_due():
+            self._begin_interval()
+            self._sent_seq = message.seq
+            return self.outlet.take(message.frame)
+        self._deliver(message)
+        return None
+
+    def _is_due(self) -> bool:
+        return self._held is None and asyncio.get_running_loop().time() >= self._next_position
+
+    def _deliver(self, message: Message) -> None:
         if self._held is not None:
             self._held.append(message)
         elif message.seq > self._sent_seq:
@@ -149,23 +161,24 @@ class ProtocolViewer(Viewer):
             self._release_thinned()  # its seq is lower
             self._send(message)
             return
-        loop = asyncio.get_running_loop()
-        if loop.time() >= self._next_position:
-            self._send_position(message)
+        if self._is_due():
+            self._begin_interval()
+            self._send(message)
             return
         if self._thinned is None:
+            loop = asyncio.get_running_loop()
             loop.call_at(self._next_position, self._release_thinned)
         self._thinned = message
 
     def _release_thinned(self) -> None:
         message = self._thinned
         if message is not None and message.seq > self._sent_seq and self._held is None:
-            self._send_position(message)
+            self._begin_interval()
+            self._send(message)
 
-    def _send_position(self, message: Message) -> None:
+    def _begin_interval(self) -> None:
         self._thinned = None
         self._next_position = asyncio.get_running_loop().time() + self._wish.min_interval_s
-        self._send(message)
 
     def _send(self, message: Message) -> None:
         self._sent_seq = message.seq

@@ -40,6 +40,16 @@ class Connection(Protocol):
 class Viewer:
     """What both kinds have in common: it gets each seq once, in order, until its time is over."""
 
+    __slots__ = (
+        "_heard_at",
+        "_pinged_at",
+        "_sent_seq",
+        "connection",
+        "expires_at",
+        "outlet",
+        "room",
+    )
+
     def __init__(self, connection: Connection, room: Room, outlet: Outlet) -> None:
         self.connection = connection
         self.room = room
@@ -60,10 +70,14 @@ class Viewer:
         """After leaving it: nothing more is sent."""
         self.outlet.discard()
 
-    def deliver(self, message: Message) -> None:
+    def take(self, message: Message) -> int | None:
         if message.is_position and message.seq > self._sent_seq:
             self._sent_seq = message.seq
-            self.outlet.send(message.frame, replaceable=True)
+            return self.outlet.take(message.frame)
+        return None
+
+    def sent(self, message: Message, count: int) -> None:
+        self.outlet.sent(message.frame, count)
 
     def track_changed(self, change: TrackChange) -> None:
         """A runner who was replaced sees no more."""
@@ -115,10 +129,13 @@ class PlainViewer(Viewer):
     After the end of the trip it stays open and silent: the apps come back at once when it closes.
     """
 
+    __slots__ = ()
+
     def begin(self) -> None:
         state = self.room.state
         if state is not None and state.last is not None:
-            self.deliver(location_update(state.last))
+            self._sent_seq = state.last.seq
+            self.outlet.send(location_update(state.last).frame, replaceable=True)
 
     def _end(self, now: float) -> CloseCode | None:
         if self.is_over and now - self.outlet.last_sent > QUIET_AFTER_END_S:

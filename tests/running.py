@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -47,7 +47,10 @@ def wait_until(true: Callable[[], T], what: str, deadline_s: float = DEADLINE_S)
 class Server:
     """`server.py` as a supervisor runs it: a process with an environment and a log."""
 
-    def __init__(self, environ: Mapping[str, str], log: Path) -> None:
+    def __init__(
+        self, environ: Mapping[str, str], log: Path, program: Sequence[str] = ("server.py",)
+    ) -> None:
+        self.program = program
         self.environ = dict(environ)
         self.log = log
         self.secret = environ["JWT_SECRET"]
@@ -59,7 +62,7 @@ class Server:
         self._log_start = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as out:
             self.process = subprocess.Popen(
-                [sys.executable, "server.py"], cwd=CHECKOUT, env=self.environ, stderr=out
+                [sys.executable, *self.program], cwd=CHECKOUT, env=self.environ, stderr=out
             )
         self.port = int(wait_until(self._listening, "listening").rsplit(" ", 1)[1])
         return self
@@ -211,7 +214,12 @@ def envelope(type_: str, data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def running_server(environ: Mapping[str, str], log: Path, **settings: str) -> Iterator[Server]:
+def running_server(
+    environ: Mapping[str, str],
+    log: Path,
+    program: Sequence[str] = ("server.py",),
+    **settings: str,
+) -> Iterator[Server]:
     """A server with its own topics and group; stopped at the end, whatever happens."""
     own = {
         "KAFKA_TOPIC_PREFIX": f"test-{uuid4().hex[:12]}",
@@ -221,7 +229,7 @@ def running_server(environ: Mapping[str, str], log: Path, **settings: str) -> It
         "PATH": os.environ["PATH"],
         **settings,
     }
-    server = Server({**environ, **own}, log)
+    server = Server({**environ, **own}, log, program)
     try:
         yield server.start().wait_ready()
     finally:

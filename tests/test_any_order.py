@@ -6,7 +6,7 @@ failure prints the seed and the `@reproduce_failure` line that repeat it.
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any, NamedTuple
@@ -70,7 +70,7 @@ REPORTS = st.builds(
     st.integers(0, 1),
     st.sampled_from([0, 1, None]),
     MOMENTS,
-    st.sampled_from([0, 0, 0, 0, 30, 60, 61, 300, -3_600, 400 * DAY]),
+    st.sampled_from([0, 0, 0, 0, 30, 59, 61, 300, -3_600, 400 * DAY]),
 )
 
 
@@ -131,15 +131,27 @@ def digits(time: datetime) -> str:
     return f"{time.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}499Z"
 
 
+def moment(data: Mapping[str, Any]) -> datetime:
+    return datetime.fromisoformat(data["occurred_at"][:26] + "+00:00")
+
+
 def decoded(event: Event, delay_s: float = 1.0) -> events.Event:
     """The event as it comes from Kafka, which got it so much later than it occurred."""
     type_, data = event
     value = json.dumps(envelope(type_, data)).encode()
-    occurred_at = datetime.fromisoformat(data["occurred_at"][:26] + "+00:00")
-    kafka_time = occurred_at + timedelta(seconds=delay_s)
+    kafka_time = moment(data) + timedelta(seconds=delay_s)
     found = events.decode(f"{type_.partition('.')[0]}.events", value, [], kafka_time).event
     assert found is not None
     return found
+
+
+def as_corrected(told: Iterable[Event], delay_s: float) -> list[Event]:
+    """The reference knows no Kafka, whose clock bounds what an event says of its own time."""
+    behind = timedelta(seconds=min(delay_s + 60, 0))
+    return [
+        (type_, {**data, "occurred_at": digits(moment(data) + behind)} if type_ == UPDATE else data)
+        for type_, data in told
+    ]
 
 
 def split(stream: Sequence[Event], choice: Random) -> Iterable[list[Event]]:
@@ -231,18 +243,19 @@ def assert_the_marker_never_goes_back(stored: Stored) -> None:
     st.lists(FACTS, max_size=8),
     st.lists(REPORTS, max_size=24),
     st.integers(0, 10),
+    st.sampled_from([1.0, 1.0, -60.5]),  # the second time a clock is corrected differently
     st.integers(0, 1 << 32),
 )
 def test_any_order_any_repetition_and_any_cut_give_what_the_reference_says(
-    engine: sa.Engine, facts: list[Fact], reports: list[Report], at: int, seed: int
+    engine: sa.Engine, facts: list[Fact], reports: list[Report], at: int, delay_s: float, seed: int
 ) -> None:
     world, choice = World(), Random(seed)
     told = world.events([Fact(0, "accepted", at, 0), *facts], reports)
     stream = told + choice.choices(told, k=len(told) // 2)
     choice.shuffle(stream)
-    stored = ingest(engine, stream, choice, delay_s=1.0)
+    stored = ingest(engine, stream, choice, delay_s)
 
-    expected = outcomes(told)
+    expected = outcomes(as_corrected(told, delay_s))
     for booking_id in map(str, world.bookings):
         found = stored_outcome(engine, booking_id)
         if booking_id not in expected:

@@ -15,10 +15,8 @@ from kafka.admin import NewTopic
 
 from tests.running import CHECKOUT, Platform, Server, Trip, envelope, running_server, wait_until
 from tracking.settings import Settings
-from workers.batches import Batch
 from workers.dead_letters import CUT, DeadLetter, cut, message_of, source_of
 from workers.letterbox import Letter, letters
-from workers.offsets import Offsets
 
 
 def letter_of(server: Server, expected: int) -> list[Letter]:
@@ -201,27 +199,6 @@ def test_cutting_leaves_out_headers_that_are_too_large_themselves() -> None:
     )  # fmt: skip
     message = cut(message_of(DeadLetter(record, "reason"), Trip().start))
     assert len(message.key or b"") + sum(len(v) for _, v in message.headers) < (600 << 10)
-
-
-def batch(offset: int, *dead: int) -> Batch:
-    made = Batch(offsets={("t", 0): offset})
-    made.dead += [
-        DeadLetter(SimpleNamespace(topic="t", partition=0, offset=n), "reason") for n in dead
-    ]
-    return made
-
-
-def test_offsets_wait_for_the_letters_below_them() -> None:
-    offsets, place = Offsets(), TopicPartition("t", 0)
-    clean, one, later = batch(10), batch(20, 12), batch(30)
-    for each in (clean, one, later):
-        offsets.stored(each)
-    assert offsets.take() == {place: 10}
-    assert offsets.waiting() == {place}
-    assert offsets.take() == {}
-    offsets.acknowledged(one.dead)
-    assert offsets.take() == {place: 30}
-    assert (offsets.letters, offsets.waiting()) == (0, set())
 
 
 def test_the_tool_explains_itself_and_its_settings() -> None:

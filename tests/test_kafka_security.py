@@ -1,11 +1,13 @@
 """A broker that demands TLS and a password, and what is said when they are wrong."""
 
 import ipaddress
+import logging
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import permutations
 from pathlib import Path
 
 import pytest
@@ -15,11 +17,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from kafka import KafkaAdminClient
 from kafka.admin import ScramMechanism, UserScramCredentialUpsertion
+from kafka.errors import KafkaError
 
 from dev.private_kafka import PrivateKafka
 from dev.private_server import free_port
 from tests.running import CHECKOUT, Platform, Server, Trip, running_server, wait_until
 from tracking.settings import KafkaSettings
+from workers.brokers import explained
 from workers.letterbox import letters
 
 USER, PASSWORD = "tracking", "correct-horse-battery"
@@ -145,6 +149,23 @@ def test_what_is_wrong_is_said_and_never_the_password(
     assert "Traceback" not in text + checked.stderr
     for secret in (environ["KAFKA_SASL_PASSWORD"], PASSWORD):
         assert secret not in text + checked.stdout + checked.stderr
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+def test_the_reason_is_told_before_what_followed_from_it(order: tuple[int, ...]) -> None:
+    complaints = (
+        "Abort (KafkaConnectionError: socket disconnected)",
+        "Abort ([Error 7] RequestTimedOutError: Request timed out after 134 ms)",
+        "SaslAuthenticationFailedError: Authentication failed",
+    )
+
+    def bootstrap() -> None:
+        for number in order:
+            logging.getLogger("kafka.net").error(complaints[number])
+        raise KafkaError("cannot bootstrap")
+
+    with pytest.raises(KafkaError, match="Authentication failed"), explained():
+        bootstrap()
 
 
 def check(environ: dict[str, str]) -> subprocess.CompletedProcess[str]:

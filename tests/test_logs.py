@@ -53,3 +53,14 @@ def test_a_library_that_repeats_itself_is_heard_once_a_minute() -> None:
     later.created += 61
     assert seldom.filter(later)
     assert all(seldom.filter(record("refused", "tracking.consumer")) for _ in range(3))
+
+
+def test_a_connection_that_breaks_under_kafka_python_is_no_traceback() -> None:
+    try:
+        raise ConnectionResetError(104, "reset by peer")
+    except ConnectionResetError:
+        failed = record("closing socket", "kafka.net.transport")
+        failed.exc_info = sys.exc_info()
+    text = TextFormatter().format(failed)
+    assert "Traceback" not in text
+    assert "reset by peer" in text

@@ -1,71 +1,23 @@
 """While PostgreSQL is away: an honest 503 in time, nothing lost, and then it goes on."""
 
-import socket
-import threading
+import asyncio
+import json
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from tests.running import NEEDED, Platform, Server, Trip, running_server, wait_until
-
-
-class Proxy:
-    """A TCP proxy to PostgreSQL that can refuse, cut, or go silent."""
-
-    def __init__(self, host: str, port: int) -> None:
-        self._target = (host, port)
-        self._open = True
-        self._flowing = threading.Event()
-        self._flowing.set()
-        self._pairs: list[socket.socket] = []
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def cut(self) -> None:
-        """End every connection, and every new one at once."""
-        self._open = False
-        for each in self._pairs:
-            with suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-
-    def hang(self) -> None:
-        """Keep everything open and let nothing through."""
-        self._flowing.clear()
-
-    def heal(self) -> None:
-        self._open = True
-        self._flowing.set()
-
-    def close(self) -> None:
-        self.heal()
-        self.cut()
-        self._listener.close()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                if not self._open:
-                    client.close()
-                    continue
-                upstream = socket.create_connection(self._target)
-                self._pairs += [client, upstream]
-                for pair in ((client, upstream), (upstream, client)):
-                    threading.Thread(target=self._copy, args=pair, daemon=True).start()
-
-    def _copy(self, source: socket.socket, target: socket.socket) -> None:
-        with suppress(OSError):
-            while data := source.recv(65536):
-                self._flowing.wait()
-                target.sendall(data)
-        for each in (source, target):
-            with suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-            each.close()
+from tests.proxy import Proxy
+from tests.running import (
+    NEEDED,
+    Platform,
+    Server,
+    Trip,
+    connect,
+    running_server,
+    wait_until,
+)
 
 
 @pytest.fixture
@@ -111,3 +63,29 @@ def test_an_outage_of_the_database_loses_nothing(
         platform.close()
         log = (tmp_path / "log").read_text()
     assert "Traceback" not in log
+
+
+@pytest.mark.gen_test
+async def test_a_position_is_shown_only_after_it_is_stored(
+    database: dict[str, str], server: Server, platform: Platform
+) -> None:
+    trip = Trip()
+    platform.accept(trip)
+    platform.update(trip, 0)
+    await asyncio.to_thread(wait_until, lambda: seq(server, trip) == 1, "first waypoint")
+    socket = await server.watch(trip.booking_id, server.token(trip.owner_id, "owner"))
+    assert json.loads(str(await socket.read_message()))["seq"] == 1
+    shown = asyncio.ensure_future(socket.read_message())
+    tried = server.metric("tracking_batch_retries_total")
+    connection = connect(database)
+    connection.cursor().execute("LOCK TABLE waypoints IN EXCLUSIVE MODE")  # readers may go on
+    platform.update(trip, 1)
+    await asyncio.to_thread(
+        wait_until, lambda: server.metric("tracking_batch_retries_total") > tried, "held up"
+    )
+    assert not shown.done()
+    assert seq(server, trip) == 1
+    connection.close()
+    frame = json.loads(str(await asyncio.wait_for(shown, 15)))
+    assert frame["seq"] == seq(server, trip) == 2
+    socket.close()

@@ -24,8 +24,12 @@ class Viewer:
         self.messages: list[Message] = []
         self.told: list[Freshness] = []
 
-    def deliver(self, message: Message) -> None:
+    def take(self, message: Message) -> int | None:
         self.messages.append(message)
+        return None
+
+    def sent(self, message: Message, count: int) -> None:
+        """Never told: nothing is sent."""
 
     def track_changed(self, change: TrackChange) -> None:
         """Nothing to do."""

@@ -6,9 +6,12 @@ from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
 
-from tests.running import CHECKOUT
+from tests.running import CHECKOUT, Trip
+from tests.test_store_ingest import accepted, delivered, update
 from tracking.database import check_schema, expected_revision
 from tracking.errors import SchemaOutdated
+from tracking.events import Event
+from tracking.store.ingest import store_batch
 
 
 def migrate(engine: sa.Engine, action: str, *arguments: str) -> None:
@@ -34,6 +37,29 @@ def test_down_and_up_again_and_no_drift(own_engine: sa.Engine) -> None:
     migrate(own_engine, "check")
     with own_engine.connect() as connection:
         check_schema(connection, expected_revision())
+
+
+def test_a_trip_completed_before_corrections_were_known_is_corrected(own_engine: sa.Engine) -> None:
+    trip = Trip()
+    ending: list[Event] = [accepted(trip), update(trip, 0), delivered(trip, 60)]
+    store_batch(own_engine, ending)
+    completed, announced = outbox_types(own_engine), announcement(own_engine)
+    migrate(own_engine, "downgrade", "0001")
+    migrate(own_engine, "upgrade", "head")
+    assert announcement(own_engine) == announced
+    store_batch(own_engine, [*ending, update(trip, 30)])
+    assert outbox_types(own_engine) == [*completed, "tracking.corrected"]
+
+
+def outbox_types(engine: sa.Engine) -> list[str]:
+    with engine.connect() as connection:
+        return list(connection.scalars(sa.text("SELECT type FROM outbox ORDER BY id")))
+
+
+def announcement(engine: sa.Engine) -> list[object]:
+    columns = "announced_id, announced_distance_mm, announced_completed_at"
+    with engine.connect() as connection:
+        return list(connection.execute(sa.text(f"SELECT {columns} FROM tracks")).one())
 
 
 def test_drift_is_noticed(own_engine: sa.Engine) -> None:

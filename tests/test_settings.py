@@ -43,6 +43,7 @@ WRONG = {
     "JWT_PUBLIC_KEY": "not a key",
     "ALLOWED_ORIGINS": "https://a.example/path",
     "TRACKING_UPDATED": "maybe",
+    "TRACKING_UPDATED_INTERVAL": "-5",
     "LOG_FORMAT": "xml",
 }
 

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from tests.running import Trip
 from tracking.events import BookingEvent, Event, LocationUpdate
-from tracking.store import outbox, parking, upkeep
+from tracking.store import parking, upkeep
 from tracking.store.ingest import store_batch
 from tracking.store.routes import RouteSlice, page
 from tracking.store.sql import transaction
@@ -250,6 +250,15 @@ def test_a_corrected_clock_is_the_same_waypoint_however_it_was_corrected(
     assert seconds(engine, trip) == [10]
 
 
+def test_a_parked_update_keeps_its_first_correction(engine: sa.Engine) -> None:
+    trip = Trip()
+    ahead = trip.at(1_000_000)
+    store_batch(engine, [accepted(trip), update(trip, -61, reported_at=ahead)])
+    again = store_batch(engine, [update(trip, -59, reported_at=ahead)])
+    assert again.update_outcomes == {"duplicate": 1}
+    assert seconds(engine, trip) == []
+
+
 @pytest.mark.parametrize("start", [datetime(2003, 12, 31, 23, 59, 58, tzinfo=UTC),
                                    datetime(2079, 12, 31, 23, 59, 58, tzinfo=UTC)])  # fmt: skip
 def test_a_partition_that_nobody_made_is_made(engine: sa.Engine, start: datetime) -> None:
@@ -282,35 +291,6 @@ def test_what_nobody_adopts_is_refused_after_a_day(engine: sa.Engine) -> None:
         )
     assert parking.expire(engine) >= 1
     assert store_batch(engine, [accepted(trip)]).adopted == 0
-
-
-def test_a_trip_tells_of_its_start_and_its_end_once(engine: sa.Engine) -> None:
-    trip = Trip()
-    events: list[Event] = [
-        accepted(trip), update(trip, 0), update(trip, 9), delivered(trip, 20),
-    ]  # fmt: skip
-    store_batch(engine, events)
-    store_batch(engine, events)
-    with transaction(engine) as cursor:
-        cursor.execute(
-            "SELECT type, data FROM outbox WHERE booking_id = %s ORDER BY id", (trip.booking_id,)
-        )
-        rows = cursor.fetchall()
-    assert [type_ for type_, _ in rows] == ["tracking.started", "tracking.completed"]
-    distance = track_of(engine, trip).distance_mm / 1e6
-    assert rows[1][1]["total_distance_km"] == pytest.approx(distance)
-    assert rows[1][1]["owner_id"] == str(trip.owner_id)
-
-
-def test_late_waypoints_of_a_finished_trip_still_go_out(engine: sa.Engine) -> None:
-    trip = Trip()
-    store_batch(engine, [accepted(trip), update(trip, 1), delivered(trip, 60)])
-    track = track_of(engine, trip)
-    outbox.advance_watermarks(engine, {str(track.id): 1})
-    outbox.forget_ended(engine)
-    store_batch(engine, [update(trip, 2)])
-    unsent = [w.seq for w in outbox.unsent_waypoints(engine, 10_000) if w.track_id == str(track.id)]
-    assert unsent == [2]
 
 
 def test_metadata_follow_the_route(engine: sa.Engine) -> None:

@@ -28,6 +28,7 @@ TCP_USER_TIMEOUT_MS: Final = 10_000
 
 # SQLSTATE classes that say "these data, never": data exceptions and violated constraints.
 POISON_CLASSES: Final = ("22", "23")
+CHECK_VIOLATION: Final = "23514"
 # What the driver itself raises for values that it cannot write.
 POISON_ERRORS: Final = (ValueError, OverflowError, struct.error)
 
@@ -86,10 +87,16 @@ def is_poison(error: Exception) -> bool:
     if not isinstance(error, DBAPIError):
         return isinstance(error, POISON_ERRORS)
     state = getattr(error.orig, "pgcode", None) or ""
-    # A missing partition reports a check violation (23514): it will be made, nothing is poisoned.
-    if state == "23514" and "no partition of relation" in str(error.orig):
-        return False
+    # A missing partition reports a check violation, too, but one of no constraint: it will be
+    # made, nothing is poisoned. (The message says so in the server's language.)
+    if state == CHECK_VIOLATION:
+        return _constraint(error) is not None
     return state[:2] in POISON_CLASSES
+
+
+def _constraint(error: DBAPIError) -> str | None:
+    """The violated constraint's name."""
+    return getattr(getattr(error.orig, "diag", None), "constraint_name", None)
 
 
 def is_transient(error: Exception) -> bool:

@@ -83,6 +83,9 @@ def _time(record: logging.LogRecord) -> str:
 
 
 def _message(formatter: logging.Formatter, record: logging.LogRecord) -> str:
+    if record.exc_info and record.name.partition(".")[0] == "kafka":
+        # Every broken connection is an exception to it; what matters is raised to us, too.
+        return f"{record.getMessage()}: {record.exc_info[1]!r}"
     if record.exc_info:
         return f"{record.getMessage()}: {formatter.formatException(record.exc_info)}"
     return record.getMessage()

@@ -111,6 +111,10 @@ class Track(Base):
     last_runner_id: Mapped[UUID | None]
     last_reported_at: Mapped[datetime | None]
     last_position: Mapped[WKBElement | None] = mapped_column(_geometry("POINT"))
+    # What the last tracking.completed or tracking.corrected since the trip was active says.
+    announced_id: Mapped[UUID | None]
+    announced_distance_mm: Mapped[int | None]
+    announced_completed_at: Mapped[datetime | None]
     # False while route_metadata is older than the head.
     settled: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
@@ -218,6 +222,7 @@ class OutboxEvent(Base):
     """An outgoing event that cannot be derived later; deleted when Kafka has acknowledged it."""
 
     __tablename__ = "outbox"
+    __table_args__ = (Index("outbox_track", "track_id"),)
 
     id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
     event_id: Mapped[UUID]
@@ -227,6 +232,8 @@ class OutboxEvent(Base):
     # Not before the positions up to here have gone out.
     after_seq: Mapped[int]
     data: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    # On its way, perhaps with consumers already: never changed again.
+    taken: Mapped[bool] = mapped_column(server_default=text("false"))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
@@ -234,11 +241,23 @@ class PublishedWatermark(Base):
     """Positions up to `published_seq` have gone out. Deleted when an ended track is all out."""
 
     __tablename__ = "published_watermarks"
+    __table_args__ = (
+        # The drainer looks at nothing else.
+        Index(
+            "published_watermarks_unsent",
+            "unsent_since",
+            postgresql_where=text("unsent_since IS NOT NULL"),
+        ),
+    )
 
     track_id: Mapped[UUID] = mapped_column(
         ForeignKey("tracks.id", ondelete="CASCADE"), primary_key=True
     )
     published_seq: Mapped[int]
+    # Recorded time of the newest position that went out.
+    published_at: Mapped[datetime | None]
+    # NULL: nothing to send.
+    unsent_since: Mapped[datetime | None]
 
 
 class ShareLink(Base):

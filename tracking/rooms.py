@@ -17,8 +17,11 @@ Read = Callable[[UUID], Awaitable[LiveState | None]]
 class Subscriber(Protocol):
     """One connection in a room. None of the calls blocks or raises."""
 
-    def deliver(self, message: Message) -> None:
-        """Send, keep for later, or drop."""
+    def take(self, message: Message) -> int | None:
+        """The descriptor to which its frame may go at once; None if it was kept or dropped."""
+
+    def sent(self, message: Message, count: int) -> None:
+        """That descriptor took only so many bytes of it (negative: an errno)."""
 
     def track_changed(self, change: TrackChange) -> None:
         """The trip began, ended, or went to another runner or phase."""

@@ -278,6 +278,9 @@ class Settings(KafkaSettings, DatabaseSettings):
     tracking_updated: bool = _variable(
         True, _switch, "send a tracking.updated event for each waypoint"
     )
+    tracking_updated_interval: int = _variable(
+        0, _whole(0, 86_400), "seconds of recorded time between a track's tracking.updated; 0: all"
+    )
     log_level: str = _variable("info", _one_of(*LOG_LEVELS), "least severe level that is logged")
     log_format: str = _variable("text", _one_of("text", "json"), "one line each, text or json")
 

@@ -19,11 +19,13 @@ class Batch(Struct):
     records: list[Any] = field(default_factory=list)
     # (topic, partition) -> the offset to commit: the last one read, plus one.
     offsets: dict[tuple[str, int], int] = field(default_factory=dict)
+    # ... in which tenure of the partition they were read: see workers/offsets.py.
+    tenures: dict[tuple[str, int], int] = field(default_factory=dict)
     # Outcomes that are known without the database: ignored, dead, skipped, by type.
     outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
     dead: list[DeadLetter] = field(default_factory=list)
     size: int = 0  # records read
-    bytes: int = 0  # of their values
+    bytes: int = 0  # that they hold in memory
     taken_at: float = field(default_factory=time.monotonic)
     adopt: frozenset[UUID] = frozenset()  # bookings whose parked updates are looked at again
 
@@ -32,6 +34,7 @@ class Batch(Struct):
         self.events += other.events
         self.records += other.records
         self.offsets |= other.offsets
+        self.tenures |= other.tenures
         self.outcomes += other.outcomes
         self.dead += other.dead
         self.size += other.size

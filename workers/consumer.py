@@ -6,13 +6,16 @@ nothing is polled but the group's heartbeat.
 """
 
 import logging
+import math
 import queue
 import re
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Final
 
 from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition
@@ -23,7 +26,7 @@ from kafka.structs import OffsetAndMetadata
 from tracking.errors import InvalidEvent
 from tracking.events import Decoded, decode
 from tracking.metrics import Metrics
-from tracking.settings import Settings
+from tracking.settings import KafkaSettings, Settings
 from workers.batches import Batch
 from workers.brokers import connection_options, explained
 from workers.dead_letters import RETRY_TOPIC, DeadLetter, DeadLetters, original_headers, retried
@@ -81,23 +84,27 @@ class Consumer:
         self._in_flight_records = 0
         self._in_flight_bytes = 0
         self._offsets = Offsets()
+        self._revoked: queue.SimpleQueue[set[TopicPartition]] = queue.SimpleQueue()
         self._to_commit: dict[TopicPartition, OffsetAndMetadata] = {}
         self._tries: Counter[tuple[TopicPartition, int]] = Counter()
+        self._commits_fail = False
         self._next_commit = 0.0
         self._next_lag = 0.0
         # Read by readiness checks on other threads; a stale value is a fine answer.
-        self.last_poll = 0.0  # time.monotonic() of the last poll() that returned
+        # time.monotonic() of the last sign of life: poll() returned, or a try to connect ended.
+        self.last_poll = time.monotonic()
         self.assigned = 0  # partitions that are ours
         self.partitions = 0  # partitions that there are
         self.connected = False
         self.stopped: dict[TopicPartition, str] = {}  # partitions that need an operator, and why
-        self._lag = 0  # records not read, as measured last
+        self._lag: int | None = None  # records not read, as measured last; None: not known yet
         self._read_until = 0.0  # Kafka's time of the newest record read, seconds since 1970
         self._unreachable_since: float | None = None  # time.monotonic()
 
     def start(self, hand_over: Callable[[Batch], None]) -> None:
         """Begin to poll; `hand_over` is called on the consumer's thread."""
         self._hand_over = hand_over
+        self.last_poll = time.monotonic()
         self._thread.start()
 
     def stored(self, batch: Batch) -> None:
@@ -105,10 +112,18 @@ class Consumer:
         self._stored.put(batch)
 
     def delay_s(self) -> float:
-        """By how much what was read is behind what Kafka has. Any thread; some seconds old."""
-        if self._unreachable_since is not None:
-            return time.monotonic() - self._unreachable_since
+        """By how much what was read is behind what Kafka has; infinite while nobody knows.
+
+        Any thread; some seconds old.
+        """
+        if self._unreachable_since is not None or self._lag is None:
+            return self.unreachable_s() or math.inf
         return max(time.time() - self._read_until, 0.0) if self._lag else 0.0
+
+    def unreachable_s(self) -> float:
+        """For how long the group's coordinator has been away; 0 when it is there. Any thread."""
+        since = self._unreachable_since
+        return 0.0 if since is None else time.monotonic() - since
 
     def stop(self) -> None:
         """Poll no more. Any thread; `wait` for the end."""
@@ -167,7 +182,7 @@ class Consumer:
 
     def _connect(self) -> KafkaConsumer | None:
         """Try until there is a broker; None when told to stop before."""
-        said = False
+        said = self.connected = False
         while not self._stopping.is_set():
             try:
                 with explained():
@@ -177,12 +192,12 @@ class Consumer:
                 if not said:
                     log.warning("no Kafka broker answers: %s; trying on", error)
                     said = True
+                self.last_poll = time.monotonic()
                 self._stopping.wait(RECONNECT_S)
         else:
             return None
-        consumer.subscribe(
-            pattern=topic_pattern(self._settings), listener=_KeepStopped(consumer, self.stopped)
-        )
+        listener = _Listener(consumer, self.stopped, self._revoked)
+        consumer.subscribe(pattern=topic_pattern(self._settings), listener=listener)
         self.last_poll = time.monotonic()
         self.connected = True
         log.info("connected to Kafka, group %s", self._settings.kafka_group_id)
@@ -211,9 +226,10 @@ class Consumer:
         """One poll and what follows; False when this consumer cannot be used any more."""
         self._collect_stored(block=self._is_full())
         if self._is_full():
-            # The group's heartbeat goes on; what a rebalance brings is taken all the same.
+            # The group's heartbeat goes on; what a rebalance brings is taken all the same. A
+            # poll() that does not wait never gets through a rebalance, and holds up the group.
             consumer.pause(*consumer.assignment())
-            usable = self._poll(consumer, 0)
+            usable = self._poll(consumer, POLL_TIMEOUT_MS)
         else:
             self._pause(consumer)
             usable = self._poll(consumer, POLL_TIMEOUT_MS)
@@ -223,7 +239,7 @@ class Consumer:
 
     def _poll(self, consumer: KafkaConsumer, timeout_ms: int) -> bool:
         try:
-            polled = consumer.poll(timeout_ms=timeout_ms)
+            polled = consumer.poll(timeout_ms=timeout_ms, max_records=self._room())
         except Exception as error:  # decompression alone raises whatever its library likes
             return self._recover(consumer, error)
         self._returned(consumer)
@@ -248,7 +264,9 @@ class Consumer:
             self.stopped[place] = str(error)
             log.error("partition %s/%d stopped, install the codec and restart: %s", *place, error)
             return False
-        offset = consumer.position(place, timeout_ms=KAFKA_TIMEOUT_MS)
+        offset = _position(consumer, place)
+        if offset is None:
+            return False
         self._tries[place, offset] += 1
         if self._tries[place, offset] < TRIES:
             log.warning("unreadable bytes in %s/%d at offset %d, trying again: %r",
@@ -285,15 +303,33 @@ class Consumer:
             or self._in_flight_bytes >= MAX_BYTES_IN_FLIGHT
         )
 
+    def _room(self) -> int:
+        """Records for one poll(): no batch is larger than a transaction."""
+        return min(POLL_RECORDS, self._settings.batch_records)
+
     def _returned(self, consumer: KafkaConsumer) -> None:
         self.last_poll = time.monotonic()
+        self._forget_revoked()
         self.assigned = len(consumer.assignment())
         self._metrics.last_poll.set_to_current_time()
+
+    def _forget_revoked(self) -> None:
+        """What was read of these before is not committed any more, now or once it is stored."""
+        while not self._revoked.empty():
+            places = self._revoked.get()
+            self._offsets.revoked(places)
+            for place in places:
+                self._to_commit.pop(place, None)
+                with suppress(KeyError):  # not measured yet
+                    self._metrics.lag.remove(place.topic, place.partition)
 
     def _offer(self, polled: dict[TopicPartition, list[Any]]) -> None:
         self._give(self.decode_records(polled))
 
     def _give(self, batch: Batch) -> None:
+        batch.tenures = {
+            place: self._offsets.tenure(TopicPartition(*place)) for place in batch.offsets
+        }
         self._in_flight_records += batch.size
         self._in_flight_bytes += batch.bytes
         self._hand_over(batch)
@@ -311,7 +347,7 @@ class Consumer:
 
     def _decode_record(self, batch: Batch, name: str, record: Any) -> None:
         batch.size += 1
-        batch.bytes += len(record.value or b"")
+        batch.bytes += _size(record)
         try:
             decoded = self._decode(name, record)
         except InvalidEvent as error:
@@ -384,9 +420,29 @@ class Consumer:
             if wait and offsets:
                 consumer.commit(offsets, timeout_ms=KAFKA_TIMEOUT_MS)
             elif offsets:
-                consumer.commit_async(offsets, callback=_committed)
+                tenures = {place: self._offsets.tenure(place) for place in offsets}
+                consumer.commit_async(offsets, callback=partial(self._committed, tenures))
         except KafkaError as error:
             log.info("offsets not committed, the records may come again: %r", error)
+
+    def _committed(
+        self,
+        tenures: dict[TopicPartition, int],
+        offsets: dict[TopicPartition, OffsetAndMetadata],
+        response: object,
+    ) -> None:
+        """Called in poll() or in the next commit."""
+        if not isinstance(response, Exception):
+            self._commits_fail = False
+            return
+        # Normal while the group rebalances, or its coordinator moves. Said once.
+        if not self._commits_fail:
+            log.info("offsets not committed yet, trying on: %r", response)
+        self._commits_fail = True
+        self._forget_revoked()
+        for place, offset in offsets.items():
+            if tenures[place] == self._offsets.tenure(place):
+                self._to_commit.setdefault(place, offset)  # unless there is a newer one
 
     def _measure_lag(self, consumer: KafkaConsumer) -> None:
         now = time.monotonic()
@@ -400,18 +456,19 @@ class Consumer:
             self._unreachable_since = now
         assigned = consumer.assignment()
         topics = {place.topic for place in assigned}
-        total = 0
+        total, known = 0, 0
         self.partitions = sum(len(consumer.partitions_for_topic(t) or ()) for t in topics)
         for place in assigned:
             end = consumer.highwater(place)
-            if end is not None:
-                lag = end - consumer.position(place, timeout_ms=KAFKA_TIMEOUT_MS)
-                self._metrics.lag.labels(place.topic, place.partition).set(lag)
-                total += lag
-        self._lag = total
+            offset = None if end is None else _position(consumer, place)
+            if offset is not None:
+                self._metrics.lag.labels(place.topic, place.partition).set(end - offset)
+                total += end - offset
+                known += 1
+        self._lag = total if assigned and known == len(assigned) else None
 
 
-def topic_pattern(settings: Settings) -> str:
+def topic_pattern(settings: KafkaSettings) -> str:
     """Both layouts, `<prefix>.booking.events` and a topic for each type; and what is retried."""
     prefix = f"{re.escape(settings.kafka_topic_prefix)}\\." if settings.kafka_topic_prefix else ""
     return f"^{prefix}((booking|runner)\\.[a-z_]+|{re.escape(RETRY_TOPIC)})$"
@@ -428,27 +485,43 @@ def _resume_join(consumer: KafkaConsumer) -> None:
         coordinator.request_rejoin()
 
 
-class _KeepStopped(ConsumerRebalanceListener):  # type: ignore[misc]
-    """Pauses what must not be read before the first fetch after each assignment."""
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
+    """Called on kafka-python's IO thread: takes notes, and calls nothing that waits."""
 
-    def __init__(self, consumer: KafkaConsumer, stopped: dict[TopicPartition, str]) -> None:
+    def __init__(
+        self,
+        consumer: KafkaConsumer,
+        stopped: dict[TopicPartition, str],
+        revoked: queue.SimpleQueue[set[TopicPartition]],
+    ) -> None:
         self._consumer = consumer
         self._stopped = stopped
+        self._revoked = revoked
 
     def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
-        pass
+        self._revoked.put(set(revoked))
 
     def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        """What must not be read is paused before the first fetch."""
         held = self._stopped.keys() & set(assigned)
         if held:
             self._consumer.pause(*held)
 
 
+def _position(consumer: KafkaConsumer, place: TopicPartition) -> int | None:
+    """None while the partition's offset, or its coordinator, is not known."""
+    try:
+        offset: int | None = consumer.position(place, timeout_ms=KAFKA_TIMEOUT_MS)
+    except KafkaError:
+        return None
+    return offset
+
+
+def _size(record: Any) -> int:
+    """What the record holds in memory, roughly."""
+    size = len(record.value or b"") + len(record.key or b"")
+    return size + sum(len(n) + len(v or b"") for n, v in record.headers) if record.headers else size
+
+
 def _nowhere(_: Batch) -> None:
     raise AssertionError("start() says where batches go")
-
-
-def _committed(_: object, response: object) -> None:
-    if isinstance(response, Exception):
-        # Normal while the group rebalances: the next commit covers this one.
-        log.info("offsets not committed, the records may come again: %r", response)

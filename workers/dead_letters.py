@@ -21,7 +21,7 @@ from tracking import __version__
 from tracking.messages import rfc3339
 from tracking.metrics import Metrics
 from tracking.settings import KafkaSettings
-from workers.brokers import connection_options
+from workers.brokers import abandon, connection_options
 
 log = logging.getLogger("tracking.dead_letters")
 
@@ -220,8 +220,7 @@ class DeadLetters:
     def _close(self) -> None:
         producer, self._producer = self._producer, None
         if producer is not None:
-            with suppress(KafkaError):
-                producer.close(timeout=1)
+            abandon(producer)
 
 
 def retried(record: Any) -> tuple[str, int] | None:

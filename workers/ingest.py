@@ -16,7 +16,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from tracking.database import is_poison, is_transient
-from tracking.events import BOOKING_KINDS
+from tracking.events import BOOKING_KINDS, BookingEvent, Event
 from tracking.metrics import Metrics
 from tracking.store.ingest import Stored, store_batch
 from tracking.store.known_tracks import KnownTracks
@@ -130,7 +130,7 @@ class Ingest:
             if not is_poison(error):
                 raise
             if len(batch.events) <= 1:
-                return [], self._dead(batch, error)
+                return await self._store_suspect(batch, error)
         half = len(batch.events) // 2
         results: list[Stored] = []
         outcomes: Counter[tuple[str, str]] = Counter()
@@ -142,6 +142,20 @@ class Ingest:
             results += more
             outcomes += counts
         return results, outcomes
+
+    async def _store_suspect(
+        self, batch: Batch, error: Exception
+    ) -> tuple[list[Stored], Counter[tuple[str, str]]]:
+        """A single event that was refused, once more: two processes may have made the same
+        partition at once, and then the second try finds it.
+        """
+        try:
+            result = await self._store_whole(batch)
+            return [result], _outcomes(result)
+        except Exception as again:
+            if not is_poison(again):
+                raise
+        return [], self._dead(batch, error)
 
     async def _store_whole(self, batch: Batch) -> Stored:
         """The whole transaction, tried for ever while the reason is transient."""
@@ -175,13 +189,19 @@ class Ingest:
             batch.dead.append(DeadLetter(record, reason))
             log.error("event in %s/%s at offset %s %s",
                       record.topic, record.partition, record.offset, reason)  # fmt: skip
-        return Counter({("other", "dead"): len(batch.events)})
+        return Counter((_type(event), "dead") for event in batch.events)
 
     async def _publish(self, stored: Stored) -> None:
         """In order, and beside the next transaction."""
         if self._publishing is not None:
             await self._publishing
         self._publishing = asyncio.create_task(self._relay.publish(stored))
+
+
+def _type(event: Event) -> str:
+    if isinstance(event, BookingEvent):
+        return TYPE_OF_KIND.get(event.kind, "other")
+    return "runner.location_update"
 
 
 def _outcomes(stored: Stored) -> Counter[tuple[str, str]]:

@@ -10,24 +10,53 @@ from workers.dead_letters import DeadLetter
 
 
 class Offsets:
-    """A partition may go forward when all below is stored and its dead letters are acknowledged."""
+    """A partition may go forward when all below is stored and its dead letters are acknowledged.
+
+    Only while it is ours: a partition that was revoked may come back further on, since another
+    member went on with it, and what was read before must not take it back. Each time that it is
+    ours is a tenure of its own, and a batch belongs to the one in which it was read.
+    """
 
     def __init__(self) -> None:
+        self._tenures: Counter[TopicPartition] = Counter()
         # Partition -> (offset, letters that must be acknowledged for it), oldest first.
         self._marks: dict[TopicPartition, deque[tuple[int, int]]] = defaultdict(deque)
         self._written: Counter[TopicPartition] = Counter()
         self._acknowledged: Counter[TopicPartition] = Counter()
+        # Letters of earlier tenures that are still on their way: nothing waits for them.
+        self._strays: Counter[TopicPartition] = Counter()
+
+    def tenure(self, place: TopicPartition) -> int:
+        """The present one, for the batches that are read now."""
+        return self._tenures[place]
+
+    def revoked(self, places: Iterable[TopicPartition]) -> None:
+        """These are not ours any more, or were not for a while."""
+        for place in places:
+            self._tenures[place] += 1
+            self._marks.pop(place, None)
+            self._strays[place] += self._written.pop(place, 0) - self._acknowledged.pop(place, 0)
 
     def stored(self, batch: Batch) -> None:
         """The batch is committed to the database; its letters are on their way."""
-        self._written.update(map(_partition_of, batch.dead))
+        for letter in batch.dead:
+            place = _partition_of(letter)
+            (self._written if self._is_ours(batch, place) else self._strays)[place] += 1
         for (topic, partition), offset in batch.offsets.items():
             place = TopicPartition(topic, partition)
-            self._marks[place].append((offset, self._written[place]))
+            if self._is_ours(batch, place):
+                self._marks[place].append((offset, self._written[place]))
+
+    def _is_ours(self, batch: Batch, place: TopicPartition) -> bool:
+        return batch.tenures.get(place, 0) == self._tenures[place]
 
     def acknowledged(self, letters: Iterable[DeadLetter]) -> None:
         """Each partition's letters come back in the order in which they were put."""
-        self._acknowledged.update(map(_partition_of, letters))
+        for place in map(_partition_of, letters):
+            if self._strays[place]:
+                self._strays[place] -= 1
+            else:
+                self._acknowledged[place] += 1
 
     def take(self) -> dict[TopicPartition, int]:
         """What may be committed now and was not taken before."""
@@ -42,7 +71,7 @@ class Offsets:
     @property
     def letters(self) -> int:
         """Dead letters that Kafka has not acknowledged yet."""
-        return self._written.total() - self._acknowledged.total()
+        return self._written.total() - self._acknowledged.total() + self._strays.total()
 
     def waiting(self) -> set[TopicPartition]:
         """Partitions that wait for their letters."""

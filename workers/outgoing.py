@@ -7,11 +7,11 @@ drains (advisory lock); the others wait for their turn. Nothing else waits for t
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
-from functools import lru_cache
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
-from uuid import UUID, uuid5
+from uuid import uuid5
 
 import sqlalchemy as sa
 from kafka import KafkaProducer
@@ -21,13 +21,15 @@ from tracking.database import is_transient
 from tracking.messages import envelope, rfc3339
 from tracking.metrics import Metrics
 from tracking.settings import Settings
-from tracking.store import outbox
-from tracking.store.outbox import OutboxRow, UnsentWaypoint
-from workers.brokers import connection_options
+from tracking.store import outbox, watermarks
+from tracking.store.outbox import OutboxRow
+from tracking.store.watermarks import Published, Span, UnsentTrack, UnsentWaypoint
+from workers.brokers import abandon, connection_options
 
 log = logging.getLogger("tracking.outgoing")
 
-# One round's work: some megabytes of messages, acknowledged in well under a second.
+# One round's work: some megabytes of messages, acknowledged in well under a second. Tracks share
+# it, so that a phone's day buffer delays nobody else.
 ROUND: Final = 5_000
 # Another process may have written: look this often even when nobody wakes us.
 IDLE_S: Final = 1.0
@@ -53,6 +55,9 @@ class Outgoing:
         self._metrics = metrics
         self._died = died
         self._topic = settings.topic("tracking.events")
+        self._interval = timedelta(seconds=settings.tracking_updated_interval)
+        self._oldest: datetime | None = None  # since when the oldest event waits
+        metrics.outbox_age.set_function(self.age)
         self._interrupted = False  # said so, and not yet that it goes on
         self._work = threading.Event()
         self._stopping = threading.Event()
@@ -74,6 +79,11 @@ class Outgoing:
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
+    def age(self) -> float:
+        """Seconds that the oldest event has waited, as of the last look. Any thread."""
+        oldest = self._oldest
+        return 0.0 if oldest is None else max((datetime.now(UTC) - oldest).total_seconds(), 0.0)
+
     def _main(self) -> None:
         try:
             while not self._stopping.is_set():
@@ -85,6 +95,7 @@ class Outgoing:
     def _attempt(self) -> None:
         """Drain until something fails that may pass; then wait and begin again."""
         try:
+            self._oldest = outbox.oldest(self._engine)
             with self._engine.connect() as connection:
                 if outbox.try_lock_drainer(connection):
                     self._drain_with_producer(connection)
@@ -110,46 +121,54 @@ class Outgoing:
             linger_ms=20,
             batch_size=262_144,
             bootstrap_timeout_ms=3_000,
+            # A topic that is not there: said soon, and tried again for ever.
+            max_block_ms=5_000,
         )
         try:
             while not self._stopping.is_set():
                 lock.execute(sa.text("SELECT 1"))  # raises when the lock's session is gone
                 lock.commit()
-                sent = self._round(producer)
+                more = self._round(producer)
                 if self._interrupted:
                     log.info("outgoing events flow again")
                     self._interrupted = False
-                self._pause(sent)
+                self._pause(more)
         finally:
             # The lock lives in the session: end it, or the pool would keep it.
             lock.invalidate()
-            producer.close(timeout=5)
+            abandon(producer)
 
-    def _pause(self, sent: int) -> None:
+    def _pause(self, more: bool) -> None:
         self._stopping.wait(PACE_S)
-        if sent < ROUND:
+        if not more:
             self._work.wait(IDLE_S)
             self._work.clear()
 
-    def _round(self, producer: KafkaProducer) -> int:
-        """Send what is due; how many events it was."""
-        events = outbox.due_events(self._engine, ROUND)
+    def _round(self, producer: KafkaProducer) -> bool:
+        """Send what is due; True if more may be due already."""
+        self._oldest = outbox.oldest(self._engine)
+        events = outbox.take_due(self._engine, ROUND)
         self._send(producer, [_lifecycle(event) for event in events])
         outbox.delete_events(self._engine, [event.id for event in events])
-        waypoints = self._positions(producer)
-        outbox.forget_ended(self._engine)
-        self._measure()
-        return max(len(events), waypoints)
+        if self._settings.tracking_updated:
+            more = self._positions(producer)
+        else:
+            more = False
+            watermarks.skip_positions(self._engine)
+        watermarks.settle(self._engine)
+        # Positions that wait for an event, events that wait for a position.
+        return more or bool(events)
 
-    def _positions(self, producer: KafkaProducer) -> int:
-        if not self._settings.tracking_updated:
-            outbox.skip_positions(self._engine)
-            return 0
-        waypoints = outbox.unsent_waypoints(self._engine, ROUND)
-        self._send(producer, [_updated(waypoint) for waypoint in waypoints])
-        if waypoints:
-            outbox.advance_watermarks(self._engine, {w.track_id: w.seq for w in waypoints})
-        return len(waypoints)
+    def _positions(self, producer: KafkaProducer) -> bool:
+        tracks = watermarks.unsent_tracks(self._engine, ROUND)
+        wanted = [track.last_seq - track.published_seq for track in tracks]
+        shares = fair_shares(wanted, ROUND)
+        found = watermarks.waypoints_in(self._engine, spans(tracks, shares))
+        by_id = {track.track_id: track for track in tracks}
+        going, published = thinned(found, by_id, self._interval)
+        self._send(producer, [_updated(by_id[w.track_id], w) for w in going])
+        watermarks.advance(self._engine, published)
+        return shares != wanted or bool(going)
 
     def _send(self, producer: KafkaProducer, events: Sequence[tuple[str, bytes, bytes]]) -> None:
         """All of them acknowledged, or KafkaError: then all of them are sent again."""
@@ -157,13 +176,59 @@ class Outgoing:
         deadline = time.monotonic() + SEND_TIMEOUT_S
         for future in futures:
             future.get(timeout=max(deadline - time.monotonic(), 0.001))
-        for type_, _, _ in events:
-            self._metrics.published.labels(type_).inc()
+        for type_, number in Counter(type_ for type_, _, _ in events).items():
+            self._metrics.published.labels(type_).inc(number)
 
-    def _measure(self) -> None:
-        oldest = outbox.oldest(self._engine)
-        age = 0.0 if oldest is None else (datetime.now(UTC) - oldest).total_seconds()
-        self._metrics.outbox_age.set(max(age, 0.0))
+
+def fair_shares(wanted: Sequence[int], limit: int) -> list[int]:
+    """What each gets of a round: nobody less for another's having more to send."""
+    shares = [0] * len(wanted)
+    for position, index in enumerate(sorted(range(len(wanted)), key=wanted.__getitem__)):
+        shares[index] = min(wanted[index], limit // (len(wanted) - position))
+        limit -= shares[index]
+    return shares
+
+
+def spans(tracks: Sequence[UnsentTrack], shares: Sequence[int]) -> list[Span]:
+    """Where the waypoints of a round lie."""
+    found: list[Span] = []
+    for track, share in zip(tracks, shares, strict=True):
+        first, newest = track.published_seq + 1, track.newest_seq
+        if newest is not None and newest < first:
+            found.append((track.id, newest, newest, track.started_at))
+        if share:
+            found.append((track.id, first, first + share - 1, track.started_at))
+    return found
+
+
+def thinned(
+    waypoints: Sequence[UnsentWaypoint], tracks: Mapping[str, UnsentTrack], interval: timedelta
+) -> tuple[list[UnsentWaypoint], dict[str, Published]]:
+    """What goes out of these, and how far their tracks are out then.
+
+    Decided by what is stored alone, so that a process that takes over decides the same: a position
+    goes out if it is recorded an interval after all that went out, or as the last of its trip.
+    """
+    going, published = [], dict[str, Published]()
+    for waypoint in waypoints:
+        track = tracks[waypoint.track_id]
+        far = published.get(waypoint.track_id)
+        if far is None:
+            far = Published(track.published_seq, track.published_at, waypoint.received_at)
+            published[waypoint.track_id] = far
+        far.seq, far.received_at = max(far.seq, waypoint.seq), waypoint.received_at
+        if not interval or _is_due(waypoint, track, far.at, interval):
+            going.append(waypoint)
+            far.at = max(far.at or waypoint.recorded_at, waypoint.recorded_at)
+    return going, published
+
+
+def _is_due(
+    waypoint: UnsentWaypoint, track: UnsentTrack, newest: datetime | None, interval: timedelta
+) -> bool:
+    if newest is None or waypoint.recorded_at - newest >= interval:
+        return True
+    return waypoint.seq == track.newest_seq and waypoint.recorded_at > newest
 
 
 def _lifecycle(event: OutboxRow) -> tuple[str, bytes, bytes]:
@@ -171,28 +236,23 @@ def _lifecycle(event: OutboxRow) -> tuple[str, bytes, bytes]:
     return event.type, _key(event.booking_id), value
 
 
-def _updated(waypoint: UnsentWaypoint) -> tuple[str, bytes, bytes]:
-    recorded_at = rfc3339(waypoint.recorded_at)
+def _updated(track: UnsentTrack, waypoint: UnsentWaypoint) -> tuple[str, bytes, bytes]:
     data: dict[str, Any] = {
-        "track_id": waypoint.track_id,
-        "booking_id": waypoint.booking_id,
+        "track_id": track.track_id,
+        "booking_id": track.booking_id,
         "runner_id": waypoint.runner_id,
-        "owner_id": waypoint.owner_id,
+        "owner_id": track.owner_id,
         "latitude": waypoint.latitude,
         "longitude": waypoint.longitude,
         "speed_kmh": waypoint.speed_kmh or 0.0,
         "heading_degrees": waypoint.heading_degrees or 0.0,
         "seq": waypoint.seq,
-        "occurred_at": recorded_at,
+        "occurred_at": rfc3339(waypoint.recorded_at),
     }
-    event_id = uuid5(_namespace(waypoint.track_id), f"tracking.updated {waypoint.seq}")
+    # After a restore from a backup the same seq may be another waypoint, and so another event.
+    event_id = uuid5(track.id, f"tracking.updated {track.epoch} {waypoint.seq}")
     value = envelope(event_id, "tracking.updated", rfc3339(waypoint.received_at), data)
-    return "tracking.updated", _key(waypoint.booking_id), value
-
-
-@lru_cache(maxsize=4096)  # a round has many waypoints of few tracks
-def _namespace(track_id: str) -> UUID:
-    return UUID(track_id)
+    return "tracking.updated", _key(track.booking_id), value
 
 
 def _key(booking_id: object) -> bytes:

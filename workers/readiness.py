@@ -12,11 +12,16 @@ from tracking.errors import SchemaOutdated
 from workers.consumer import Consumer
 from workers.dead_letters import DeadLetters
 from workers.ingest import Ingest
+from workers.outgoing import Outgoing
 
 # A poll() returns every tenth of a second.
 POLL_LIMIT_S: Final = 60.0
+# Longer than a broker's restart, shorter than anybody's patience.
+UNREACHABLE_LIMIT_S: Final = 30.0
 # A record that is read and not stored for so long: viewers see old positions.
 UNSTORED_LIMIT_S: Final = 60.0
+# An event goes out within a second or two.
+OUTGOING_LIMIT_S: Final = 60.0
 DATABASE_TIMEOUT_S: Final = 1.8
 
 
@@ -31,6 +36,7 @@ class Readiness:
         consumer: Consumer,
         ingest: Ingest,
         dead_letters: DeadLetters,
+        outgoing: Outgoing,
     ) -> None:
         self._engine = engine
         self._executor = executor
@@ -38,9 +44,10 @@ class Readiness:
         self._consumer = consumer
         self._ingest = ingest
         self._dead_letters = dead_letters
+        self._outgoing = outgoing
 
     async def check(self) -> dict[str, str]:
-        """Each part: "ok", or what is wrong."""
+        """Each part: "ok", perhaps with a remark after a comma, or what is wrong."""
         database, schema = await self._database()
         return {
             "database": database,
@@ -49,6 +56,7 @@ class Readiness:
             "consumer": self._polling(),
             "ingest": self._unstored(),
             "dead_letters": self._letters(),
+            "outgoing": self._waiting(),
         }
 
     async def _database(self) -> tuple[str, str]:
@@ -72,6 +80,9 @@ class Readiness:
         consumer = self._consumer
         if not consumer.connected:
             return "no broker answers"
+        away = consumer.unreachable_s()
+        if away > UNREACHABLE_LIMIT_S:
+            return f"no broker has answered for {away:.0f} s"
         if consumer.assigned < consumer.partitions:
             # Viewers here would see only what this process stores.
             return (
@@ -82,12 +93,12 @@ class Readiness:
         return "ok"
 
     def _polling(self) -> str:
-        if not self._consumer.connected:
-            return "not started"
         for (topic, partition), reason in list(self._consumer.stopped.items()):
             return f"partition {topic}/{partition} is stopped: {reason}"
         silent = time.monotonic() - self._consumer.last_poll
-        return "ok" if silent < POLL_LIMIT_S else f"poll() has not returned for {silent:.0f} s"
+        if silent >= POLL_LIMIT_S:
+            return f"poll() has not returned for {silent:.0f} s"
+        return "ok" if self._consumer.connected else "not connected"
 
     def _unstored(self) -> str:
         age = self._ingest.oldest_wait(time.monotonic())
@@ -98,3 +109,11 @@ class Readiness:
         since = self._dead_letters.failing_since
         waited = 0.0 if since is None else time.monotonic() - since
         return "ok" if waited < UNSTORED_LIMIT_S else f"Kafka has refused them for {waited:.0f} s"
+
+    def _waiting(self) -> str:
+        """A remark only: viewers and requests don't depend on what goes out."""
+        age = self._outgoing.age()
+        if age < 1:
+            return "ok"
+        late = ", look at tracking.events" if age >= OUTGOING_LIMIT_S else ""
+        return f"ok, the oldest event waits {age:.0f} s{late}"

@@ -15,11 +15,12 @@ from tracking.rooms import Room, Rooms, Subscriber
 from tracking.store.ingest import Stored
 from tracking.store.live import PAGE
 from tracking.store.rows import StoredWaypoint, TrackChange
+from workers.sends import Send
 
 # A large room must not keep everybody else waiting for longer.
 MAX_HOLD_S: Final = 0.010
-# How many sends pass before the clock is asked; one takes some five microseconds.
-SENDS_PER_LOOK: Final = 64
+# Sends between two looks at the clock; one takes some five microseconds.
+SENDS_PER_LOOK: Final = 1024
 FRESHNESS_S: Final = 1.0
 # Rooms that are looked at before the loop may do something else.
 ROOMS_PER_SLICE: Final = 500
@@ -35,9 +36,10 @@ class Relay(Protocol):
 class LocalRelay:
     """To the rooms of this process."""
 
-    def __init__(self, rooms: Rooms, metrics: Metrics) -> None:
+    def __init__(self, rooms: Rooms, metrics: Metrics, send: Send) -> None:
         self._rooms = rooms
         self._metrics = metrics
+        self._send = send
 
     async def publish(self, stored: Stored) -> None:
         # A new runner before his positions, an end behind the last one.
@@ -55,7 +57,7 @@ class LocalRelay:
     async def _publish_live(self, room: Room, waypoints: list[StoredWaypoint]) -> None:
         for waypoint in waypoints:
             room.moved(waypoint)
-            await self._send(list(room.subscribers), location_update(waypoint))
+            await self._serve(room, location_update(waypoint))
             age = (datetime.now(UTC) - waypoint.received_at).total_seconds()
             self._metrics.delivery_seconds.observe(max(age, 0.0))
 
@@ -65,7 +67,7 @@ class LocalRelay:
             part = waypoints[first : first + PAGE]
             for waypoint in part:
                 room.moved(waypoint)
-            await self._send(list(room.subscribers), late_waypoints(part))
+            await self._serve(room, late_waypoints(part))
 
     def _tell(self, change: TrackChange) -> None:
         room = self._rooms.room(change.booking_id)
@@ -74,13 +76,25 @@ class LocalRelay:
             for subscriber in list(room.subscribers):
                 subscriber.track_changed(change)
 
-    async def _send(self, subscribers: list[Subscriber], message: Message) -> None:
-        since = time.perf_counter()
-        for count, subscriber in enumerate(subscribers, 1):
-            subscriber.deliver(message)
-            if count % SENDS_PER_LOOK == 0 and time.perf_counter() - since > MAX_HOLD_S:
+    async def _serve(self, room: Room, message: Message) -> None:
+        subscribers, since = list(room.subscribers), time.perf_counter()
+        for first in range(0, len(subscribers), SENDS_PER_LOOK):
+            if first and time.perf_counter() - since > MAX_HOLD_S:
                 await asyncio.sleep(0)
                 since = time.perf_counter()
+            self._send_to(subscribers[first : first + SENDS_PER_LOOK], message)
+
+    def _send_to(self, subscribers: list[Subscriber], message: Message) -> None:
+        """Nothing may come between a subscriber's yes and the send to its socket."""
+        takers, descriptors = [], []
+        for subscriber in subscribers:
+            descriptor = subscriber.take(message)
+            if descriptor is not None:
+                takers.append(subscriber)
+                descriptors.append(descriptor)
+        for index, count in self._send(descriptors, message.frame):
+            takers[index].sent(message, count)
+        self._metrics.messages.inc(len(takers))
 
 
 def _booking_and_late(waypoint: StoredWaypoint) -> tuple[UUID, bool]:

@@ -42,9 +42,9 @@ def measure_parts(
 
 
 async def watch_consumer(consumer: Consumer, died: Callable[[BaseException], None]) -> None:
-    """End the process when poll() does not return."""
+    """End the process when poll(), or whatever the thread does between two, does not return."""
     while True:
         await asyncio.sleep(LOOK_S)
-        if consumer.connected and time.monotonic() - consumer.last_poll > POLL_DEAD_S:
+        if time.monotonic() - consumer.last_poll > POLL_DEAD_S:
             died(TimeoutError(f"Kafka's poll() has not returned for {POLL_DEAD_S:.0f} s"))
             return

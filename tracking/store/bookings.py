@@ -13,7 +13,7 @@ from psycopg2.extensions import cursor as Cursor
 from tracking.events import BookingEvent, Point
 from tracking.routes import Gap, Place
 from tracking.store.known_tracks import KnownTracks
-from tracking.store.rows import TrackChange, TrackState
+from tracking.store.rows import Announcement, TrackChange, TrackState
 from tracking.store.sql import execute_rows, number_array, transaction, uuid_array
 from tracking.trips import Assignment, Trip, owner_of, trip_of
 
@@ -64,6 +64,7 @@ def load_tracks(
                t.version, t.epoch, t.end_reason IS NOT DISTINCT FROM 'delivered',
                CASE WHEN t.head_seq > t.waypoint_count THEN (
                    SELECT max(w.recorded_at) FROM waypoints w WHERE w.track_id = t.id) END,
+               t.announced_id, t.announced_distance_mm, t.announced_completed_at,
                a.runner_id, a.started_at, a.ended_at
         FROM tracks t JOIN assignments a ON a.booking_id = t.booking_id
         WHERE t.booking_id = ANY(%s::uuid[]) ORDER BY a.id
@@ -74,7 +75,7 @@ def load_tracks(
         track = tracks.get(row[0])
         if track is None:
             track = tracks[row[0]] = _track_state(row)
-        track.assignments += (Assignment(*row[20:]),)
+        track.assignments += (Assignment(*row[23:]),)
     return tracks
 
 
@@ -105,6 +106,7 @@ def _track_state(row: Sequence[Any]) -> TrackState:
     state = TrackState(*row[:11], last, *row[16:18])  # type: ignore[call-arg]
     state.newest, state.end = last, Gap(last, None)
     state.delivered, state.shown_until = row[18:20]
+    state.announced = None if row[20] is None else Announcement(*row[20:23])
     return state
 
 

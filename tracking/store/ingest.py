@@ -61,6 +61,7 @@ def _store(
     known_tracks: KnownTracks,
 ) -> tuple[Stored, dict[UUID, TrackState]]:
     stored = Stored()
+    updates = parking.with_first_corrections(cursor, updates)
     concerned = {fact.booking_id for fact in facts} | adopt
     concerned |= {u.booking_id for u in updates if u.booking_id is not None}
     concerned |= _bookings_of_runners(cursor, updates)

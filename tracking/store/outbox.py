@@ -1,10 +1,10 @@
 """Outgoing events that wait for Kafka: written with their cause, drained by one process at a time.
 
-`tracking.started` and `tracking.completed` have rows of their own. A position needs none: waypoints
-above their track's published watermark are what is still to be sent, after a crash too.
+`tracking.started`, `tracking.completed` and `tracking.corrected` have rows of their own. A position
+needs none: see `store.watermarks`.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID, uuid5
@@ -15,7 +15,8 @@ from msgspec import Struct
 from psycopg2.extensions import cursor as Cursor
 
 from tracking.messages import rfc3339
-from tracking.store.rows import TrackChange, TrackState
+from tracking.store import watermarks
+from tracking.store.rows import Announcement, TrackChange, TrackState
 from tracking.store.sql import execute_rows, transaction
 
 # Any number: the first process that locks it drains, the others wait for their turn.
@@ -33,42 +34,30 @@ class OutboxRow(Struct, frozen=True):
     created_at: datetime
 
 
-class UnsentWaypoint(Struct, frozen=True, gc=False):
-    """A stored waypoint whose `tracking.updated` is still to be sent. Ids as text: they stay it."""
-
-    booking_id: str
-    track_id: str
-    owner_id: str | None
-    seq: int
-    runner_id: str
-    longitude: float
-    latitude: float
-    speed_kmh: float | None
-    heading_degrees: float | None
-    recorded_at: datetime
-    received_at: datetime
-
-
 def write_lifecycle(
     cursor: Cursor, changes: Iterable[TrackChange], tracks: Mapping[UUID, TrackState]
 ) -> None:
     """Part of the ingest transaction, after the waypoints: a completed trip tells its distance."""
-    rows = []
-    for change in changes:
-        track = tracks[change.booking_id]
-        if change.old_status is None:
-            rows.append(_started(track))
-        if change.status == "completed" and change.old_status != "completed":
-            rows.append(_completed(track))
+    begun = [tracks[c.booking_id] for c in changes if c.old_status is None]
+    _write(cursor, [_started(track) for track in begun])
+    # What was announced of a trip that goes on is history: its next end is news again.
+    resumed = [t for t in tracks.values() if t.announced is not None and t.status == "active"]
+    for track in resumed:
+        track.announced = None
+    completed = [t for t in tracks.values() if t.status == "completed" and t.announced is None]
+    _write(cursor, [_completed(track) for track in completed])
+    corrected = [t for t in tracks.values() if t.status == "completed" and _differs(t)]
+    _correct(cursor, corrected)
+    ended = [tracks[c.booking_id] for c in changes if c.status != "active"]
+    watermarks.mark_ended(cursor, {track.id for track in [*ended, *corrected]})
+    _write_announced(cursor, [*resumed, *completed, *corrected])
+
+
+def _write(cursor: Cursor, rows: Collection[Sequence[object]]) -> None:
     execute_rows(
         cursor,
         "INSERT INTO outbox (event_id, type, booking_id, track_id, after_seq, data) VALUES %s",
         rows,
-    )
-    execute_rows(
-        cursor,
-        "INSERT INTO published_watermarks VALUES %s ON CONFLICT DO NOTHING",
-        [(c.track_id, 0) for c in changes if c.old_status is None],
     )
 
 
@@ -80,17 +69,95 @@ def _started(track: TrackState) -> tuple[object, ...]:
 
 
 def _completed(track: TrackState) -> tuple[object, ...]:
+    """The row; and from now on this is what the trip's end was said to be."""
     assert track.completed_at is not None
-    at = rfc3339(track.completed_at)
+    event_id = uuid5(track.id, f"tracking.completed {rfc3339(track.completed_at)}")
+    track.announced = Announcement(event_id, track.distance_mm, track.completed_at)
+    return _end_row("tracking.completed", track, track.announced, {})
+
+
+def _differs(track: TrackState) -> bool:
+    """Is the trip's end another one than the last event said?"""
+    said = track.announced
+    return said is not None and (said.distance_mm, said.completed_at) != (
+        track.distance_mm,
+        track.completed_at,
+    )
+
+
+def _correct(cursor: Cursor, tracks: Sequence[TrackState]) -> None:
+    """A correction for each, in place of the one that waits: consumers have not seen that."""
+    if not tracks:
+        return
+    seen = _withdraw(cursor, tracks)
+    rows = []
+    for track in tracks:
+        assert track.announced is not None
+        before = track.announced = seen.get(track.id, track.announced)
+        if _differs(track):  # else the correction that was withdrawn has cancelled itself out
+            track.announced = _announcement(track, before)
+            rows.append(_corrected(track, before))
+    _write(cursor, rows)
+
+
+def _withdraw(cursor: Cursor, tracks: Sequence[TrackState]) -> dict[UUID, Announcement]:
+    """Delete corrections that the drainer has not taken; by track, what each would replace."""
+    cursor.execute(
+        "DELETE FROM outbox WHERE track_id = ANY(%s) AND type = 'tracking.corrected' AND NOT taken"
+        " RETURNING track_id, (data->>'replaces')::uuid,"
+        " round((data->>'previous_distance_km')::numeric * 1000000)::bigint,"
+        " (data->>'previous_completed_at')::timestamptz",
+        ([track.id for track in tracks],),
+    )
+    return {track_id: Announcement(*seen) for track_id, *seen in cursor}
+
+
+def _announcement(track: TrackState, before: Announcement) -> Announcement:
+    assert track.completed_at is not None
+    end = f"{track.distance_mm} {rfc3339(track.completed_at)}"
+    event_id = uuid5(track.id, f"tracking.corrected {before.event_id} {end}")
+    return Announcement(event_id, track.distance_mm, track.completed_at)
+
+
+def _corrected(track: TrackState, before: Announcement) -> tuple[object, ...]:
+    assert track.announced is not None
+    replaced = {
+        "previous_distance_km": before.distance_mm / 1_000_000,
+        "previous_completed_at": rfc3339(before.completed_at),
+        "replaces": str(before.event_id),
+    }
+    return _end_row("tracking.corrected", track, track.announced, replaced)
+
+
+def _end_row(
+    type_: str, track: TrackState, end: Announcement, more: Mapping[str, object]
+) -> tuple[object, ...]:
+    at = rfc3339(end.completed_at)
     data = {
         **_identity(track),
-        "total_distance_km": track.distance_mm / 1_000_000,
+        "total_distance_km": end.distance_mm / 1_000_000,
         "completed_at": at,
         "occurred_at": at,
+        **more,
     }
-    event_id = uuid5(track.id, f"tracking.completed {at}")
     json = psycopg2.extras.Json(data)
-    return event_id, "tracking.completed", track.booking_id, track.id, track.head_seq, json
+    return end.event_id, type_, track.booking_id, track.id, track.head_seq, json
+
+
+def _write_announced(cursor: Cursor, tracks: Iterable[TrackState]) -> None:
+    execute_rows(
+        cursor,
+        "UPDATE tracks SET announced_id = v.id, announced_distance_mm = v.distance_mm,"
+        " announced_completed_at = v.completed_at"
+        " FROM (VALUES %s) v (track_id, id, distance_mm, completed_at)"
+        " WHERE tracks.id = v.track_id",
+        [
+            (t.id, *((a.event_id, a.distance_mm, a.completed_at) if a else (None, None, None)))
+            for t in tracks
+            for a in [t.announced]
+        ],
+        "(%s, %s::uuid, %s::bigint, %s::timestamptz)",
+    )
 
 
 def _identity(track: TrackState) -> dict[str, object]:
@@ -107,96 +174,42 @@ def try_lock_drainer(connection: sa.Connection) -> bool:
     return bool(connection.scalar(sa.select(sa.func.pg_try_advisory_lock(DRAINER_LOCK))))
 
 
-def due_events(engine: sa.Engine, limit: int) -> list[OutboxRow]:
-    """Events whose positions have all gone out, oldest first."""
-    with transaction(engine) as cursor:
-        cursor.execute(
-            """
-            SELECT o.id, o.event_id, o.type, o.booking_id, o.data, o.created_at FROM outbox o
-            LEFT JOIN published_watermarks p USING (track_id)
-            WHERE o.after_seq <= coalesce(p.published_seq, o.after_seq) ORDER BY o.id LIMIT %s
-            """,
-            (limit,),
-        )
-        return [OutboxRow(*row) for row in cursor]
+def take_due(engine: sa.Engine, limit: int) -> list[OutboxRow]:
+    """Events whose positions have all gone out, oldest first; from now on they stay as they are.
 
-
-def delete_events(engine: sa.Engine, ids: Sequence[int]) -> None:
-    with transaction(engine) as cursor:
-        cursor.execute("DELETE FROM outbox WHERE id = ANY(%s)", (list(ids),))
-
-
-def unsent_waypoints(engine: sa.Engine, limit: int) -> list[UnsentWaypoint]:
-    """Above their track's watermark, each track's in seq order, `limit` in all at the most."""
-    with transaction(engine) as cursor:
-        cursor.execute(
-            """
-            SELECT t.booking_id::text, t.id::text, t.owner_id::text, w.seq, w.runner_id::text,
-                   ST_X(w.position),
-                   ST_Y(w.position), w.speed_kmh, w.heading_degrees, w.recorded_at, w.received_at
-            FROM published_watermarks p
-            JOIN tracks t ON t.id = p.track_id AND t.head_seq > p.published_seq
-            CROSS JOIN LATERAL (
-                SELECT * FROM waypoints w
-                WHERE w.track_id = t.id AND w.seq > p.published_seq
-                ORDER BY w.seq LIMIT %s
-            ) w
-            LIMIT %s
-            """,
-            (limit, limit),
-        )
-        return [UnsentWaypoint(*row) for row in cursor]
-
-
-def advance_watermarks(engine: sa.Engine, sent: Mapping[str, int]) -> None:
-    """Each track's waypoints up to the given seq have been acknowledged by Kafka."""
-    with transaction(engine) as cursor:
-        execute_rows(
-            cursor,
-            "UPDATE published_watermarks p SET published_seq = v.seq"
-            " FROM (VALUES %s) v (track_id, seq) WHERE p.track_id = v.track_id::uuid",
-            list(sent.items()),
-        )
-
-
-def skip_positions(engine: sa.Engine) -> None:
-    """Where positions do not go out: the watermarks follow the heads."""
-    with transaction(engine) as cursor:
-        cursor.execute(
-            "UPDATE published_watermarks p SET published_seq = t.head_seq FROM tracks t"
-            " WHERE t.id = p.track_id AND t.head_seq > p.published_seq"
-        )
-
-
-def forget_ended(engine: sa.Engine) -> None:
-    """Drop the watermarks of ended tracks that are all out.
-
-    Under the booking's lock: ingest then sees either the watermark or its absence.
+    A row that ingest is about to replace is left for the next time.
     """
     with transaction(engine) as cursor:
         cursor.execute(
-            """
-            SELECT b.booking_id FROM published_watermarks p
-            JOIN tracks t ON t.id = p.track_id AND t.status <> 'active'
-                AND t.head_seq = p.published_seq
-            JOIN bookings b ON b.booking_id = t.booking_id
-            ORDER BY b.booking_id LIMIT 1000 FOR NO KEY UPDATE OF b SKIP LOCKED
-            """
-        )
-        locked = [booking_id for (booking_id,) in cursor]
-        cursor.execute(
-            """
-            DELETE FROM published_watermarks p USING tracks t
-            WHERE t.booking_id = ANY(%s) AND t.id = p.track_id AND t.status <> 'active'
-              AND t.head_seq = p.published_seq
+            f"""
+            WITH due AS (
+                SELECT o.id FROM outbox o LEFT JOIN published_watermarks p USING (track_id)
+                WHERE o.after_seq <= coalesce(p.published_seq, o.after_seq) AND NOT EXISTS (
+                    SELECT FROM tracks t, waypoints w
+                    WHERE t.id = p.track_id AND w.seq <= p.published_seq
+                      AND {watermarks.NEWEST_WAITS})
+                ORDER BY o.id LIMIT %s FOR UPDATE OF o SKIP LOCKED
+            )
+            UPDATE outbox o SET taken = true FROM due WHERE o.id = due.id
+            RETURNING o.id, o.event_id, o.type, o.booking_id, o.data, o.created_at
             """,
-            (locked,),
+            (limit,),
         )
+        return sorted((OutboxRow(*row) for row in cursor), key=lambda row: row.id)
+
+
+def delete_events(engine: sa.Engine, ids: Collection[int]) -> None:
+    if ids:
+        with transaction(engine) as cursor:
+            cursor.execute("DELETE FROM outbox WHERE id = ANY(%s)", (list(ids),))
 
 
 def oldest(engine: sa.Engine) -> datetime | None:
-    """When the oldest event that still waits was written."""
+    """Since when the oldest event waits, a position or another."""
     with transaction(engine) as cursor:
-        cursor.execute("SELECT min(created_at) FROM outbox")
-        (created_at,) = cursor.fetchone() or (None,)
-        return created_at  # type: ignore[no-any-return]
+        cursor.execute(
+            "SELECT least((SELECT created_at FROM outbox ORDER BY id LIMIT 1),"
+            " (SELECT min(unsent_since) FROM published_watermarks WHERE unsent_since IS NOT NULL))"
+        )
+        (since,) = cursor.fetchone() or (None,)
+        return since  # type: ignore[no-any-return]

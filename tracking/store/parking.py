@@ -5,10 +5,12 @@ even when it was applied: a track that is told of late may cover it, too.
 """
 
 from collections.abc import Collection, Sequence
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
 import sqlalchemy as sa
+from msgspec.structs import replace
 from psycopg2.extensions import cursor as Cursor
 
 from tracking.events import LocationUpdate
@@ -33,7 +35,7 @@ def park(cursor: Cursor, updates: Sequence[tuple[LocationUpdate, bool]]) -> set[
     """Store updates, each with whether it was applied; the indexes of those that were not there."""
     keys: dict[tuple[object, ...], int] = {}
     for index, (update, _) in enumerate(updates):
-        keys.setdefault((update.runner_id, update.booking_id, update.reported_at), index)
+        keys.setdefault(_key(update), index)
     inserted = execute_rows(
         cursor,
         "INSERT INTO parked_updates (runner_id, booking_id, reported_at, recorded_at, received_at,"
@@ -45,6 +47,29 @@ def park(cursor: Cursor, updates: Sequence[tuple[LocationUpdate, bool]]) -> set[
         " ST_SetSRID(ST_MakePoint(%s, %s), 4326), %s)",
     )
     return {keys[key] for key in inserted}
+
+
+def with_first_corrections(
+    cursor: Cursor, updates: Sequence[LocationUpdate]
+) -> list[LocationUpdate]:
+    """A clock that is corrected differently the second time does not make another update."""
+    corrected = {_key(u): u for u in updates if u.recorded_at != u.reported_at}
+    rows = execute_rows(
+        cursor,
+        "SELECT p.runner_id, p.booking_id, p.reported_at, p.recorded_at FROM (VALUES %s) v"
+        " (runner_id, booking_id, reported_at) JOIN parked_updates p ON p.runner_id = v.runner_id"
+        " AND p.booking_id IS NOT DISTINCT FROM v.booking_id AND p.reported_at = v.reported_at",
+        list(corrected),
+        "(%s, %s::uuid, %s)",
+    )
+    first = {tuple(key): recorded_at for *key, recorded_at in rows}
+    if not first:
+        return list(updates)
+    return [replace(u, recorded_at=first.get(_key(u), u.recorded_at)) for u in updates]
+
+
+def _key(update: LocationUpdate) -> tuple[UUID, UUID | None, datetime]:
+    return update.runner_id, update.booking_id, update.reported_at
 
 
 def _row(update: LocationUpdate, applied: bool) -> tuple[object, ...]:

@@ -10,6 +10,14 @@ from tracking.routes import Gap, Place
 from tracking.trips import GRACE, Assignment
 
 
+class Announcement(Struct, frozen=True):
+    """How a trip ended, as the last outgoing event says."""
+
+    event_id: UUID
+    distance_mm: int
+    completed_at: datetime
+
+
 class TrackState(Struct):
     """A track under its booking's lock, and what the batch adds to it."""
 
@@ -28,6 +36,7 @@ class TrackState(Struct):
     version: int  # counts the changes of the row
     epoch: str
     delivered: bool = False  # final, unlike every other end
+    announced: Announcement | None = None  # since it was last active
     assignments: tuple[Assignment, ...] = ()
     newest: Place | None = None  # like `last`, the batch included
     added: list["Addition"] = field(default_factory=list)

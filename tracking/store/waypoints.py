@@ -14,7 +14,7 @@ from psycopg2.extensions import cursor as Cursor
 
 from tracking.events import FIRST_TIME, LocationUpdate
 from tracking.routes import Gap, Place, growth_mm, lengths_mm
-from tracking.store import partitions
+from tracking.store import partitions, watermarks
 from tracking.store.rows import Addition, StoredWaypoint, TrackState
 from tracking.store.sql import (
     TIME_OF,
@@ -233,7 +233,7 @@ def write_waypoints(cursor: Cursor, tracks: Collection[TrackState]) -> list[Stor
     grown = [track for track in tracks if track.added]
     if not grown:
         return []
-    _reopen_watermarks(cursor, grown)
+    watermarks.mark_grown(cursor, grown)
     partitions.ensure(cursor, [a.place.recorded_at for track in grown for a in track.added])
     stored: list[StoredWaypoint] = []
     copy_binary(cursor, f"waypoints ({WAYPOINT_COLUMNS})", _rows(grown, stored))
@@ -324,15 +324,6 @@ def _packed(track_id: bytes, seq: int, update: LocationUpdate) -> bytes:
         update.latitude,
         update.speed_kmh,
         update.heading_degrees,
-    )
-
-
-def _reopen_watermarks(cursor: Cursor, tracks: Iterable[TrackState]) -> None:
-    """An ended track that was all out loses its watermark; late waypoints bring it back."""
-    execute_rows(
-        cursor,
-        "INSERT INTO published_watermarks VALUES %s ON CONFLICT DO NOTHING",
-        [(t.id, t.head_seq) for t in tracks if t.status != "active" or t.head_seq == 0],
     )
 
 

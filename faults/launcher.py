@@ -1,0 +1,60 @@
+"""Runs the server with a fault inside: it kills itself at the n-th time it comes to a place.
+
+`FAULT=PLACE:N python -m faults.launcher`. The server knows nothing of it: functions are wrapped
+from outside, before it starts.
+"""
+
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any, Final
+
+# Place -> module, function, whether the kill comes before it or after it.
+PLACES: Final = {
+    "before COMMIT": ("tracking.store.ingest", "_store", False),
+    "after COMMIT": ("workers.ingest", "store_batch", False),
+    "before the watermark": ("tracking.store.watermarks", "advance", True),
+    "before the outbox's end": ("tracking.store.outbox", "delete_events", True),
+}
+
+
+def arm(place: str, number: int) -> None:
+    """The process dies at the given pass, as if the power had gone."""
+    module_name, name, is_before = PLACES[place]
+    module = importlib.import_module(module_name)
+    setattr(module, name, _deadly(getattr(module, name), number, is_before))
+
+
+def _deadly(function: Callable[..., Any], number: int, is_before: bool) -> Callable[..., Any]:
+    left = number
+
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        nonlocal left
+        left -= 1
+        if is_before and left == 0:
+            _die()
+        result = function(*args, **kwargs)
+        if left == 0:
+            _die()
+        return result
+
+    return wrapped
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def main() -> int:
+    """The server's exit status, if it lives to tell."""
+    place, _, number = os.environ["FAULT"].rpartition(":")
+    arm(place, int(number))
+    import server  # the wrapped functions have to be there first
+
+    return server.main()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

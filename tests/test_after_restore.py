@@ -1,0 +1,126 @@
+"""A database restored to an older state, and a replay from Kafka: everything is there again."""
+
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from tests.running import (
+    CHECKOUT,
+    Platform,
+    Server,
+    Trip,
+    connect,
+    fresh_database,
+    running_server,
+    wait_until,
+)
+
+
+def tool(environ: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "after_restore.py", *arguments],
+        cwd=CHECKOUT, env=environ, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+
+
+def administer(environ: dict[str, str], *statements: str, database: str = "postgres") -> None:
+    connection = connect(environ, database)
+    connection.autocommit = True
+    for statement in statements:
+        connection.cursor().execute(statement)
+    connection.close()
+
+
+def seen(server: Server, trip: Trip) -> dict[str, Any]:
+    """What the owner gets, without what a new track may number differently."""
+    token = server.token(trip.owner_id, "owner")
+    status, body, _ = server.get(f"/api/v1/tracking/{trip.booking_id}", token)
+    data: dict[str, Any] = body["data"] if status == 200 else {"waypoints": []}
+    numbers = ("id", "seq")
+    data["waypoints"] = [
+        {key: w[key] for key in w if key not in numbers} for w in data["waypoints"]
+    ]
+    return data
+
+
+def abandoned(environ: dict[str, str]) -> int:
+    connection = connect(environ)
+    cursor = connection.cursor()
+    cursor.execute("SELECT count(*) FROM booking_facts WHERE kind = 'abandoned'")
+    (count,) = cursor.fetchone() or (None,)
+    connection.close()
+    return int(count)
+
+
+def has(server: Server, trip: Trip, count: int, status: str) -> bool:
+    data = seen(server, trip)
+    return len(data["waypoints"]) == count and data["status"] == status
+
+
+def test_after_a_restore_and_a_replay_everything_is_there_again_in_new_epochs(
+    environ: dict[str, str], tmp_path: Path
+) -> None:
+    name = f"test-{uuid4().hex[:12]}"
+    backup = f"backup_{uuid4().hex[:12]}"
+    before, early = Trip(), Trip()
+    with fresh_database(environ) as own:
+        database = own["DB_NAME"]
+        own = {**own, "KAFKA_TOPIC_PREFIX": name, "KAFKA_GROUP_ID": name}
+        platform = Platform(own["KAFKA_BROKERS"], name)
+        with running_server(own, tmp_path / "log", **own) as server:
+            platform.accept(before)
+            for second in range(3):
+                platform.update(before, second)
+            platform.update(early, 0)  # its acceptance comes after the backup
+            wait_until(lambda: has(server, before, 3, "active"), "the state of the backup")
+            wait_until(
+                lambda: server.metric("tracking_events_total", outcome="parked") == 1, "parked"
+            )
+        began = datetime.now(UTC)
+        administer(own, f"CREATE DATABASE {backup} TEMPLATE {database}")
+        with running_server(own, tmp_path / "log", **own) as server:
+            for second in (5, 3, 4):
+                platform.update(before, second)
+            platform.deliver(before, before.at(60))
+            platform.accept(early)
+            platform.update(early, 1)
+            wait_until(lambda: has(server, before, 6, "completed"), "the end of one")
+            wait_until(lambda: has(server, early, 2, "active"), "the beginning of the other")
+            expected = seen(server, before), seen(server, early)
+            busy = tool(own, "--since", began.isoformat())
+            assert (busy.returncode, "is the service stopped?" in busy.stderr) == (1, True)
+
+        administer(
+            own,
+            f"DROP DATABASE {database} WITH (FORCE)",
+            f"CREATE DATABASE {database} TEMPLATE {backup}",
+        )
+        administer(  # the backup is two days old
+            own,
+            "UPDATE tracks SET updated_at = now() - interval '2 days'",
+            "UPDATE parked_updates SET parked_at = now() - interval '2 days'",
+            database=database,
+        )
+        tried = tool(own, "--since", began.isoformat(), "--dry-run")
+        done = tool(own, "--since", began.isoformat())
+        assert (tried.returncode, done.returncode) == (0, 0), done.stderr
+        assert done.stdout == tried.stdout + "1 tracks have a new epoch\n"
+        with running_server(own, tmp_path / "log", **own) as server:
+            wait_until(lambda: has(server, before, 6, "completed"), "one is whole again")
+            wait_until(lambda: has(server, early, 2, "active"), "so is the other")
+            found = seen(server, before), seen(server, early)
+            assert abandoned(own) == 0
+        platform.close()
+        administer(own, f"DROP DATABASE {backup}")
+    for old, new in zip(expected, found, strict=True):
+        assert old.pop("epoch") != new.pop("epoch")
+        old["id"], old["seq"] = new["id"], new["seq"]
+        assert new == old
+
+
+def test_a_time_without_a_zone_is_refused() -> None:
+    found = tool({}, "--since", "2026-11-24T00:00")
+    assert (found.returncode, "zone" in found.stderr) == (2, True)

@@ -1,0 +1,104 @@
+"""docs/ and deploy/: what they name is there, what they promise has its test."""
+
+import ast
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from tests.running import CHECKOUT, Server
+
+RUNBOOK = (CHECKOUT / "docs" / "runbook.md").read_text()
+GUARANTEES = (CHECKOUT / "docs" / "guarantees.md").read_text()
+ALERTS = CHECKOUT / "deploy" / "prometheus" / "alerts.yml"
+SOURCES = "".join(
+    path.read_text()
+    for folder in ("tracking", "workers", "handlers")
+    for path in sorted((CHECKOUT / folder).rglob("*.py"))
+) + (CHECKOUT / "server.py").read_text()  # fmt: skip
+# What PostgreSQL says, not we.
+OTHERS = ("could not extend file", "No space left on device", "ok", "database")
+
+
+def anchors(page: str) -> set[str]:
+    """As GitHub makes them of headings."""
+    headings = re.findall(r"^#+ (.+)$", page, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", h.lower()).replace(" ", "-") for h in headings}
+
+
+def metrics_of(server: Server) -> str:
+    return str(server.get("/metrics")[1].decode())
+
+
+def promtool(*arguments: str) -> tuple[int, str]:
+    program = shutil.which("promtool")
+    assert program is not None, "install the Debian package prometheus, or run `make setup`"
+    done = subprocess.run([program, *arguments], capture_output=True, text=True)
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_the_alerts_are_valid_and_each_fires_when_it_should_and_only_then() -> None:
+    assert promtool("check", "rules", str(ALERTS))[0] == 0
+    status, said = promtool("test", "rules", str(ALERTS.parent / "alerts_test.yml"))
+    assert status == 0, said
+    names = re.findall(r"alert: (\w+)", ALERTS.read_text())
+    tests = (ALERTS.parent / "alerts_test.yml").read_text()
+    for name in names:
+        assert tests.count(f"alertname: {name}}}") == 1
+        assert f'alertname="{name}"' in tests
+
+
+def test_every_metric_of_an_alert_is_exported_and_every_runbook_entry_exists(
+    server: Server,
+) -> None:
+    text, rules = metrics_of(server), ALERTS.read_text()
+    for name in set(re.findall(r"\btracking_\w+", rules)):
+        assert f"# HELP {name} " in text, name
+    links = re.findall(r"runbook: docs/runbook.md#(\S+)", rules)
+    assert len(links) == rules.count("alert:")
+    assert set(links) <= anchors(RUNBOOK)
+
+
+def test_every_metric_of_the_runbook_is_exported(server: Server) -> None:
+    text = metrics_of(server)
+    names = set(re.findall(r"`((?:tracking|process)_\w+)", RUNBOOK))
+    assert names
+    for name in names:
+        assert f"# HELP {name} " in text, name
+
+
+def entries(label: str) -> list[str]:
+    """What stands in code quotes behind a label, up to the next one."""
+    texts = re.findall(rf"^- \*\*{label}:\*\*(.*?)(?=^- |\Z|^#)", RUNBOOK, re.MULTILINE | re.DOTALL)
+    return [quoted for text in texts for quoted in re.findall(r"`([^`]+)`", text)]
+
+
+@pytest.mark.parametrize("quoted", entries("Log") + entries("Readiness"))
+def test_every_line_that_the_runbook_quotes_is_one_of_ours(quoted: str) -> None:
+    assert quoted in OTHERS or quoted in SOURCES
+
+
+def test_every_entry_of_the_runbook_says_how_it_looks_and_when_it_is_over() -> None:
+    parts = re.split(r"^## ", RUNBOOK, flags=re.MULTILINE)[1:-1]  # the last one is a procedure
+    assert len(parts) > 8
+    for part in parts:
+        for label in ("Metrics", "By itself", "You", "Over"):
+            assert f"- **{label}:**" in part, part.splitlines()[0]
+
+
+@pytest.mark.parametrize("node", sorted(set(re.findall(r"`(\S+?::\w+)`", GUARANTEES))))
+def test_every_test_that_proves_a_promise_is_there(node: str) -> None:
+    path, _, name = node.partition("::")
+    tree = ast.parse((CHECKOUT / path).read_text())
+    tests = {
+        each.name for each in tree.body if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+    assert name in tests
+
+
+def test_every_promise_names_a_test() -> None:
+    promises = re.split(r"^\d+\. ", GUARANTEES, flags=re.MULTILINE)[1:]
+    assert len(promises) >= 20
+    for promise in promises:
+        assert "::test_" in promise, promise.splitlines()[0]
