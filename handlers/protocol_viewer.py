@@ -132,7 +132,7 @@ class ProtocolViewer(Viewer):
             rows = await services.ask(missed_page, track_id, self._sent_seq, head)
             more = len(rows) == PAGE
             through = rows[-1].seq if more else head
-            message = protocol.backfill(booking_id, rows, through, more=more)
+            message = protocol.backfill(booking_id, rows, self._sent_seq, through, more=more)
             await self.outlet.send_page(protocol.frame_of(message))
             self._sent_seq = through
             if not more:
