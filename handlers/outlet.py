@@ -12,10 +12,15 @@ from tracking.metrics import Metrics
 # Live messages that wait for a slow viewer. A phone loses its radio for 10 to 15 s in a tunnel:
 # that much at one update a second, some 4 KiB; what the kernel buffers comes on top.
 MARK: Final = 16
+# A viewer that was over the mark is not slow any more when so few wait.
+RELIEVED: Final = MARK // 2
 # A viewer that has been over the mark for so long is gone.
 SLOW_LIMIT_S: Final = 5.0
 # A page of a backfill is 130 kB: so long on a link of 4 kB/s.
 PAGE_LIMIT_S: Final = 30.0
+# Status messages are never dropped, but nothing real needs so much: it is stuck at once.
+LIMIT_BYTES: Final = 256 << 10
+PING: Final = b"\x89\x00"  # RFC 6455, section 5.5.2: an empty ping
 
 
 class Outlet:
@@ -25,31 +30,53 @@ class Outlet:
         self._stream = stream
         self._metrics = metrics
         self._unsent: deque[tuple[bytes, bool]] = deque()
+        self._unsent_bytes = 0
         self._over_since = 0.0  # since when it has been over the mark; 0: it is not
         self._page_since = 0.0
         self._drained: asyncio.Future[None] | None = None
+        self._is_awaiting = False  # the stream will call `_written`
+        self._is_ended = False
         self.last_sent = time.monotonic()
 
     def send(self, frame: bytes, *, replaceable: bool = False) -> None:
         """Now or later; never blocks and never raises."""
-        if self._stream.closed():
-            return
-        if self._unsent or self._stream.writing():
-            self._keep(frame, replaceable)
-        else:
-            self._write(frame)
+        self.last_sent = time.monotonic()
+        self._put(frame, replaceable)
+
+    def ping(self) -> None:
+        """Ask whether the peer lives: no message, so it doesn't count as the last one sent."""
+        self._put(PING, replaceable=False)
 
     async def send_page(self, frame: bytes) -> None:
         """Return when the socket has taken it: memory holds one page."""
-        self._page_since = time.monotonic()
         self.send(frame)
-        while (self._unsent or self._stream.writing()) and not self._stream.closed():
+        await self.drain()
+
+    async def drain(self) -> None:
+        """Return when the socket has taken everything, or never will."""
+        self._page_since = time.monotonic()
+        while self.is_busy:
             self._drained = asyncio.get_running_loop().create_future()
+            self._await_stream()
             await self._drained
         self._page_since = 0.0
 
+    @property
+    def is_busy(self) -> bool:
+        """Something waits for the socket."""
+        if self._is_ended or self._stream.closed():
+            return False
+        return bool(self._unsent) or self._stream.writing()
+
+    @property
+    def is_over(self) -> bool:
+        """More waits than a healthy viewer ever lets wait."""
+        return bool(self._over_since)
+
     def is_stuck(self, now: float) -> bool:
         """It has taken too little for too long: a close frame would wait behind the rest."""
+        if self._unsent_bytes > LIMIT_BYTES:
+            return True
         if self._page_since and now - self._page_since > PAGE_LIMIT_S:
             return True
         return bool(self._over_since) and now - self._over_since > SLOW_LIMIT_S
@@ -60,12 +87,21 @@ class Outlet:
         self._stream.close()
 
     def discard(self) -> None:
-        """Nothing follows a close frame."""
+        """Nothing follows a close frame: neither what waits nor what somebody still sends."""
+        self._is_ended = True
         self._unsent.clear()
+        self._unsent_bytes, self._over_since = 0, 0.0
         self._wake()
 
+    def _put(self, frame: bytes, replaceable: bool) -> None:
+        if self._is_ended or self._stream.closed():
+            return
+        if self._unsent or self._stream.writing():
+            self._keep(frame, replaceable)
+        else:
+            self._write(frame)
+
     def _write(self, frame: bytes) -> None:
-        self.last_sent = time.monotonic()
         self._metrics.messages.inc()
         try:
             sent = self._stream.socket.send(frame)
@@ -75,31 +111,57 @@ class Outlet:
             self.cut()
             return
         if sent < len(frame):
-            # The stream waits until the socket takes the rest, and tells us.
-            try:
-                self._stream.write(frame[sent:]).add_done_callback(self._written)
-            except StreamClosedError:
-                self._wake()
+            self._leave_to_stream(frame[sent:])
+
+    def _leave_to_stream(self, rest: bytes) -> None:
+        """The stream waits until the socket takes the rest, and tells us."""
+        try:
+            written = self._stream.write(rest)
+        except StreamClosedError:
+            self._wake()
+            return
+        self._is_awaiting = True
+        written.add_done_callback(self._written)
+
+    def _await_stream(self) -> None:
+        """Be told, too, when what holds the socket is not ours: Tornado's answer to a ping."""
+        if not self._is_awaiting:
+            self._leave_to_stream(b"")
 
     def _keep(self, frame: bytes, replaceable: bool) -> None:
         """Over the mark a newer position takes the place of the oldest unsent one."""
+        if self._unsent_bytes > LIMIT_BYTES:
+            return  # it is cut at the next look
         if replaceable and len(self._unsent) >= MARK:
-            self._over_since = self._over_since or time.monotonic()
-            oldest = next((i for i, (_, old) in enumerate(self._unsent) if old), None)
-            if oldest is not None:
-                del self._unsent[oldest]
-                self._metrics.replaced.inc()
+            self._drop_oldest_position()
         self._unsent.append((frame, replaceable))
+        self._unsent_bytes += len(frame)
+        if len(self._unsent) >= MARK:
+            self._over_since = self._over_since or time.monotonic()
+        self._await_stream()
+
+    def _drop_oldest_position(self) -> None:
+        oldest = next((i for i, (_, old) in enumerate(self._unsent) if old), None)
+        if oldest is not None:
+            self._unsent_bytes -= len(self._unsent[oldest][0])
+            del self._unsent[oldest]
+            self._metrics.replaced.inc()
 
     def _written(self, future: "asyncio.Future[None]") -> None:
         """The socket took what waited: send what was kept meanwhile."""
+        self._is_awaiting = False
         if future.cancelled() or future.exception() is not None:
             self._wake()
             return
         while self._unsent and not self._stream.closed() and not self._stream.writing():
-            self._write(self._unsent.popleft()[0])
-        if not self._unsent and not self._stream.writing():
+            frame, _ = self._unsent.popleft()
+            self._unsent_bytes -= len(frame)
+            self._write(frame)
+        if len(self._unsent) <= RELIEVED:
             self._over_since = 0.0
+        if self.is_busy:
+            self._await_stream()
+        else:
             self._wake()
 
     def _wake(self) -> None:
