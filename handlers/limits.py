@@ -12,7 +12,7 @@ Place = tuple[UUID, str]  # whose it is: a user's, at an address
 
 # A burst of so many seconds' joins is let through: everybody behind a gateway comes back at once.
 BURST_S: Final = 10.0
-# Addresses whose allowance is remembered; the table is emptied of full ones when it is larger.
+# Addresses whose allowance is remembered before the table is emptied of full ones.
 ADDRESSES: Final = 10_000
 
 
@@ -29,6 +29,7 @@ class Limits:
         self._total = 0
         # Address -> joins that it may still make, and when that was so.
         self._allowances: dict[str, tuple[float, float]] = {}
+        self._tidy_at = ADDRESSES
 
     def admit(self, address: str) -> None:
         """One more join of this address; before its token is even looked at."""
@@ -39,8 +40,10 @@ class Limits:
         left = min(left + (now - then) * self._joins, most)
         if left < 1:
             raise TooManyRequests("too many connections at once")
-        if len(self._allowances) >= ADDRESSES:
+        if len(self._allowances) >= self._tidy_at:
             self._forget_full(now, most)
+            # Twice what is left, or a flood of addresses would tidy at every join.
+            self._tidy_at = max(ADDRESSES, 2 * len(self._allowances))
         self._allowances[address] = (left - 1, now)
 
     def _forget_full(self, now: float, most: float) -> None:
