@@ -24,6 +24,7 @@ from tornado.web import Application
 
 from handlers import routes
 from handlers.base import NotFoundHandler, log_request
+from handlers.door import Door
 from handlers.limits import Limits
 from handlers.services import Services
 from handlers.stream import attend, close_all
@@ -111,9 +112,11 @@ async def serve(settings: Settings) -> int:
             return max(consumer.delay_s(), ingest.oldest_wait(time.monotonic()))
 
         keys = KeySet()
-        housekeeping = Housekeeping(writes, _threads(stack, "upkeep", 1), metrics, ingest.offer)
+        housekeeping = Housekeeping(
+            writes, _threads(stack, "upkeep", 1), metrics, ingest.offer, delay_s
+        )
         jobs = [housekeeping.run(), measure_loop(metrics), watch_consumer(consumer, died)]
-        jobs += [attend(rooms), watch_freshness(rooms, delay_s)]
+        jobs += [attend(rooms, metrics), watch_freshness(rooms, delay_s)]
         if settings.jwt_jwks_url:
             jobs += [refresh_keys(settings.jwt_jwks_url, keys)]
         _start_jobs(stack, jobs, died)
@@ -200,8 +203,12 @@ def _start_jobs(
 
 def _max_viewers(settings: Settings) -> int:
     """Out of descriptors the accept loop would spin: stay below the limit."""
-    allowed = max(resource.getrlimit(resource.RLIMIT_NOFILE)[0] - RESERVED_DESCRIPTORS, 1)
+    allowed = max(_descriptors() - RESERVED_DESCRIPTORS, 1)
     return min(settings.max_viewers or allowed, allowed)
+
+
+def _descriptors() -> int:
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 def _listen(stack: AsyncExitStack, settings: Settings, services: Services) -> None:
@@ -223,7 +230,8 @@ def _listen(stack: AsyncExitStack, settings: Settings, services: Services) -> No
         max_body_size=MAX_BODY_BYTES,
         max_buffer_size=MAX_BODY_BYTES * 2,
     )
-    sockets = bind_sockets(settings.service_port, settings.service_address or None, backlog=BACKLOG)
+    bound = bind_sockets(settings.service_port, settings.service_address or None, backlog=BACKLOG)
+    sockets = [Door.of(each, _descriptors()) for each in bound]
     server.add_sockets(sockets)
     for each in sockets:
         host, port = each.getsockname()[:2]

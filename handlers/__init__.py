@@ -2,6 +2,7 @@
 
 from tornado.routing import URLSpec
 
+from handlers.document import DOCUMENT, DocumentHandler
 from handlers.health import HealthHandler, MetricsHandler, ReadinessHandler
 from handlers.shares import SharedHandler, ShareHandler
 from handlers.stream import StreamHandler
@@ -22,4 +23,8 @@ def routes() -> list[URLSpec]:
         (rf"{API}/([^/]+)/share", ShareHandler),
         (r"/ws/tracking/([^/]+)", StreamHandler),
     ]
-    return [URLSpec(pattern, handler) for pattern, handler in table]
+    document = {"document": DOCUMENT.read_bytes()}
+    return [
+        URLSpec(r"/api/v1/openapi\.json", DocumentHandler, document),
+        *[URLSpec(pattern, handler) for pattern, handler in table],
+    ]

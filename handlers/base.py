@@ -4,6 +4,7 @@ import logging
 import re
 import secrets
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any, Final
 from uuid import UUID
 
@@ -46,7 +47,6 @@ SUBPROTOCOL_TOKEN: Final = "bearer."  # noqa: S105 - what stands before a token
 class BaseHandler(RequestHandler):
     """Handlers raise TrackingError; this turns it into the answer."""
 
-    request_id: str
     # What the caller may read across origins.
     EXPOSED: Final = "ETag, Retry-After, X-Request-ID, X-Track-Epoch, X-Track-Seq"
 
@@ -54,13 +54,16 @@ class BaseHandler(RequestHandler):
     def services(self) -> Services:
         return self.application.settings["services"]  # type: ignore[no-any-return]
 
-    def prepare(self) -> None:
+    @cached_property
+    def request_id(self) -> str:
+        """The gateway's, or one of our own."""
         given = self.request.headers.get("X-Request-ID", "")
-        self.request_id = given if REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
-        self.set_header("X-Request-ID", self.request_id)
+        return given if REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
 
     def set_default_headers(self) -> None:
+        """Called again for an error, which starts from nothing."""
         self.clear_header("Server")
+        self.set_header("X-Request-ID", self.request_id)
         self.set_header("X-Content-Type-Options", "nosniff")
         allowed = self.services.settings.allowed_origins
         origin = self.request.headers.get("Origin", "")
@@ -217,5 +220,4 @@ class NotFoundHandler(BaseHandler):
     route = "unmatched"
 
     def prepare(self) -> None:
-        super().prepare()
         raise HTTPError(404)

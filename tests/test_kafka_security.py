@@ -1,11 +1,13 @@
 """A broker that demands TLS and a password, and what is said when they are wrong."""
 
 import ipaddress
+import logging
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import permutations
 from pathlib import Path
 
 import pytest
@@ -15,11 +17,21 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from kafka import KafkaAdminClient
 from kafka.admin import ScramMechanism, UserScramCredentialUpsertion
+from kafka.errors import KafkaError
 
 from dev.private_kafka import PrivateKafka
 from dev.private_server import free_port
-from tests.running import CHECKOUT, Platform, Server, Trip, running_server, wait_until
+from tests.running import (
+    CHECKOUT,
+    Platform,
+    Server,
+    Trip,
+    fresh_database,
+    running_server,
+    wait_until,
+)
 from tracking.settings import KafkaSettings
+from workers.brokers import explained
 from workers.letterbox import letters
 
 USER, PASSWORD = "tracking", "correct-horse-battery"
@@ -89,11 +101,12 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-512"])
 def test_every_client_gets_through_tls_and_a_password(
-    database: dict[str, str], secured: dict[str, str], tmp_path: Path, mechanism: str
+    environ: dict[str, str], secured: dict[str, str], tmp_path: Path, mechanism: str
 ) -> None:
     settings = {name: value for name, value in secured.items() if name != "plain"}
     log = tmp_path / "log"
-    with running_server(database, log, **settings, KAFKA_SASL_MECHANISM=mechanism) as server:
+    settings["KAFKA_SASL_MECHANISM"] = mechanism
+    with fresh_database(environ) as own, running_server(own, log, **settings) as server:
         platform = Platform(secured["plain"], server.environ["KAFKA_TOPIC_PREFIX"])
         trip = Trip()
         platform.accept(trip)
@@ -137,14 +150,32 @@ def test_what_is_wrong_is_said_and_never_the_password(
     server = Server(environ, tmp_path / "log").start()
     try:
         wait_until(lambda: "no Kafka broker answers" in server.log.read_text(), "said so")
+        # Not each try gets so far that it hears why: a broker takes its time to refuse.
+        wait_until(lambda: re.search(said, server.log.read_text()), "said why")
         assert server.get("/readiness")[1]["checks"]["kafka"] == "no broker answers"
     finally:
         assert server.stop() == 0
     text = server.log.read_text()
-    assert re.search(said, text)
     assert "Traceback" not in text + checked.stderr
     for secret in (environ["KAFKA_SASL_PASSWORD"], PASSWORD):
         assert secret not in text + checked.stdout + checked.stderr
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+def test_the_reason_is_told_before_what_followed_from_it(order: tuple[int, ...]) -> None:
+    complaints = (
+        "Abort (KafkaConnectionError: socket disconnected)",
+        "Abort ([Error 7] RequestTimedOutError: Request timed out after 134 ms)",
+        "SaslAuthenticationFailedError: Authentication failed",
+    )
+
+    def bootstrap() -> None:
+        for number in order:
+            logging.getLogger("kafka.net").error(complaints[number])
+        raise KafkaError("cannot bootstrap")
+
+    with pytest.raises(KafkaError, match="Authentication failed"), explained():
+        bootstrap()
 
 
 def check(environ: dict[str, str]) -> subprocess.CompletedProcess[str]:

@@ -310,6 +310,7 @@ def unsent_track(**changes: Any) -> UnsentTrack:
     track_id = UUID(int=1)
     fields: dict[str, Any] = {
         "id": track_id, "track_id": str(track_id), "booking_id": "b", "owner_id": None,
+        "epoch": "e",
         "started_at": START, "published_seq": 0, "published_at": None, "last_seq": 100,
         "newest_seq": None,
     }  # fmt: skip

@@ -111,7 +111,7 @@ async def test_who_joins_gets_the_route_and_then_what_happens(
     assert welcome["last_position"]["seq"] == 3
     backfill = await client.next()
     assert backfill is not None
-    assert (backfill["through_seq"], backfill["more"]) == (3, False)
+    assert (backfill["after_seq"], backfill["through_seq"], backfill["more"]) == (0, 3, False)
     platform.update(trip, 10)
     live = await client.next_of("location_update")
     assert (live["seq"], live["booking_id"]) == (4, str(trip.booking_id))
@@ -205,7 +205,11 @@ async def test_late_points_arrive_as_backfill_and_never_move_the_marker(
     while len(client.seqs()) < 4:
         await client.next()
     assert client.seqs() == [1, 2, 3, 4]
-    late = [p for m in client.told if m["type"] == "backfill" for p in m["points"]][1:]
+    backfills = [m for m in client.told if m["type"] == "backfill"]
+    for each in backfills[1:]:
+        seqs = [point["seq"] for point in each["points"]]
+        assert (each["after_seq"], each["through_seq"]) == (seqs[0] - 1, seqs[-1])
+    late = [p for m in backfills for p in m["points"]][1:]
     # The times as Python reads them: microseconds.
     assert [datetime.fromisoformat(p["recorded_at"]) for p in late] == [trip.at(10), trip.at(20)]
     live = [m for m in client.told if m["type"] == "location_update"]

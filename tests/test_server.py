@@ -304,9 +304,11 @@ def test_refusals_have_the_apps_error_body(server: Server) -> None:
         ("/health", "POST", 405),
         (f"{API}/{uuid4()}", "DELETE", 405),
     ):
-        found, body, _ = server.get(path, None, method)
+        given = {"X-Request-ID": "from-the-gateway"}
+        found, body, headers = server.get(path, None, method, **given)
         assert (found, body["success"]) == (status, False)
         assert body["error"]
+        assert headers["X-Request-ID"] == "from-the-gateway"
 
 
 def test_a_share_link_opens_one_booking_to_the_public(server: Server, platform: Platform) -> None:

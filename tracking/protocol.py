@@ -63,10 +63,15 @@ class BackfillPoint(Struct, frozen=True, gc=False):
 
 
 class Backfill(Struct, frozen=True, tag_field="type", tag="backfill"):
-    """Waypoints in seq order. Everything up to `through_seq` has been sent with it."""
+    """Everything of the route above `after_seq`, up to and with `through_seq`, in seq order.
+
+    A seq between the two without a point has left the route. Without `after_seq` a client that
+    sees late points behind a lost position could not tell that gap from such a seq.
+    """
 
     booking_id: UUID
     points: list[BackfillPoint]
+    after_seq: int
     through_seq: int
     more: bool
 
@@ -190,16 +195,16 @@ def track_update(change: TrackChange) -> TrackUpdate:
 
 
 def backfill(
-    booking_id: UUID, points: Sequence[MissedWaypoint | StoredWaypoint], through_seq: int,
-    *, more: bool,
+    booking_id: UUID, points: Sequence[MissedWaypoint | StoredWaypoint],
+    after_seq: int, through_seq: int, *, more: bool,
 ) -> Backfill:  # fmt: skip
-    return Backfill(booking_id, [_point(point) for point in points], through_seq, more)
+    return Backfill(booking_id, [_point(point) for point in points], after_seq, through_seq, more)
 
 
 def late_waypoints(waypoints: Sequence[StoredWaypoint]) -> Message:
     """Late ones of one track, in seq order without a gap, as its viewers get them."""
     first, last = waypoints[0], waypoints[-1]
-    message = backfill(first.booking_id, waypoints, last.seq, more=False)
+    message = backfill(first.booking_id, waypoints, first.seq - 1, last.seq, more=False)
     return Message(last.seq, frame_of(message), first.seq, is_position=False)
 
 

@@ -123,6 +123,16 @@ class _Complaints(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         text = record.getMessage()
-        # A broker that refuses a password may hang up before or after it says so.
-        if not self.telling or ("socket disconnected" in self.telling and "rror" in text):
+        if not self.telling or _weight(text) > _weight(self.telling):
             self.telling = text
+
+
+def _weight(complaint: str) -> int:
+    """A broker that refuses a password may hang up before or after it says so, and the last try
+    is cut short by the end of our patience.
+    """
+    if "timed out" in complaint or "Unable to bootstrap" in complaint:
+        return 0
+    if "socket disconnected" in complaint:
+        return 1
+    return 2 if "rror" in complaint else 0

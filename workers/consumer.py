@@ -6,6 +6,7 @@ nothing is polled but the group's heartbeat.
 """
 
 import logging
+import math
 import queue
 import re
 import threading
@@ -100,7 +101,7 @@ class Consumer:
         self.partitions = 0  # partitions that there are
         self.connected = False
         self.stopped: dict[TopicPartition, str] = {}  # partitions that need an operator, and why
-        self._lag = 0  # records not read, as measured last
+        self._lag: int | None = None  # records not read, as measured last; None: not known yet
         self._read_until = 0.0  # Kafka's time of the newest record read, seconds since 1970
         self._unreachable_since: float | None = None  # time.monotonic()
 
@@ -115,10 +116,18 @@ class Consumer:
         self._stored.put(batch)
 
     def delay_s(self) -> float:
-        """By how much what was read is behind what Kafka has. Any thread; some seconds old."""
-        if self._unreachable_since is not None:
-            return time.monotonic() - self._unreachable_since
+        """By how much what was read is behind what Kafka has; infinite while nobody knows.
+
+        Any thread; some seconds old.
+        """
+        if self._unreachable_since is not None or self._lag is None:
+            return self.unreachable_s() or math.inf
         return max(time.time() - self._read_until, 0.0) if self._lag else 0.0
+
+    def unreachable_s(self) -> float:
+        """For how long the group's coordinator has been away; 0 when it is there. Any thread."""
+        since = self._unreachable_since
+        return 0.0 if since is None else time.monotonic() - since
 
     def stop(self) -> None:
         """Poll no more. Any thread; `wait` for the end."""
@@ -454,7 +463,7 @@ class Consumer:
             self._unreachable_since = now
         assigned = consumer.assignment()
         topics = {place.topic for place in assigned}
-        total = 0
+        total, known = 0, 0
         self.partitions = sum(len(consumer.partitions_for_topic(t) or ()) for t in topics)
         for place in assigned:
             end = consumer.highwater(place)
@@ -462,7 +471,8 @@ class Consumer:
             if offset is not None:
                 self._metrics.lag.labels(place.topic, place.partition).set(end - offset)
                 total += end - offset
-        self._lag = total
+                known += 1
+        self._lag = total if assigned and known == len(assigned) else None
 
 
 def topic_pattern(settings: KafkaSettings) -> str:

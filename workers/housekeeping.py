@@ -21,6 +21,8 @@ SETTLE_S: Final = 1.0
 ADOPT_S: Final = 3.0
 EXPIRE_S: Final = 30.0
 PARTITIONS_S: Final = 3600.0
+# While what is read is older than this, nobody knows what has not happened: nothing expires.
+BEHIND_S: Final = 60.0
 
 
 class Housekeeping:
@@ -32,11 +34,13 @@ class Housekeeping:
         executor: Executor,
         metrics: Metrics,
         offer: Callable[[Batch], None],
+        delay_s: Callable[[], float],
     ) -> None:
         self._engine = engine
         self._executor = executor
         self._metrics = metrics
         self._offer = offer
+        self._delay_s = delay_s
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -75,12 +79,19 @@ class Housekeeping:
             self._offer(Batch(adopt=frozenset(claimed)))
 
     async def _expire(self) -> None:
+        self._metrics.parked.set(await self._call(parking.count))
+        await self._call(upkeep.delete_expired_shares)
+        if self._delay_s() < BEHIND_S:
+            await self._refuse_what_nobody_claimed()
+            await self._end_what_nobody_ended()
+
+    async def _refuse_what_nobody_claimed(self) -> None:
         refused = await self._call(parking.expire)
         if refused:
             log.warning("%d parked updates refused: no track claimed them", refused)
         self._metrics.expired.inc(refused)
-        self._metrics.parked.set(await self._call(parking.count))
-        await self._call(upkeep.delete_expired_shares)
+
+    async def _end_what_nobody_ended(self) -> None:
         abandoned = await self._call(upkeep.abandoned_bookings)
         events = [BookingEvent(booking_id, "abandoned", at) for booking_id, at in abandoned]
         if events:

@@ -122,6 +122,8 @@ class Outgoing:
                 linger_ms=20,
                 batch_size=262_144,
                 bootstrap_timeout_ms=3_000,
+                # A topic that is not there: said soon, and tried again for ever.
+                max_block_ms=5_000,
             )
         )
         try:
@@ -249,7 +251,8 @@ def _updated(track: UnsentTrack, waypoint: UnsentWaypoint) -> tuple[str, bytes, 
         "seq": waypoint.seq,
         "occurred_at": rfc3339(waypoint.recorded_at),
     }
-    event_id = uuid5(track.id, f"tracking.updated {waypoint.seq}")
+    # After a restore from a backup the same seq may be another waypoint, and so another event.
+    event_id = uuid5(track.id, f"tracking.updated {track.epoch} {waypoint.seq}")
     value = envelope(event_id, "tracking.updated", rfc3339(waypoint.received_at), data)
     return "tracking.updated", _key(track.booking_id), value
 

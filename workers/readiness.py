@@ -16,6 +16,8 @@ from workers.outgoing import Outgoing
 
 # A poll() returns every tenth of a second.
 POLL_LIMIT_S: Final = 60.0
+# Longer than a broker's restart, shorter than anybody's patience.
+UNREACHABLE_LIMIT_S: Final = 30.0
 # A record that is read and not stored for so long: viewers see old positions.
 UNSTORED_LIMIT_S: Final = 60.0
 # An event goes out within a second or two.
@@ -78,6 +80,9 @@ class Readiness:
         consumer = self._consumer
         if not consumer.connected:
             return "no broker answers"
+        away = consumer.unreachable_s()
+        if away > UNREACHABLE_LIMIT_S:
+            return f"no broker has answered for {away:.0f} s"
         if consumer.assigned < consumer.partitions:
             # Viewers here would see only what this process stores.
             return (

@@ -37,6 +37,7 @@ class UnsentTrack(Struct, frozen=True):
     track_id: str
     booking_id: str
     owner_id: str | None
+    epoch: str
     started_at: datetime
     published_seq: int
     published_at: datetime | None  # recorded time of the newest position that went out
@@ -116,7 +117,7 @@ def unsent_tracks(engine: sa.Engine, limit: int) -> list[UnsentTrack]:
 
 
 UNSENT_TRACKS: Final = f"""
-    SELECT t.id, t.id::text, t.booking_id::text, t.owner_id::text, t.started_at,
+    SELECT t.id, t.id::text, t.booking_id::text, t.owner_id::text, t.epoch, t.started_at,
            p.published_seq, p.published_at,
            greatest(p.published_seq, coalesce(
                (SELECT min(o.after_seq) FROM outbox o WHERE o.track_id = t.id), t.head_seq)),

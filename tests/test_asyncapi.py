@@ -1,0 +1,187 @@
+"""docs/asyncapi.yaml and docs/protocol.md: what they say is what the server sends."""
+
+import asyncio
+import json
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import pytest
+import sqlalchemy as sa
+import yaml
+from jsonschema import Draft7Validator
+
+from tests.running import CHECKOUT, Platform, Server, Trip
+from tests.test_protocol import Client, owner
+from tracking import close_codes, protocol
+from tracking.close_codes import CloseCode
+from tracking.events import BookingEvent, LocationUpdate
+from tracking.messages import LocationUpdateMessage
+from tracking.store.ingest import store_batch
+
+DOCUMENT: dict[str, Any] = yaml.safe_load((CHECKOUT / "docs" / "asyncapi.yaml").read_text())
+SCHEMAS: dict[str, Any] = DOCUMENT["components"]["schemas"]
+PAGE = (CHECKOUT / "docs" / "protocol.md").read_text()
+EXAMPLES = [json.loads(text) for text in re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)]
+# The official schema of such documents; `make setup` gets it where there is npm.
+META = CHECKOUT / "dev" / "node" / "node_modules" / "@asyncapi" / "specs" / "schemas"
+
+SERVER_MESSAGES: dict[str, Any] = {
+    "welcome": protocol.Welcome,
+    "location_update": LocationUpdateMessage,
+    "backfill": protocol.Backfill,
+    "track_update": protocol.TrackUpdate,
+    "freshness": protocol.FreshnessUpdate,
+    "heartbeat": protocol.Heartbeat,
+    "token_expiring": protocol.TokenExpiring,
+}
+CLIENT_MESSAGES: dict[str, Any] = {"catch_up": protocol.CatchUp, "refresh": protocol.Refresh}
+PARTS: dict[str, Any] = {
+    "freshness_part": protocol.FreshnessPart,
+    "backfill_point": protocol.BackfillPoint,
+}
+
+
+def check(message: Any, name: str) -> None:
+    """Valid, and without a field that the document doesn't know."""
+    Draft7Validator({**DOCUMENT, "$ref": f"#/components/schemas/{name}"}).validate(message)
+    assert set(message) == set(SCHEMAS[name]["properties"])
+
+
+def operation(*names: str) -> set[str]:
+    """The messages of these operations, as the channel calls them."""
+    references = [r["$ref"] for name in names for r in DOCUMENT["operations"][name]["messages"]]
+    return {reference.rpartition("/")[2] for reference in references}
+
+
+@pytest.mark.parametrize(
+    ("name", "struct"), [*SERVER_MESSAGES.items(), *CLIENT_MESSAGES.items(), *PARTS.items()]
+)
+def test_a_schema_has_the_fields_of_its_struct(name: str, struct: Any) -> None:
+    fields = {field.encode_name for field in msgspec.structs.fields(struct)}
+    if struct.__struct_config__.tag_field:
+        fields.add("type")
+        assert struct.__struct_config__.tag == name
+    schema = SCHEMAS[name]
+    assert set(schema["properties"]) == set(schema["required"]) == fields
+    if name not in PARTS:
+        assert schema["properties"]["type"] == {"const": name}
+
+
+def test_every_message_has_its_operation() -> None:
+    assert operation("tell") == set(SERVER_MESSAGES)
+    assert operation("sendPositions") == {"location_update"}
+    assert operation("catchUp", "refresh") == set(CLIENT_MESSAGES)
+    assert set(DOCUMENT["channels"]["v1"]["messages"]) == {*SERVER_MESSAGES, *CLIENT_MESSAGES}
+
+
+def test_every_schema_is_one_and_its_examples_are_valid() -> None:
+    for name, schema in SCHEMAS.items():
+        Draft7Validator.check_schema(schema)
+        for example in schema.get("examples", []):
+            Draft7Validator({**DOCUMENT, "$ref": f"#/components/schemas/{name}"}).validate(example)
+
+
+def test_the_document_is_asyncapi_3() -> None:
+    if not META.exists():
+        pytest.skip("the AsyncAPI schema comes from npm, which is not installed here")
+    meta = json.loads((META / "3.0.0-without-$id.json").read_text())
+    errors = [error.message for error in Draft7Validator(meta).iter_errors(DOCUMENT)]
+    assert errors == []
+
+
+def references(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        found = [value["$ref"]] if "$ref" in value else []
+        return found + [each for part in value.values() for each in references(part)]
+    if isinstance(value, list):
+        return [each for part in value for each in references(part)]
+    return []
+
+
+def test_every_reference_leads_somewhere() -> None:
+    for reference in references(DOCUMENT):
+        target: Any = DOCUMENT
+        for step in reference.removeprefix("#/").split("/"):
+            target = target[step]
+
+
+@pytest.mark.parametrize("message", EXAMPLES, ids=lambda m: str(m["type"]))
+def test_an_example_of_the_page_is_a_message(message: dict[str, Any]) -> None:
+    check(message, message["type"])
+    if message["type"] in CLIENT_MESSAGES:
+        protocol.client_message(json.dumps(message))
+
+
+def test_the_page_shows_every_message() -> None:
+    assert {m["type"] for m in EXAMPLES} == {*SERVER_MESSAGES, *CLIENT_MESSAGES}
+
+
+@pytest.mark.parametrize("name", ["welcome", "backfill", "track_update", "freshness"])
+def test_the_page_names_every_field(name: str) -> None:
+    section = PAGE.partition(f"**`{name}`**")[2].partition("\n**`")[0]
+    for field in set(SCHEMAS[name]["properties"]) - {"type"}:
+        assert f"`{field}`" in section, field
+
+
+def test_the_table_of_close_codes_is_the_codes() -> None:
+    table = re.findall(r"^\| (\d{4}) \| ([a-z ]+) \|", PAGE, re.MULTILINE)
+    known = [code for code in vars(close_codes).values() if isinstance(code, CloseCode)]
+    assert [(int(code), reason) for code, reason in table] == [tuple(code) for code in known]
+
+
+def silent_trip(engine: sa.Engine) -> Trip:
+    """Its only report came 24 s ago: in six seconds it is stale."""
+    trip, then = Trip(), datetime.now(UTC) - timedelta(seconds=24)
+    accepted = BookingEvent(trip.booking_id, "accepted", trip.start, trip.runner_id, trip.owner_id)
+    report = LocationUpdate(
+        trip.runner_id, trip.booking_id, 106.8, -6.2, None, None, then, then, then
+    )
+    store_batch(engine, [accepted])
+    store_batch(engine, [report])
+    return trip
+
+
+@pytest.mark.gen_test
+async def test_every_message_that_the_server_sends_is_as_documented(
+    server: Server, platform: Platform, engine: sa.Engine
+) -> None:
+    trip = await asyncio.to_thread(silent_trip, engine)
+    soon = datetime.now(UTC) + timedelta(seconds=20)
+    client = await Client.join(server, trip.booking_id, owner(server, trip, exp=soon))
+    await client.next_of("token_expiring")
+    await client.say(type="refresh", token=owner(server, trip))
+    await client.next_of("heartbeat")
+    await client.next_of("freshness")
+    await client.say(type="catch_up", since_seq=0)
+    await client.next_of("backfill")
+    now = (datetime.now(UTC) - trip.start).total_seconds()
+    platform.update(trip, now)
+    await client.next_of("location_update")
+    platform.update(trip, now - 60, speed_kmh=-1, heading_degrees=-1)
+    await client.next_of("backfill")
+    platform.deliver(trip, datetime.now(UTC))
+    await client.next_of("track_update")
+    assert await client.closed() == close_codes.TRIP_OVER.code
+    assert {message["type"] for message in client.told} == set(SERVER_MESSAGES)
+    for message in client.told:
+        check(message, message["type"])
+
+
+@pytest.mark.gen_test
+async def test_before_the_acceptance_the_nulls_are_as_documented(
+    server: Server, platform: Platform, engine: sa.Engine
+) -> None:
+    trip = Trip()
+    requested = BookingEvent(trip.booking_id, "requested", trip.start, None, trip.owner_id)
+    await asyncio.to_thread(store_batch, engine, [requested])
+    client = await Client.join(server, trip.booking_id, owner(server, trip))
+    welcome = await client.next_of("welcome")
+    platform.accept(trip)
+    began = await client.next_of("track_update")
+    client.socket.close()
+    for message in (welcome, began):
+        check(message, message["type"])
+    nullable = ("epoch", "phase", "runner_id", "freshness", "last_position", "recovered")
+    assert [welcome[name] for name in nullable] == [None] * 6

@@ -1,0 +1,311 @@
+"""examples/: both clients against the real server behind a proxy that cuts, and a scripted one."""
+
+import asyncio
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from tornado.httpserver import HTTPServer
+from tornado.testing import bind_unused_port
+from tornado.web import Application
+from tornado.websocket import WebSocketHandler
+
+from tests.proxy import Proxy
+from tests.running import CHECKOUT, Platform, Server, Trip, wait_until
+from tests.test_protocol import head, owner
+
+EXAMPLES = CHECKOUT / "examples"
+COMPILER = CHECKOUT / "dev" / "node" / "node_modules" / ".bin" / "tsc"
+OPTIONS = ["--strict", "--noUnusedLocals", "--target", "es2022", "--module", "es2022"]
+OPTIONS += ["--lib", "es2022,dom"]
+UPDATES = 300
+BOOKING = "5b1c8a52-93a5-4a5f-a7fb-6f1b8f0d2d10"
+Command = list[str]
+
+
+@pytest.fixture(scope="session", params=["python", "typescript"])
+def command(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Command:
+    """How the client is started; the TypeScript one is type checked on the way."""
+    if request.param == "python":
+        return [sys.executable, str(EXAMPLES / "follow.py")]
+    if shutil.which("node") is None or not COMPILER.exists():
+        pytest.skip("no Node and npm when `make setup` ran: the TypeScript client was not run")
+    built: Path = tmp_path_factory.mktemp("typescript")
+    compiled = subprocess.run(
+        [COMPILER, *OPTIONS, "--outDir", built, EXAMPLES / "follow.ts"],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert compiled.returncode == 0, compiled.stdout
+    shutil.copy(EXAMPLES / "terminal.mjs", built)
+    (built / "package.json").write_text('{"type": "module"}')
+    return ["node", *without_global_socket(), str(built / "terminal.mjs")]
+
+
+def without_global_socket() -> Command:
+    """Node 20 has the WebSocket of browsers behind an option."""
+    version = subprocess.run(["node", "--version"], capture_output=True, text=True).stdout
+    return ["--experimental-websocket"] if version.startswith("v20.") else []
+
+
+class Client:
+    """One process that follows a booking; its lines are in a file."""
+
+    def __init__(self, command: Command, port: int, booking: object, token: str, at: Path) -> None:
+        self._log, self.token = at.with_suffix(".log"), at.with_suffix(".token")
+        self.token.write_text(token)
+        with self._log.open("wb") as out:
+            self.process = subprocess.Popen(
+                [*command, f"ws://127.0.0.1:{port}", str(booking)], stdout=out, stderr=out,
+                env={**os.environ, "TOKEN_FILE": str(self.token), "NODE_NO_WARNINGS": "1"},
+            )  # fmt: skip
+
+    def lines(self, first: str) -> list[list[str]]:
+        """The whole lines that begin with this word, split, without it."""
+        text = self._log.read_text()
+        lines = [line.split() for line in text[: text.rfind("\n") + 1].splitlines()]
+        return [words[1:] for words in lines if words and words[0] == first]
+
+    def ended(self) -> int:
+        """The close code with which it gave up."""
+        assert self.process.wait(60) == 0, self._log.read_text()
+        return int(self.lines("ended")[0][0])
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+def route(engine: sa.Engine, trip: Trip) -> list[tuple[int, str, str, datetime]]:
+    """The table's own words, by seq."""
+    statement = sa.text(
+        "SELECT seq, ST_X(position), ST_Y(position), recorded_at FROM waypoints w"
+        " JOIN tracks t ON t.id = w.track_id WHERE t.booking_id = :id AND in_route ORDER BY seq"
+    )
+    with engine.connect() as connection:
+        rows = connection.execute(statement, {"id": trip.booking_id}).all()
+    return [(seq, f"{x:.6f}", f"{y:.6f}", at) for seq, x, y, at in rows]
+
+
+def seen(client: Client) -> list[tuple[int, str, str, datetime]]:
+    """Every waypoint that was shown, as often as it was shown."""
+    return sorted(
+        (int(seq), x, y, datetime.fromisoformat(at)) for seq, x, y, at in client.lines("waypoint")
+    )
+
+
+def drive(platform: Platform, trip: Trip, cut: Callable[[], None], dice: random.Random) -> None:
+    """Updates for some ten seconds, every tenth out of order; cut now and then, and at last not."""
+    seconds = list(range(UPDATES))
+    for place in range(0, UPDATES - 10, 10):
+        seconds[place], seconds[place + 7] = seconds[place + 7], seconds[place]
+    next_cut = time.monotonic()
+    for second in seconds:
+        platform.update(trip, second)
+        time.sleep(0.03)  # the pace of the load, not a wait for something
+        if time.monotonic() > next_cut:
+            cut()
+            next_cut = time.monotonic() + dice.uniform(0.05, 0.6)
+
+
+def test_clients_that_are_cut_at_random_see_the_table_and_nothing_twice(
+    server: Server, platform: Platform, engine: sa.Engine, command: Command, tmp_path: Path
+) -> None:
+    seed = random.randrange(1 << 32)
+    print(f"seed {seed}")  # shown when it fails
+    trip, dice = Trip(), random.Random(seed)
+    platform.accept(trip)
+    platform.update(trip, -1)
+    wait_until(lambda: head(server, trip)["seq"] == 1, "accepted")
+    proxies = [Proxy("127.0.0.1", server.port) for _ in range(2)]
+
+    def cut() -> None:
+        chosen = dice.choice(proxies)
+        chosen.cut()
+        chosen.heal()
+
+    with ExitStack() as stack:
+        for proxy in proxies:
+            stack.callback(proxy.close)
+        token = owner(server, trip)
+        clients = [
+            stack.enter_context(
+                Client(command, proxy.port, trip.booking_id, token, tmp_path / f"client{number}")
+            )
+            for number, proxy in enumerate(proxies)
+        ]
+        for client in clients:
+            wait_until(partial(client.lines, "waypoint"), "the first waypoint")
+        drive(platform, trip, cut, dice)
+        wait_until(lambda: head(server, trip)["seq"] == UPDATES + 1, "all stored")
+        platform.deliver(trip, datetime.now(UTC))
+        assert [client.ended() for client in clients] == [1000, 1000]
+        expected = route(engine, trip)
+        for client in clients:
+            assert seen(client) == expected
+            assert len(client.lines("waiting")) >= 3
+
+
+def point(seq: int) -> dict[str, Any]:
+    return {"seq": seq, "latitude": -6.2, "longitude": 106.8, "speed_kmh": 1.0,
+            "heading_degrees": 0.0, "recorded_at": "2026-02-06T10:31:00Z"}  # fmt: skip
+
+
+def live(seq: int) -> dict[str, Any]:
+    return {"type": "location_update", **point(seq)}
+
+
+def backfill(after: int, *seqs: int, through: int) -> dict[str, Any]:
+    return {"type": "backfill", "points": [point(seq) for seq in seqs], "after_seq": after,
+            "through_seq": through, "more": False}  # fmt: skip
+
+
+def welcome(recovered: bool | None, epoch: str = "e1") -> dict[str, Any]:
+    return {"type": "welcome", "epoch": epoch, "recovered": recovered, "heartbeat_s": 1,
+            "seq": 2, "status": "active", "last_position": None}  # fmt: skip
+
+
+# What each connection in turn says, waits to hear, or is closed with.
+Script = list[list[dict[str, Any] | str | int]]
+
+
+class Scripted(WebSocketHandler):
+    """Plays one connection of a script."""
+
+    script: Script
+    said: list[dict[str, Any]]
+
+    def initialize(self, play: "Play") -> None:
+        self._play = play
+
+    def select_subprotocol(self, subprotocols: list[str]) -> str | None:
+        self._play.tokens.append(subprotocols[1].removeprefix("bearer."))
+        return subprotocols[0]
+
+    def open(self, *_: str, **__: str) -> None:
+        self._play.queries.append(self.request.query)
+        self._lines = iter(self._play.script.pop(0))
+        self._go_on()
+
+    def on_message(self, message: str | bytes) -> None:
+        self._play.heard.append(json.loads(message))
+        self._go_on()
+
+    def _go_on(self) -> None:
+        for line in self._lines:
+            if isinstance(line, dict):
+                self.write_message(json.dumps(line))
+            elif isinstance(line, int):
+                self.close(line)
+            else:
+                return  # a word: wait for the client's
+
+
+class Play:
+    """A scripted server on a thread of its own, and what clients told it."""
+
+    def __init__(self, script: Script) -> None:
+        self.script = script
+        self.heard: list[dict[str, Any]] = []
+        self.queries: list[str] = []
+        self.tokens: list[str] = []
+        self.port = 0
+        self._started = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
+
+    def __enter__(self) -> "Play":
+        self._thread.start()
+        assert self._started.wait(10)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join()
+
+    async def _serve(self) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        listening, self.port = bind_unused_port()
+        server = HTTPServer(Application([(r"/ws/tracking/.*", Scripted, {"play": self})]))
+        server.add_socket(listening)
+        self._started.set()
+        await self._stop.wait()
+        server.stop()
+        await server.close_all_connections()
+
+
+@pytest.fixture
+def follow(command: Command, tmp_path: Path) -> Iterator[Callable[[Play], Client]]:
+    with ExitStack() as stack:
+
+        def start(play: Play) -> Client:
+            at = tmp_path / "client"
+            return stack.enter_context(Client(command, play.port, BOOKING, "first-token", at))
+
+        yield start
+
+
+def numbers(client: Client) -> list[int]:
+    return [int(words[0]) for words in client.lines("waypoint")]
+
+
+def test_a_gap_is_asked_for_and_a_seq_that_left_the_route_is_none(
+    follow: Callable[[Play], Client],
+) -> None:
+    script: Script = [[
+        welcome(None), backfill(0, 1, 2, through=2), live(5), "catch_up",
+        backfill(2, 3, 5, through=5),  # 4 left the route
+        backfill(7, 8, 9, through=9), "catch_up",  # late points behind lost positions
+        backfill(5, 8, 9, through=9), live(10), backfill(10, 11, through=11), 1000,
+    ]]  # fmt: skip
+    with Play(script) as play:
+        client = follow(play)
+        assert client.ended() == 1000
+    assert play.heard == [{"type": "catch_up", "since_seq": n} for n in (2, 5)]
+    assert numbers(client) == [1, 2, 5, 3, 8, 9, 10, 11]
+
+
+def test_a_silent_link_is_left_and_resumed_behind_what_is_known(
+    follow: Callable[[Play], Client],
+) -> None:
+    script: Script = [
+        [welcome(None), backfill(0, 1, 2, through=3), "nothing more, ever"],
+        [welcome(True), backfill(3, 4, through=4), 1001],
+        [welcome(False, "e2"), backfill(0, 1, through=1), 4503],
+    ]
+    with Play(script) as play:
+        client = follow(play)
+        assert client.ended() == 4503
+    assert play.queries == ["", "epoch=e1&since_seq=3", "epoch=e1&since_seq=4"]
+    assert numbers(client) == [1, 2, 4, 1]
+
+
+def test_a_new_token_is_fetched_when_the_old_one_ends(follow: Callable[[Play], Client]) -> None:
+    expiring = {"type": "token_expiring", "token_expires_at": "2026-02-06T10:45:00Z"}
+    script: Script = [
+        [welcome(None), backfill(0, 1, through=1), 4401],
+        [welcome(True), live(2), "never"],
+    ]
+    with Play(script) as play:
+        client = follow(play)
+        wait_until(lambda: numbers(client) == [1], "the first waypoint")
+        client.token.write_text("second-token")
+        wait_until(lambda: numbers(client) == [1, 2], "the second connection")
+        script.append([welcome(True), expiring, "refresh", 4501])
+        assert client.ended() == 4501
+    assert play.tokens[1:] in (["second-token"] * 2, ["first-token", "second-token"])
+    assert play.heard == [{"type": "refresh", "token": "second-token"}]

@@ -1,0 +1,98 @@
+"""handlers/openapi.json: every route is in it, and it says what the server answers."""
+
+import json
+import re
+import subprocess
+import sys
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+from openapi_spec_validator import validate
+from tornado.web import RequestHandler
+
+from handlers import routes
+from handlers.document import DOCUMENT
+from tests.running import Platform, Server, Trip
+from tests.test_server import owner, stored_trip
+
+API: dict[str, Any] = json.loads(DOCUMENT.read_text())
+METHODS = ("get", "head", "post", "put", "patch", "delete")
+# Both runs together stay below a minute on two busy cores.
+EXAMPLES = 60
+# No HTTP client can upgrade: to it, the best request is a bad one.
+NO_UPGRADE = """
+[[operations]]
+include-path = "/ws/tracking/{bookingId}"
+checks.positive_data_acceptance.enabled = false
+"""
+
+
+def without_names(path: str) -> str:
+    return re.sub(r"\{\w+\}", "{}", path)
+
+
+def offered() -> set[tuple[str, str]]:
+    """Path and method of everything that the router knows."""
+    found = set()
+    for spec in routes():
+        path = spec.regex.pattern.rstrip("$").replace("([^/]+)", "{}").replace("\\.", ".")
+        own = [n for n in METHODS if getattr(spec.target, n) is not getattr(RequestHandler, n)]
+        found |= {(path, method) for method in own}
+    return found
+
+
+def test_every_route_is_documented_and_no_other() -> None:
+    documented = {
+        (without_names(path), method)
+        for path, item in API["paths"].items()
+        for method in item
+        if method in METHODS
+    }
+    assert documented == offered()
+
+
+def test_the_document_is_openapi_3_1() -> None:
+    validate(API)
+
+
+def test_the_document_is_public_and_not_sent_twice(server: Server) -> None:
+    status, body, headers = server.get("/api/v1/openapi.json")
+    assert (status, body) == (200, API)
+    again = {"If-None-Match": headers["ETag"]}
+    assert server.get("/api/v1/openapi.json", **again)[:2] == (304, b"")
+
+
+def run_schemathesis(
+    server: Server, directory: Path, api: dict[str, Any], config: str, *arguments: str
+) -> None:
+    """Requests made from the document; every answer has to be as it says."""
+    document = directory / "openapi.json"
+    document.write_text(json.dumps(api))
+    (directory / "schemathesis.toml").write_text(config + NO_UPGRADE)
+    done = subprocess.run(
+        [
+            Path(sys.executable).with_name("schemathesis"), "run", document,
+            "--url", f"http://127.0.0.1:{server.port}", "--no-color", "--seed", "1",
+            "--max-examples", str(EXAMPLES), "--generation-database", "none", *arguments,
+        ],
+        cwd=directory, capture_output=True, text=True, timeout=100,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-20_000:] + done.stderr
+
+
+def test_the_answers_to_an_owner_are_as_documented(
+    server: Server, platform: Platform, tmp_path: Path
+) -> None:
+    waypoints = 3
+    trip: Trip = stored_trip(server, platform, waypoints)
+    known = deepcopy(API)  # what no document can say: above the head is a bad request
+    known["components"]["parameters"]["sinceSeq"]["schema"]["maximum"] = waypoints
+    run_schemathesis(
+        server, tmp_path, known, f'[parameters]\n"path.bookingId" = "{trip.booking_id}"\n',
+        "--header", f"Authorization: Bearer {owner(server, trip)}",
+    )  # fmt: skip
+
+
+def test_the_answers_to_a_stranger_are_as_documented(server: Server, tmp_path: Path) -> None:
+    run_schemathesis(server, tmp_path, API, "")
