@@ -59,6 +59,7 @@ class Outgoing:
         self._oldest: datetime | None = None  # since when the oldest event waits
         metrics.outbox_age.set_function(self.age)
         self._interrupted = False  # said so, and not yet that it goes on
+        self._producer: KafkaProducer | None = None
         self._work = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._main, name="outgoing", daemon=True)
@@ -76,7 +77,11 @@ class Outgoing:
 
     def wait(self, timeout_s: float) -> bool:
         """Not on the IOLoop; False if the thread takes longer."""
-        self._thread.join(timeout_s)
+        self._thread.join(timeout_s / 2)
+        producer = self._producer
+        if self._thread.is_alive() and producer is not None:
+            abandon(producer)  # what it waits for fails now, and is sent at the next start
+            self._thread.join(timeout_s / 2)
         return not self._thread.is_alive()
 
     def age(self) -> float:
@@ -115,7 +120,7 @@ class Outgoing:
         self._interrupted = True
 
     def _drain_with_producer(self, lock: sa.Connection) -> None:
-        producer = kept(
+        producer = self._producer = kept(
             KafkaProducer(
                 **connection_options(self._settings),
                 # A round is flushed at its end: batching costs nobody latency.
@@ -139,6 +144,7 @@ class Outgoing:
             # The lock lives in the session: end it, or the pool would keep it.
             lock.invalidate()
             abandon(producer)
+            self._producer = None
 
     def _pause(self, more: bool) -> None:
         self._stopping.wait(PACE_S)
