@@ -11,6 +11,7 @@ PARTS: Final[dict[str, Callable[[dict[str, str]], str]]] = {
     "cost": peers_table.cost,
     "idle": peers_table.idle,
     "backlog": load.backlog,
+    "tried": load.tried,
     "stalled": load.stalled,
     "rooms": sizes.rooms,
     "latency": sizes.latency,
