@@ -26,4 +26,5 @@ def run(environ: dict[str, str], parts: Collection[str] = tuple(PARTS)) -> str:
     for name in parts:
         print(f"bench: fanout, {name}", file=sys.stderr)
         tables.append(f"### {name}\n\n{PARTS[name](environ)}")
+        print(tables[-1], file=sys.stderr)  # a later part may fail
     return "\n\n".join(tables)
