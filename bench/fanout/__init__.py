@@ -11,6 +11,7 @@ PARTS: Final[dict[str, Callable[[dict[str, str]], str]]] = {
     "cost": peers_table.cost,
     "idle": peers_table.idle,
     "backlog": load.backlog,
+    "tried": load.tried,
     "stalled": load.stalled,
     "rooms": sizes.rooms,
     "latency": sizes.latency,
@@ -25,4 +26,5 @@ def run(environ: dict[str, str], parts: Collection[str] = tuple(PARTS)) -> str:
     for name in parts:
         print(f"bench: fanout, {name}", file=sys.stderr)
         tables.append(f"### {name}\n\n{PARTS[name](environ)}")
+        print(tables[-1], file=sys.stderr)  # a later part may fail
     return "\n\n".join(tables)
