@@ -1,7 +1,7 @@
 """Why a WebSocket is closed. Up to 4499 a client comes back; from 4500 on it stops.
 
-1000 is the exception below 4500: the trip is over, there is nothing to come back for. The same table
-is in docs/protocol.md.
+1000 is the exception below 4500: the trip is over, there is nothing to come back for. The same
+table is in docs/protocol.md.
 """
 
 from typing import Final, NamedTuple
