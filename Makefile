@@ -8,7 +8,7 @@ RUN := $(SERVICES) run --
 PRIVATE := $(if $(DB_HOST)$(KAFKA_BROKERS),,services)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup services services-down migrate run demo watch test faults lint check bench clean
+.PHONY: help setup services services-down migrate run demo watch test faults faults-short soak lint check bench clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | \
@@ -38,8 +38,14 @@ watch: setup ## follow a booking of `make run` in the terminal: BOOKING=its id
 test: setup ## run the tests; ARGS="-k route" picks some
 	@$(RUN) $(PYTHON) -m pytest $(ARGS)
 
-faults: setup ## break everything on purpose and prove that nothing is lost; ARGS="-k kill"
+faults: setup ## break everything on purpose, prove that nothing is lost; ARGS="-k kill"
 	@$(PYTHON) -m pytest faults -n 2 -o timeout=600 $(ARGS)
+
+faults-short: setup ## the same with outages of five seconds, as CI does
+	@FAULTS_OUTAGE_S=5 $(PYTHON) -m pytest faults -n 2 -o timeout=300 -m "not long" $(ARGS)
+
+soak: setup ## random scenarios with new seeds, until one fails or SOAK_HOURS are over
+	@$(PYTHON) -m faults.soak
 
 lint: setup
 	.venv/bin/ruff check .

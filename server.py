@@ -24,6 +24,7 @@ from tornado.web import Application
 
 from handlers import routes
 from handlers.base import NotFoundHandler, log_request
+from handlers.door import Door
 from handlers.limits import Limits
 from handlers.services import Services
 from handlers.stream import attend, close_all
@@ -115,7 +116,7 @@ async def serve(settings: Settings) -> int:
             writes, _threads(stack, "upkeep", 1), metrics, ingest.offer, delay_s
         )
         jobs = [housekeeping.run(), measure_loop(metrics), watch_consumer(consumer, died)]
-        jobs += [attend(rooms), watch_freshness(rooms, delay_s)]
+        jobs += [attend(rooms, metrics), watch_freshness(rooms, delay_s)]
         if settings.jwt_jwks_url:
             jobs += [refresh_keys(settings.jwt_jwks_url, keys)]
         _start_jobs(stack, jobs, died)
@@ -202,8 +203,12 @@ def _start_jobs(
 
 def _max_viewers(settings: Settings) -> int:
     """Out of descriptors the accept loop would spin: stay below the limit."""
-    allowed = max(resource.getrlimit(resource.RLIMIT_NOFILE)[0] - RESERVED_DESCRIPTORS, 1)
+    allowed = max(_descriptors() - RESERVED_DESCRIPTORS, 1)
     return min(settings.max_viewers or allowed, allowed)
+
+
+def _descriptors() -> int:
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 def _listen(stack: AsyncExitStack, settings: Settings, services: Services) -> None:
@@ -225,7 +230,8 @@ def _listen(stack: AsyncExitStack, settings: Settings, services: Services) -> No
         max_body_size=MAX_BODY_BYTES,
         max_buffer_size=MAX_BODY_BYTES * 2,
     )
-    sockets = bind_sockets(settings.service_port, settings.service_address or None, backlog=BACKLOG)
+    bound = bind_sockets(settings.service_port, settings.service_address or None, backlog=BACKLOG)
+    sockets = [Door.of(each, _descriptors()) for each in bound]
     server.add_sockets(sockets)
     for each in sockets:
         host, port = each.getsockname()[:2]
@@ -295,7 +301,10 @@ def main() -> int:
     shown = " ".join(f"{name.upper()}={value}" for name, value in settings.masked().items())
     log.info("service-tracking %s on Python %s; %s", __version__, sys.version.split()[0], shown)
     try:
-        return asyncio.run(serve(settings))
+        status = asyncio.run(serve(settings))
+        # The loop is gone and its handlers with it: told again to stop, the stop goes on.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        return status
     except OSError as error:
         log.critical("cannot listen on port %d: %s", settings.service_port, error.strerror)
         return EXIT_FAILED

@@ -3,17 +3,20 @@
 import argparse
 import os
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-from bench import backlog, growth, latency, store
+from bench import backlog, fanout, growth, latency, store
 from bench.report import circumstances
 from tests.running import NEEDED
 
-BENCHES = {
+BENCHES: dict[str, Callable[[dict[str, str]], str]] = {
     "store": store.run,
     "growth": growth.run,
     "backlog": backlog.run,
     "latency": latency.run,
+    "fanout": fanout.run,
 }
 
 
@@ -21,6 +24,8 @@ def main() -> int:
     """The exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure the service.")
     parser.add_argument("names", nargs="*", choices=[*BENCHES, []], help="default: all")
+    parser.add_argument("--part", dest="parts", action="append", choices=list(fanout.PARTS),
+                        help="of fanout; default: all")  # fmt: skip
     parser.add_argument("--write", type=Path, help="append the tables to this file")
     arguments = parser.parse_args()
     missing = [name for name in NEEDED if name not in os.environ]
@@ -28,6 +33,8 @@ def main() -> int:
         print(f"{', '.join(missing)} not set: use `make bench`", file=sys.stderr)
         return 2
     environ = {name: os.environ[name] for name in NEEDED}
+    if arguments.parts:
+        BENCHES["fanout"] = partial(fanout.run, parts=arguments.parts)
     for name in arguments.names or BENCHES:
         text = f"## {name}\n\n{circumstances(environ)}\n\n{BENCHES[name](environ)}\n"
         print(text)

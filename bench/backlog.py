@@ -143,11 +143,11 @@ def _backlog(
         platform.close()
         server.stop()
         topic = f"{prefix}.runner.events"
-        _produce(brokers, topic, _values(fleet, count, poison))
+        produce(brokers, topic, values(fleet, count, poison))
         yield server, fleet, topic
 
 
-def _values(fleet: list[Trip], count: int, poison: float) -> Iterator[bytes]:
+def values(fleet: list[Trip], count: int, poison: float) -> Iterator[bytes]:
     """Every trip's updates one second apart, the trips in turn; evenly spread poison."""
     people = [trip.identity() for trip in fleet]
     for number in range(count):
@@ -157,7 +157,7 @@ def _values(fleet: list[Trip], count: int, poison: float) -> Iterator[bytes]:
         yield value.replace(b'"latitude"', b'"attitude"') if is_malformed else value
 
 
-def _produce(brokers: str, topic: str, values: Iterable[bytes]) -> None:
+def produce(brokers: str, topic: str, values: Iterable[bytes]) -> None:
     producer = KafkaProducer(bootstrap_servers=brokers, linger_ms=20, batch_size=262_144)
     for value in values:
         producer.send(topic, value=value)

@@ -66,12 +66,12 @@ def _row(server: Server, rate: int, trips: int) -> list[str]:
     }
     measured = quantiles(asyncio.run(_viewers(server, fleet, token, job)))
     # The same load without us, over a topic of its own that nobody else reads.
-    floor = quantiles(_floor({**job, "topic": f"floor-{job['topic']}"}))
+    bare = quantiles(floor({**job, "topic": f"floor-{job['topic']}"}))
     return [
         str(rate),
-        " ".join(f"{ms:.1f}" for ms in floor),
+        " ".join(f"{ms:.1f}" for ms in bare),
         " ".join(f"{ms:.1f}" for ms in measured),
-        f"{measured[0] - floor[0]:.1f}",
+        f"{measured[0] - bare[0]:.1f}",
     ]
 
 
@@ -109,7 +109,7 @@ async def _read(socket: WebSocketClientConnection, found: list[float]) -> None:
         found.append((now - sent).total_seconds() * 1000)
 
 
-def _floor(job: dict[str, Any]) -> list[float]:
+def floor(job: dict[str, Any]) -> list[float]:
     platform = Platform(job["brokers"], "")
     platform.send_raw(job["topic"], b"{}")  # makes the topic
     platform.close()

@@ -118,6 +118,6 @@ class Tail:
         assigned = list(self._consumer.assignment())
         ends = self._consumer.end_offsets(assigned, timeout_ms=TIMEOUT_MS) if assigned else {}
         return any(
-            self._consumer.position(place, timeout_ms=TIMEOUT_MS) < end
+            (self._consumer.position(place, timeout_ms=TIMEOUT_MS) or 0) < end
             for place, end in ends.items()
         )

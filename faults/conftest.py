@@ -21,6 +21,7 @@ OUTAGE_S = float(os.environ.get("FAULTS_OUTAGE_S", "60"))
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "long: left out where time is short, as in CI")
     # kafka-python 3.0.12 leaves sockets to the collector when a broker dies under it.
     config.addinivalue_line("filterwarnings", "ignore:unclosed:ResourceWarning")
     deaf = "Exception ignored in. <function KafkaProducer"

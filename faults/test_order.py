@@ -20,6 +20,7 @@ def test_late_by_hours(scenario: Scenario) -> None:
     scenario.prove()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "kind", [two_phones, future, handed_over, tunnels], ids=lambda k: k.__name__
 )

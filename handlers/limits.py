@@ -2,17 +2,17 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Final
 from uuid import UUID
 
 from tracking.errors import Overloaded, TooManyConnections, TooManyRequests
 from tracking.settings import Settings
 
+Place = tuple[UUID, str]  # whose it is: a user's, at an address
+
 # A burst of so many seconds' joins is let through: everybody behind a gateway comes back at once.
 BURST_S: Final = 10.0
-# Addresses whose allowance is remembered; the table is emptied of full ones when it is larger.
+# Addresses whose allowance is remembered before the table is emptied of full ones.
 ADDRESSES: Final = 10_000
 
 
@@ -29,6 +29,7 @@ class Limits:
         self._total = 0
         # Address -> joins that it may still make, and when that was so.
         self._allowances: dict[str, tuple[float, float]] = {}
+        self._tidy_at = ADDRESSES
 
     def admit(self, address: str) -> None:
         """One more join of this address; before its token is even looked at."""
@@ -39,8 +40,10 @@ class Limits:
         left = min(left + (now - then) * self._joins, most)
         if left < 1:
             raise TooManyRequests("too many connections at once")
-        if len(self._allowances) >= ADDRESSES:
+        if len(self._allowances) >= self._tidy_at:
             self._forget_full(now, most)
+            # Twice what is left, or a flood of addresses would tidy at every join.
+            self._tidy_at = max(ADDRESSES, 2 * len(self._allowances))
         self._allowances[address] = (left - 1, now)
 
     def _forget_full(self, now: float, most: float) -> None:
@@ -50,9 +53,8 @@ class Limits:
             if left + (now - then) * self._joins < most
         }
 
-    @contextmanager
-    def place(self, user_id: UUID, address: str) -> Iterator[None]:
-        """A place for one viewer, for the length of the block."""
+    def place(self, user_id: UUID, address: str) -> Place:
+        """A place for one viewer, who gives it back."""
         if self._total >= self._max_viewers:
             raise Overloaded("too many viewers")
         if self._of_user and self._users[user_id] >= self._of_user:
@@ -60,10 +62,10 @@ class Limits:
         if self._of_address and self._addresses[address] >= self._of_address:
             raise TooManyConnections("too many connections from this address")
         self._count(user_id, address, 1)
-        try:
-            yield
-        finally:
-            self._count(user_id, address, -1)
+        return user_id, address
+
+    def give_back(self, place: Place) -> None:
+        self._count(*place, -1)
 
     def _count(self, user_id: UUID, address: str, change: int) -> None:
         self._total += change

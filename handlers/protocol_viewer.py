@@ -1,15 +1,15 @@
 """A viewer that speaks `tracking.v1`: resumes without a gap, is told what happens. IOLoop thread.
 
-Joining is resuming from nothing: live messages are held, the rows between the wanted seq and the
-head are sent page by page, then what was held follows. `catch_up` is the same once more.
+Joining is resuming from nothing: live messages are held, the rows between the wanted seq and what
+is held are sent page by page, then what was held follows. `catch_up` is the same once more, and so
+is a slow viewer's way to late waypoints: they are not queued for him, but held, or read again.
 """
 
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Coroutine
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 from msgspec import Struct
 
@@ -54,27 +54,36 @@ class ProtocolViewer(Viewer):
         self._held: deque[Message] | None = deque(maxlen=HELD)
         self._thinned: Message | None = None  # the position that waits for its interval
         self._next_position = 0.0
-        self._wanted: int | None = None  # from which seq the client wants to catch up
+        self._timer: asyncio.TimerHandle | None = None
+        self._wanted: int | None = None  # from which seq it has to catch up
         self._task: asyncio.Task[None] | None = None
         self._welcomed = False
         self._notified = False
         self._allowance, self._asked_at = float(MESSAGE_BURST), 0.0
 
     def begin(self) -> None:
-        self._task = asyncio.create_task(self._guarded(self._join()))
+        self._task = asyncio.create_task(self._run())
 
     def end(self) -> None:
         super().end()
         if self._task is not None:
             self._task.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
 
-    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+    @property
+    def is_catching_up(self) -> bool:
+        return self._held is not None
+
+    async def _run(self) -> None:
         """A connection whose catching up fails comes again; nobody else is touched."""
         try:
-            await work
+            if not self._welcomed:
+                await self._join()
             while self._wanted is not None:
                 since, self._wanted = self._wanted, None
-                self._held = deque(maxlen=HELD)
+                if self._held is None:
+                    self._held = deque(maxlen=HELD)
                 await self._catch_up(min(since, self._sent_seq))
         except TrackingError:
             self.connection.close_with(close_codes.OVERLOADED)
@@ -89,6 +98,8 @@ class ProtocolViewer(Viewer):
         services, expires_at = self.connection.services, self.connection.principal.expires_at
         freshness = self.room.look(datetime.now(UTC), services.delay_s())
         self._welcomed = True
+        if recovered is not None:
+            services.metrics.resumes.labels(str(recovered).lower()).inc()
         self._say(
             protocol.welcome(self._state(), freshness, recovered=recovered, expires_at=expires_at)
         )
@@ -111,28 +122,33 @@ class ProtocolViewer(Viewer):
         return (since, True) if there == head - since else (0, False)
 
     async def _catch_up(self, since: int) -> None:
-        """Page by page up to the head, as often as more has happened than was held."""
+        """Page by page up to what is held, as often as more has happened than can be held.
+
+        What is held is sent as it came: the marker of whoever catches up ends at the newest.
+        """
         self._sent_seq = since  # also backwards, when the client asks for it
+        await self.outlet.drain()
+        held = self._held
+        assert held is not None
         while True:
-            state, held = self._state(), self._held
-            assert held is not None
-            if state.track_id is not None and self._sent_seq < state.head_seq:
-                await self._send_pages(state.track_id, state.head_seq)
-            if not held or held[0].first_seq <= self._sent_seq + 1:
+            state = self._state()
+            until = held[0].first_seq - 1 if held else state.head_seq
+            if state.track_id is None or self._sent_seq >= until:
                 break
-            held.clear()
+            await self._send_pages(state.track_id, until)
         self._held = None
         for message in held:
             self._deliver(message)
         self._end_if_over()
 
-    async def _send_pages(self, track_id: object, head: int) -> None:
+    async def _send_pages(self, track_id: object, until: int) -> None:
         services, booking_id = self.connection.services, self.room.booking_id
         while True:
-            rows = await services.ask(missed_page, track_id, self._sent_seq, head)
+            rows = await services.ask(missed_page, track_id, self._sent_seq, until)
             more = len(rows) == PAGE
-            through = rows[-1].seq if more else head
+            through = rows[-1].seq if more else until
             message = protocol.backfill(booking_id, rows, self._sent_seq, through, more=more)
+            services.metrics.backfill_points.inc(len(rows))
             await self.outlet.send_page(protocol.frame_of(message))
             self._sent_seq = through
             if not more:
@@ -159,25 +175,42 @@ class ProtocolViewer(Viewer):
     def _deliver_now(self, message: Message) -> None:
         if not message.is_position:
             self._release_thinned()  # its seq is lower
-            self._send(message)
+            if self.outlet.is_busy:
+                self._wait_with(message)
+            else:
+                self._send(message)
             return
         if self._is_due():
             self._begin_interval()
             self._send(message)
             return
-        if self._thinned is None:
+        if self._timer is None:
             loop = asyncio.get_running_loop()
-            loop.call_at(self._next_position, self._release_thinned)
+            self._timer = loop.call_at(self._next_position, self._release_thinned)
         self._thinned = message
 
     def _release_thinned(self) -> None:
-        message = self._thinned
+        """At its time, or when something with a higher seq has to follow."""
+        message, self._thinned = self._thinned, None
+        self._cancel_timer()
+        # While it catches up a thinned position is read with the rest.
         if message is not None and message.seq > self._sent_seq and self._held is None:
             self._begin_interval()
             self._send(message)
 
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _wait_with(self, *late: Message) -> None:
+        """Late waypoints may be many: they wait outside the queue until the socket is free."""
+        self._held = deque(late, maxlen=HELD)
+        self._want(self._sent_seq)
+
     def _begin_interval(self) -> None:
         self._thinned = None
+        self._cancel_timer()
         self._next_position = asyncio.get_running_loop().time() + self._wish.min_interval_s
 
     def _send(self, message: Message) -> None:
@@ -185,14 +218,19 @@ class ProtocolViewer(Viewer):
         self.outlet.send(message.frame, replaceable=message.is_position)
 
     def track_changed(self, change: TrackChange) -> None:
+        super().track_changed(change)
         if self._welcomed:  # else `welcome` says it
             self._say(protocol.track_update(change))
-        super().track_changed(change)
         self._end_if_over()
 
     def _end_if_over(self) -> None:
-        if self.is_over and self._held is None:
-            self._release_thinned()
+        """Nobody comes back after 1000: everything is sent before."""
+        if not self.is_over or self._held is not None:
+            return
+        self._release_thinned()
+        if self.outlet.is_busy:
+            self._wait_with()
+        else:
             self.connection.close_with(close_codes.TRIP_OVER)
 
     def freshness_changed(self, freshness: Freshness) -> None:
@@ -232,7 +270,8 @@ class ProtocolViewer(Viewer):
         connection.principal = principal
         self.expects(principal)
         self._notified = False
-        self._say(self._heartbeat())
+        if self._welcomed:  # else `welcome` says it
+            self._say(self._heartbeat())
 
     def _heartbeat(self) -> protocol.Heartbeat:
         return protocol.Heartbeat(rfc3339(self.connection.principal.expires_at))
@@ -240,20 +279,18 @@ class ProtocolViewer(Viewer):
     def _want(self, since: int) -> None:
         self._wanted = since if self._wanted is None else min(self._wanted, since)
         if self._task is None:
-            self._task = asyncio.create_task(self._guarded(_nothing()))
+            self._task = asyncio.create_task(self._run())
 
     def tick(self, now: float) -> None:
         super().tick(now)
+        if not self._welcomed:
+            return  # `welcome` is the first message
         if self.expires_at - now < EXPIRY_NOTICE_S and not self._notified:
             self._notified = True
             at = rfc3339(self.connection.principal.expires_at)
             self._say(protocol.TokenExpiring(at))
-        if self._welcomed and now - self.outlet.last_sent >= protocol.HEARTBEAT_S:
+        if now - self.outlet.last_sent >= protocol.HEARTBEAT_S:
             self._say(self._heartbeat())
 
     def _say(self, message: Struct) -> None:
         self.outlet.send(protocol.frame_of(message))
-
-
-async def _nothing() -> None:
-    """What a `catch_up` waits for when nothing is under way."""

@@ -5,15 +5,22 @@ cannot read that, so `tracking.v1` is upgraded and closed with the refusal's cod
 """
 
 import asyncio
+import base64
+import binascii
+import logging
+import random
 import time
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Final
 from uuid import UUID
 
-from tornado.websocket import WebSocketHandler
+from tornado.web import HTTPError
+from tornado.websocket import WebSocketHandler, WebSocketProtocol, WebSocketProtocol13
 
 from handlers.base import SUBPROTOCOL_TOKEN, BaseHandler, booking_id_of
+from handlers.frames import StrictProtocol
+from handlers.limits import Place
 from handlers.outlet import Outlet
 from handlers.protocol_viewer import ProtocolViewer, Wish
 from handlers.viewers import PlainViewer, Viewer
@@ -30,10 +37,13 @@ from tracking.errors import (
     TooManyRequests,
     TrackingError,
 )
+from tracking.metrics import Metrics
 from tracking.protocol import MAX_SEQ, SUBPROTOCOL
 from tracking.rooms import Room, Rooms
 from tracking.store.live import LiveState, live_state
 from tracking.store.tracks import BookingAccess
+
+log = logging.getLogger("tracking.stream")
 
 CODE_OF: Final[Mapping[type[TrackingError], CloseCode]] = {
     InvalidRequest: close_codes.BAD_REQUEST,
@@ -44,13 +54,28 @@ CODE_OF: Final[Mapping[type[TrackingError], CloseCode]] = {
     TooManyRequests: close_codes.TOO_MANY,
     TooManyConnections: close_codes.TOO_MANY_CONNECTIONS,
 }
+# As metrics name them.
+REFUSED: Final[Mapping[type[TrackingError], str]] = {
+    InvalidRequest: "bad_request",
+    InvalidToken: "invalid_token",
+    NotFound: "not_found",
+    DatabaseUnavailable: "database_unavailable",
+    Overloaded: "full",
+    TooManyRequests: "too_many_requests",
+    TooManyConnections: "too_many_connections",
+}
 # A client may ask for a position every ten minutes at the least.
 MAX_INTERVAL_MS: Final = 600_000
 TICK_S: Final = 1.0
 # Viewers that are looked at before the loop may do something else.
 TICK_SLICE: Final = 500
-# A stopping server lets its viewers go over so long.
+# A stopping server lets its viewers go over so long, so many times a second.
 DRAIN_SPREAD_S: Final = 3.0
+DRAIN_STEPS: Final = 50
+PAUSE_S: Final = 0.01  # between two viewers, when they are few
+# They are told to come back within so long: by then another process is there.
+RETRY_S: Final = (1, 5)
+WEBSOCKET_VERSION: Final = "13"
 
 
 class StreamHandler(BaseHandler, WebSocketHandler):
@@ -62,28 +87,68 @@ class StreamHandler(BaseHandler, WebSocketHandler):
     principal: Principal
 
     def initialize(self) -> None:
-        self._places = ExitStack()  # what is given back when the connection ends
+        self._place: Place | None = None
         self._refusal: CloseCode | None = None
+        self._closing = False
         self._room: Room | None = None
         self._wish = Wish()
         self.viewer: Viewer | None = None
 
     async def get(self, text: str) -> None:
         """Returns when the connection has ended."""
-        with self._places:
+        self._check_handshake()
+        try:
             try:
-                await self._check(text)
+                with self._counted():
+                    await self._check(text)
             except TrackingError as error:
                 if not self._speaks_v1():
                     raise
                 self._refusal = CODE_OF[type(error)]
             await super().get(text)
+        finally:
+            self._leave()
+            if self._place is not None:
+                self.services.limits.give_back(self._place)
+
+    def _check_handshake(self) -> None:
+        """RFC 6455, section 4.2.1: what cannot be upgraded has no close code."""
+        request, headers = self.request, self.request.headers
+        connection = [part.strip().lower() for part in headers.get("Connection", "").split(",")]
+        if headers.get("Upgrade", "").lower() != "websocket" or "upgrade" not in connection:
+            raise InvalidRequest("a WebSocket upgrade is expected here")
+        if request.version != "HTTP/1.1":
+            raise InvalidRequest("a WebSocket needs HTTP/1.1")
+        if headers.get("Sec-WebSocket-Version") != WEBSOCKET_VERSION:
+            raise HTTPError(426)
+        if not _is_key(headers.get("Sec-WebSocket-Key", "")):
+            raise InvalidRequest("Sec-WebSocket-Key is not 16 bytes in base64")
+
+    def write_error(self, status_code: int, **kwargs: object) -> None:
+        if status_code == 426:
+            self.set_header("Upgrade", "websocket")
+            self.set_header("Sec-WebSocket-Version", WEBSOCKET_VERSION)
+        super().write_error(status_code, **kwargs)
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        """How the check ended."""
+        outcome = "failed"
+        try:
+            yield
+            outcome = "joined"
+        except TrackingError as error:
+            outcome = REFUSED.get(type(error), "failed")
+            raise
+        finally:
+            self.services.metrics.joins.labels(self._protocol_name(), outcome).inc()
+
+    def _protocol_name(self) -> str:
+        return SUBPROTOCOL if self._speaks_v1() else "plain"
 
     async def _check(self, text: str) -> None:
         """In the order 429, 401, 400, 503, 404; then the room is entered."""
         services = self.services
-        if self.request.headers.get("Upgrade", "").lower() != "websocket":
-            raise InvalidRequest("a WebSocket upgrade is expected here")
         address = self.request.remote_ip or ""
         services.limits.admit(address)
         self.principal = services.tokens.principal(self.token())
@@ -91,12 +156,11 @@ class StreamHandler(BaseHandler, WebSocketHandler):
         self._wish = self._wish_of_query()
         if any(name != SUBPROTOCOL for name in self._real_subprotocols()):
             raise InvalidRequest("unknown WebSocket subprotocol")
-        self._places.enter_context(services.limits.place(self.principal.user_id, address))
+        self._place = services.limits.place(self.principal.user_id, address)
         room = await services.rooms.enter(self.booking_id, self._read_state)
         if room is None:
             raise NotFound("no such booking")
         self._room = room
-        self._places.callback(self._leave)
         self._check_access(room)
 
     async def _read_state(self, booking_id: UUID) -> LiveState | None:
@@ -144,6 +208,12 @@ class StreamHandler(BaseHandler, WebSocketHandler):
             return SUBPROTOCOL
         return subprotocols[0] if subprotocols else None
 
+    def get_websocket_protocol(self) -> WebSocketProtocol | None:
+        protocol = super().get_websocket_protocol()
+        if isinstance(protocol, WebSocketProtocol13):
+            return StrictProtocol(self, protocol.params, self.close_with)
+        return protocol
+
     def open(self, *_: str, **__: str) -> None:
         """Join the room and begin."""
         assert self.ws_connection is not None
@@ -165,10 +235,21 @@ class StreamHandler(BaseHandler, WebSocketHandler):
         else:
             self.viewer = PlainViewer(self, room, outlet)
         self.services.rooms.join(room, self.viewer)
+        log.debug("%s joined, %s", self.request_id, self._protocol_name())
         self.viewer.begin()
+        self._forget_handshake()
+
+    def _forget_handshake(self) -> None:
+        """Some 3 kB for each viewer, the token among them; the access log needs the path only."""
+        request = self.request
+        request.headers.clear()
+        request.arguments, request.query_arguments, request.body_arguments = {}, {}, {}
+        request.uri, request.query = request.path, ""
+        self._headers.clear()
+        self.ui.clear()
 
     def on_message(self, message: str | bytes) -> None:
-        if self.viewer is not None:
+        if self.viewer is not None and not self._closing:
             self.viewer.heard()
             self.viewer.received(message)
 
@@ -177,8 +258,12 @@ class StreamHandler(BaseHandler, WebSocketHandler):
             self.viewer.heard()
 
     def close_with(self, code: CloseCode) -> None:
-        """After our close frame nothing may follow: leave the room first."""
+        """Once: after our close frame nothing may follow, so leave the room first."""
+        if self._closing:
+            return
+        self._closing = True
         self.services.metrics.closed.labels(code.code).inc()
+        log.debug("%s closed: %d %s", self.request_id, *code)
         self._leave()
         self.close(code.code, code.reason)
 
@@ -193,27 +278,43 @@ class StreamHandler(BaseHandler, WebSocketHandler):
         if self.viewer is None:
             self.services.rooms.quit(room)
         else:
+            log.debug("%s left", self.request_id)
             self.viewer.end()
             self.services.rooms.leave(room, self.viewer)
 
 
-async def attend(rooms: Rooms) -> None:
+def _is_key(text: str) -> bool:
+    """A nonce of 16 bytes."""
+    try:
+        return len(base64.b64decode(text, validate=True)) == 16
+    except (binascii.Error, ValueError):
+        return False
+
+
+async def attend(rooms: Rooms, metrics: Metrics) -> None:
     """Look at every viewer once a second, until cancelled: pings, ends, heartbeats."""
     while True:
         await asyncio.sleep(TICK_S)
-        now = time.monotonic()
+        now, over, behind = time.monotonic(), 0, 0
         for count, viewer in enumerate(list(rooms.everybody()), 1):
             if isinstance(viewer, Viewer):
                 viewer.tick(now)
+                over += viewer.outlet.is_over
+                behind += viewer.is_catching_up
             if count % TICK_SLICE == 0:
                 await asyncio.sleep(0)
+        metrics.slow_viewers.set(over)
+        metrics.catching_up.set(behind)
 
 
 async def close_all(rooms: Rooms) -> None:
     """Tell everybody to come back to another process, spread so that they don't come at once."""
-    viewers = list(rooms.everybody())
-    pause = min(DRAIN_SPREAD_S / max(len(viewers), 1), 0.01)
-    for viewer in viewers:
-        if isinstance(viewer, Viewer):
-            viewer.connection.close_with(close_codes.GOING_AWAY)
-        await asyncio.sleep(pause)
+    viewers = [each for each in rooms.everybody() if isinstance(each, Viewer)]
+    size = -(-len(viewers) // DRAIN_STEPS)  # few: one at a time
+    for start in range(0, len(viewers), max(size, 1)):
+        for viewer in viewers[start : start + size]:
+            viewer.connection.close_with(close_codes.going_away(random.randint(*RETRY_S)))
+        await asyncio.sleep(min(DRAIN_SPREAD_S / DRAIN_STEPS, PAUSE_S * size))
+    for each in list(rooms.everybody()):  # who joined meanwhile
+        if isinstance(each, Viewer):
+            each.connection.close_with(close_codes.going_away(RETRY_S[1]))

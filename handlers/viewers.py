@@ -10,18 +10,18 @@ from typing import Final, Protocol
 from handlers.outlet import Outlet
 from handlers.services import Services
 from tracking import close_codes
-from tracking.access import Principal
+from tracking.access import Principal, may_watch
 from tracking.close_codes import CloseCode
 from tracking.freshness import Freshness
 from tracking.messages import Message, location_update
 from tracking.rooms import Room
 from tracking.store.rows import TrackChange
+from tracking.store.tracks import BookingAccess
 
 # Some apps look at a finished trip for a while; nobody for longer.
 QUIET_AFTER_END_S: Final = 600.0
 # A peer is asked whether it lives, and given as long to answer: gone within 45 s.
 PING_S: Final = 20.0
-PING: Final = b"\x89\x00"  # RFC 6455, section 5.5.2: an empty ping
 
 
 class Connection(Protocol):
@@ -80,9 +80,9 @@ class Viewer:
         self.outlet.sent(message.frame, count)
 
     def track_changed(self, change: TrackChange) -> None:
-        """A runner who was replaced sees no more."""
-        principal = self.connection.principal
-        if principal.role == "runner" and change.runner_id != principal.user_id:
+        """A runner who was replaced sees no more, not even this."""
+        access = BookingAccess(change.booking_id, change.owner_id, change.runner_id)
+        if not may_watch(self.connection.principal, access):
             self.connection.close_with(close_codes.NOT_FOUND)
 
     def freshness_changed(self, freshness: Freshness) -> None:
@@ -104,7 +104,7 @@ class Viewer:
                 self.outlet.cut()  # it would not read the close frame
         elif now - self._pinged_at >= PING_S:
             self._pinged_at = now
-            self.outlet.send(PING)
+            self.outlet.ping()
 
     def _end(self, now: float) -> CloseCode | None:
         """Why it has to end now, if it has to."""
@@ -115,6 +115,11 @@ class Viewer:
         if now - self._heard_at > 2 * PING_S:
             return close_codes.HEARTBEAT_LOST
         return None
+
+    @property
+    def is_catching_up(self) -> bool:
+        """What happens is held back until it has what happened before."""
+        return False
 
     @property
     def is_over(self) -> bool:

@@ -68,10 +68,10 @@ class Proxy:
         with suppress(OSError):
             while data := source.recv(65536):
                 self._flowing.wait()
-                if asks and self._answers_to_lose and b"COMMIT\0" in data:
+                if asks and self._answers_to_lose > 0 and b"COMMIT\0" in data:
+                    self._answers_to_lose -= 1
                     committing.set()
                 if not asks and committing.is_set():
-                    self._answers_to_lose -= 1
                     self.lost_answers += 1
                     break
                 target.sendall(data)

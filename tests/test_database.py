@@ -106,7 +106,12 @@ def test_what_the_driver_cannot_pack_is_poison(error: Exception) -> None:
 
 
 @pytest.mark.parametrize("error", [KeyError(), TypeError(), AssertionError()])
-def test_a_bug_of_ours_is_neither(error: Exception) -> None:
+def test_a_bug_of_ours_that_an_event_provokes_is_that_events_poison(error: Exception) -> None:
+    assert (is_transient(error), is_poison(error)) == (False, True)
+
+
+@pytest.mark.parametrize("error", [RuntimeError(), MemoryError(), sa.exc.InvalidRequestError()])
+def test_what_says_nothing_of_the_data_is_neither(error: Exception) -> None:
     assert (is_transient(error), is_poison(error)) == (False, False)
 
 

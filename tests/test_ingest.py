@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
@@ -62,27 +63,49 @@ def event(type_: str, **data: Any) -> bytes:
     return json.dumps(envelope(type_, data)).encode()
 
 
-def produce(own: dict[str, str], trip: Trip) -> list[bytes]:
-    """Everything lies ready before the server starts; the values that are poison."""
+def produce(own: dict[str, str], topic: str, values: list[bytes]) -> None:
+    """Acknowledged when it returns; the keys are the values' numbers."""
+    producer = KafkaProducer(bootstrap_servers=own["KAFKA_BROKERS"])
+    for number, value in enumerate(values):
+        producer.send(
+            f"{own['KAFKA_TOPIC_PREFIX']}.{topic}", value=value, key=b"%d" % number,
+            headers=[("trace", b"1")],
+        )  # fmt: skip
+    producer.flush(timeout=30)
+    producer.close(timeout=5)
+
+
+def make_topics(own: dict[str, str]) -> None:
     admin = KafkaAdminClient(bootstrap_servers=own["KAFKA_BROKERS"])
     prefix = own["KAFKA_TOPIC_PREFIX"]
     admin.create_topics([NewTopic(f"{prefix}.{name}.events", 1, 1) for name in NAMES])
     admin.close()
-    identity = {**trip.identity(), "occurred_at": stamp(trip.start)}
-    joke = event("booking.accepted", **{**identity, "booking_id": str(uuid4()),
-                                        "booking_number": "BK-joke"})  # fmt: skip
-    updates = [
+
+
+def acceptance(trip: Trip, **changes: str) -> bytes:
+    return event("booking.accepted", **{**trip.identity(), "occurred_at": stamp(trip.start),
+                                        **changes})  # fmt: skip
+
+
+def updates_of(trip: Trip) -> list[bytes]:
+    """Some of them in Antarctica."""
+    return [
         event("runner.location_update", **trip.update(n, latitude=-85.0 if n in POISONED else -6.2))
         for n in range(NUMBER)
     ]
-    producer = KafkaProducer(bootstrap_servers=own["KAFKA_BROKERS"])
-    for value in (event("booking.accepted", **identity), joke):
-        producer.send(f"{prefix}.booking.events", value=value, headers=[("trace", b"1")])
-    for number, value in enumerate(updates):
-        producer.send(f"{prefix}.runner.events", value=value, key=b"%d" % number)
-    producer.flush(timeout=30)
-    producer.close(timeout=5)
-    return [joke, *(updates[number] for number in POISONED)]
+
+
+def outcomes(server: Server, type_: str) -> dict[str, float]:
+    names = ("applied", "duplicate", "parked", "refused", "dead", "ignored", "skipped")
+    counts = {n: server.metric("tracking_events_total", type=type_, outcome=n) for n in names}
+    return {name: count for name, count in counts.items() if count}
+
+
+def seqs(own: dict[str, str]) -> list[int]:
+    with closing(connect(own)) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT coalesce(array_agg(seq ORDER BY seq), '{}') FROM waypoints")
+        (found,) = cursor.fetchone() or ([],)
+    return list(found)
 
 
 NAMES = ("booking", "runner")
@@ -92,36 +115,38 @@ def test_poison_is_found_by_halving_and_its_neighbours_are_stored_once(
     own: dict[str, str], tmp_path: Path
 ) -> None:
     trip = Trip()
-    poison = produce(own, trip)
+    joke = acceptance(trip, booking_id=str(uuid4()), booking_number="BK-joke")
+    updates = updates_of(trip)
+    make_topics(own)
+    produce(own, "booking.events", [acceptance(trip), joke])
     server = Server(own, tmp_path / "log").start()
     try:
+        wait_until(lambda: len(outcomes(server, "booking.accepted")) == 2, "trip and joke")
+        assert outcomes(server, "booking.accepted") == {"applied": 1, "dead": 1}
+        assert server.stop() == 0
+        produce(own, "runner.events", updates)  # one batch, whole
+        server.start()
         found: list[Letter] = wait_until(
             lambda: x if len(x := list(letters(Settings.from_environment(own)))) >= 5 else [],
             "five letters",
         )
+        poison = [joke, *(updates[number] for number in POISONED)]
         assert sorted(letter.value or b"" for letter in found) == sorted(poison)
-        (joke,) = [letter for letter in found if letter.value == poison[0]]
-        assert joke.headers[0] == ("trace", b"1")
-        assert "no_jokes" in joke.reason
-        reasons = [letter.reason for letter in found if letter is not joke]
-        assert all("no_antarctica" in reason for reason in reasons)
-        assert sorted(int(letter.key or b"") for letter in found if letter is not joke) == [
-            *POISONED
-        ]
-
-        def outcomes(type_: str) -> dict[str, float]:
-            names = ("applied", "duplicate", "parked", "refused", "dead", "ignored", "skipped")
-            metric = "tracking_events_total"
-            counts = {n: server.metric(metric, type=type_, outcome=n) for n in names}
-            return {name: count for name, count in counts.items() if count}
-
-        wait_until(lambda: sum(outcomes("runner.location_update").values()) == NUMBER, "counted")
+        (told,) = [letter for letter in found if letter.value == joke]
+        assert told.headers[0] == ("trace", b"1")
+        assert "no_jokes" in told.reason
+        others = [letter for letter in found if letter is not told]
+        assert all("no_antarctica" in letter.reason for letter in others)
+        assert sorted(int(letter.key or b"") for letter in others) == [*POISONED]
         stored = NUMBER - len(POISONED)
-        assert outcomes("booking.accepted") == {"applied": 1, "dead": 1}
-        assert outcomes("runner.location_update") == {"applied": stored, "dead": len(POISONED)}
-        with closing(connect(own)) as connection, connection.cursor() as cursor:
-            cursor.execute("SELECT array_agg(seq ORDER BY seq) FROM waypoints")
-            assert cursor.fetchone() == ([*range(1, stored + 1)],)
+        wait_until(
+            lambda: (
+                outcomes(server, "runner.location_update")
+                == {"applied": stored, "dead": len(POISONED)}
+            ),
+            "counted",
+        )
+        assert seqs(own) == [*range(1, stored + 1)]
         log = server.log.read_text()
         assert log.count("cannot be stored") == len(poison)
         assert server.stop() == 0
@@ -129,6 +154,30 @@ def test_poison_is_found_by_halving_and_its_neighbours_are_stored_once(
         server.stop()
     assert "Traceback" not in log
     assert "-85" not in log
+
+
+def test_poison_among_parked_updates_costs_neither_the_acceptance_nor_the_others(
+    own: dict[str, str], tmp_path: Path
+) -> None:
+    trip = Trip()
+    make_topics(own)
+    produce(own, "runner.events", updates_of(trip))
+    server = Server(own, tmp_path / "log").start()
+    try:
+        parked = {"parked": NUMBER}
+        wait_until(lambda: outcomes(server, "runner.location_update") == parked, "parked")
+        produce(own, "booking.events", [acceptance(trip)])
+        stored = [*range(1, NUMBER - len(POISONED) + 1)]
+        wait_until(lambda: seqs(own) == stored, "the others are adopted")
+        assert outcomes(server, "booking.accepted") == {"applied": 1}
+        refused = len(POISONED)
+        wait_until(
+            lambda: server.metric("tracking_parked_updates_refused_total") == refused, "refused"
+        )
+        assert server.stop() == 0
+    finally:
+        server.stop()
+    assert server.log.read_text().count("cannot be stored, refused") == len(POISONED)
 
 
 def test_a_single_event_that_was_refused_is_tried_once_more(
@@ -146,15 +195,42 @@ def test_a_single_event_that_was_refused_is_tried_once_more(
     monkeypatch.setattr("workers.ingest.store_batch", store)
     batch = Batch(events=[accepted(trip)], records=[object()], size=1)
 
-    async def run() -> None:
-        rooms, metrics = Rooms(), Metrics()
+    assert stored_by_ingest(engine, batch) == []
+    assert batch.dead == []
+    assert track_of(engine, trip).status == "active"
+
+
+def test_a_bug_that_one_event_provokes_costs_that_event_only(
+    engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is in the dead letters until the bug is mended; a crash would only bring it again."""
+    trips = [Trip() for _ in range(5)]
+    events = [accepted(trip) for trip in trips]
+
+    def store(engine: sa.Engine, events: list[Any], *more: Any) -> Stored:
+        if any(event.booking_id == trips[3].booking_id for event in events):
+            raise KeyError("our bug")
+        return store_batch(engine, events, *more)
+
+    monkeypatch.setattr("workers.ingest.store_batch", store)
+    records = [SimpleNamespace(topic="t", partition=0, offset=n) for n in range(5)]
+    batch = Batch(events=list(events), records=list(records), size=5)
+    assert stored_by_ingest(engine, batch) == []
+    assert [letter.record.offset for letter in batch.dead] == [3]
+    for trip in (*trips[:3], trips[4]):
+        assert track_of(engine, trip).status == "active"
+
+
+def stored_by_ingest(engine: sa.Engine, batch: Batch) -> list[BaseException]:
+    """Through ingest's own loop; what it died of."""
+
+    async def run() -> list[BaseException]:
         with ThreadPoolExecutor(1) as executor:
-            relay, died = LocalRelay(rooms, metrics, send_each), list[BaseException]()
+            metrics, died = Metrics(), list[BaseException]()
+            relay = LocalRelay(Rooms(), metrics, send_each)
             ingest = Ingest(engine, executor, relay, metrics, 100, died.append)
             ingest.offer(batch)
             assert await ingest.close(10)
-            assert died == []
+            return died
 
-    asyncio.run(run())
-    assert batch.dead == []
-    assert track_of(engine, trip).status == "active"
+    return asyncio.run(run())

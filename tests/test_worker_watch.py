@@ -15,11 +15,12 @@ from workers.readiness import Readiness
 from workers.watch import watch_consumer
 
 
-def consumer(silent_s: float, *, connected: bool = True) -> Any:
+def consumer(silent_s: float, *, connected: bool = True, away_s: float = 0.0) -> Any:
     last_poll = time.monotonic() - silent_s
     return SimpleNamespace(
-        last_poll=last_poll, connected=connected, stopped={}, assigned=1, partitions=1
-    )
+        last_poll=last_poll, connected=connected, stopped={}, assigned=1, partitions=1,
+        unreachable_s=lambda: away_s,
+    )  # fmt: skip
 
 
 def readiness(consumer: Any, outgoing_s: float = 0) -> dict[str, str]:
@@ -85,3 +86,8 @@ def test_the_process_ends_when_poll_does_not_return(monkeypatch: pytest.MonkeyPa
     assert watched(110, monkeypatch) == []
     (error,) = watched(121, monkeypatch)
     assert "has not returned for 120 s" in str(error)
+
+
+def test_a_broker_that_went_away_is_told_after_half_a_minute() -> None:
+    assert readiness(consumer(0, away_s=29))["kafka"] == "ok"
+    assert readiness(consumer(0, away_s=31))["kafka"] == "no broker has answered for 31 s"

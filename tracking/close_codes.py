@@ -1,7 +1,7 @@
 """Why a WebSocket is closed. Up to 4499 a client comes back; from 4500 on it stops.
 
-1000 is the exception below 4500: the trip is over, there is nothing to come back for. 1009 is sent
-by Tornado itself. docs/protocol.md has the same table.
+1000 is the exception below 4500: the trip is over, there is nothing to come back for.
+docs/protocol.md has the same table.
 """
 
 from typing import Final, NamedTuple
@@ -16,6 +16,8 @@ class CloseCode(NamedTuple):
 
 TRIP_OVER: Final = CloseCode(1000, "trip over")
 GOING_AWAY: Final = CloseCode(1001, "going away")
+PROTOCOL_ERROR: Final = CloseCode(1002, "protocol error")
+BAD_TEXT: Final = CloseCode(1007, "not UTF-8")
 TOO_BIG: Final = CloseCode(1009, "message too big")
 INTERNAL: Final = CloseCode(1011, "internal error")
 OVERLOADED: Final = CloseCode(1013, "try again later")
@@ -27,3 +29,8 @@ BAD_REQUEST: Final = CloseCode(4500, "bad request")
 INVALID_TOKEN: Final = CloseCode(4501, "invalid token")
 NOT_FOUND: Final = CloseCode(4503, "not found or not yours")
 TOO_MANY_CONNECTIONS: Final = CloseCode(4504, "too many connections")
+
+
+def going_away(seconds: int) -> CloseCode:
+    """1001 with a hint when another process will be there: everybody at once would hurt it."""
+    return CloseCode(GOING_AWAY.code, f"{GOING_AWAY.reason}, retry in {seconds} s")

@@ -30,7 +30,12 @@ TCP_USER_TIMEOUT_MS: Final = 10_000
 POISON_CLASSES: Final = ("22", "23")
 CHECK_VIOLATION: Final = "23514"
 # What the driver itself raises for values that it cannot write.
-POISON_ERRORS: Final = (ValueError, OverflowError, struct.error)
+POISON_ERRORS: Final = (
+    *(ValueError, ArithmeticError, struct.error),
+    # ... and our own bugs that one event provokes: it is kept until they are mended, and the rest
+    # goes on. A crash would only bring the same event again.
+    *(TypeError, LookupError, AttributeError, AssertionError),
+)
 
 
 def create_engine(

@@ -91,6 +91,21 @@ class Metrics:
     def _viewers(self) -> None:
         self.rooms = self._gauge("rooms", "Bookings that somebody watches.")
         self.subscribers = self._gauge("subscribers", "Open WebSockets.")
+        self.joins = self._counter(
+            "joins", "Handshakes of viewers, by how their check ended.", ["protocol", "outcome"]
+        )
+        self.resumes = self._counter(
+            "resumes", "Viewers who came back for what they missed.", ["recovered"]
+        )
+        self.backfill_points = self._counter(
+            "backfill_points", "Waypoints read for viewers who joined or caught up."
+        )
+        self.slow_viewers = self._gauge(
+            "slow_viewers", "Viewers for whom more waits than a healthy one lets wait."
+        )
+        self.catching_up = self._gauge(
+            "viewers_catching_up", "Viewers who get what they missed; the rest is held for them."
+        )
         self.messages = self._counter("messages_sent", "Messages handed to a viewer's socket.")
         self.replaced = self._counter(
             "messages_replaced", "Unsent positions replaced by a newer one for a slow viewer."

@@ -40,7 +40,7 @@ class Room:
         self.booking_id = booking_id
         self.subscribers: set[Subscriber] = set()
         self.entering = 0  # those who wait for the state, or for their access to be checked
-        self.reading: asyncio.Future[LiveState | None] | None = None
+        self.reading: asyncio.Future[None] | None = None
         self.state: LiveState | None = None
         self.is_outdated = False  # the route may have lost its newest waypoint
         self.freshness: Freshness | None = None  # as the subscribers were told last
@@ -77,8 +77,9 @@ class Room:
     def changed(self, change: TrackChange) -> None:
         """Status, phase or runner; the first one tells of the track itself."""
         state = self.state
+        if state is None or self.reading is not None:
+            self._unseen.append(change)  # what is being read may be older than this
         if state is None:
-            self._unseen.append(change)
             return
         state.track_id, state.epoch = change.track_id, change.epoch
         state.status, state.phase, state.runner_id = change.status, change.phase, change.runner_id
@@ -142,11 +143,8 @@ class Rooms:
 
     async def _read(self, room: Room, read: Read) -> None:
         if room.reading is None:
-            room.reading = asyncio.ensure_future(read(room.booking_id))
-            room.reading.add_done_callback(lambda _: setattr(room, "reading", None))
-        found = await asyncio.shield(room.reading)
-        if (room.state is None or room.is_outdated) and found is not None:
-            room.begin(found)
+            room.reading = asyncio.ensure_future(_begin(room, read))
+        await asyncio.shield(room.reading)
 
     def quit(self, room: Room) -> None:
         """Entered, but will not join."""
@@ -183,3 +181,13 @@ class Rooms:
         """Every subscriber at this moment, safe against leaving meanwhile."""
         for room in self.all():
             yield from list(room.subscribers)
+
+
+async def _begin(room: Room, read: Read) -> None:
+    """In one step with the end of reading, or a change in between would be forgotten."""
+    try:
+        state = await read(room.booking_id)
+    finally:
+        room.reading = None
+    if state is not None:
+        room.begin(state)

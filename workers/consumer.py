@@ -50,6 +50,10 @@ LAG_INTERVAL_S: Final = 5.0
 # The group's coordinator may be away; storing goes on without it.
 KAFKA_TIMEOUT_MS: Final = 5_000
 RECONNECT_S: Final = 1.0
+# kafka-python spins inside poll() while a broker that hangs is the group's coordinator: an empty
+# poll() that took so much CPU is followed by a rest.
+SPIN_S: Final = 0.01
+REST_S: Final = 0.5
 # Bytes that cannot be read so often will not be readable later.
 TRIES: Final = 3
 # A new consumer reads from the committed offsets: what is in flight is given time to be stored.
@@ -238,11 +242,14 @@ class Consumer:
         return usable
 
     def _poll(self, consumer: KafkaConsumer, timeout_ms: int) -> bool:
+        begin = time.thread_time()
         try:
             polled = consumer.poll(timeout_ms=timeout_ms, max_records=self._room())
         except Exception as error:  # decompression alone raises whatever its library likes
             return self._recover(consumer, error)
         self._returned(consumer)
+        if not polled and time.thread_time() - begin > SPIN_S:
+            self._stopping.wait(REST_S)
         _resume_join(consumer)
         if polled:
             self._offer(polled)

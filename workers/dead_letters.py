@@ -21,7 +21,7 @@ from tracking import __version__
 from tracking.messages import rfc3339
 from tracking.metrics import Metrics
 from tracking.settings import KafkaSettings
-from workers.brokers import abandon, connection_options
+from workers.brokers import abandon, connection_options, kept
 
 log = logging.getLogger("tracking.dead_letters")
 
@@ -205,16 +205,18 @@ class DeadLetters:
         )
 
     def _connect(self) -> KafkaProducer:
-        return KafkaProducer(
-            **connection_options(self._settings),
-            linger_ms=5,
-            acks="all",
-            # An idempotent producer never recovers from a message that was too large.
-            enable_idempotence=False,
-            max_request_size=MAX_REQUEST_BYTES,
-            bootstrap_timeout_ms=3_000,
-            # A topic that is not there; tried again for ever, above.
-            max_block_ms=5_000,
+        return kept(
+            KafkaProducer(
+                **connection_options(self._settings),
+                linger_ms=5,
+                acks="all",
+                # An idempotent producer never recovers from a message that was too large.
+                enable_idempotence=False,
+                max_request_size=MAX_REQUEST_BYTES,
+                bootstrap_timeout_ms=3_000,
+                # A topic that is not there; tried again for ever, above.
+                max_block_ms=5_000,
+            )
         )
 
     def _close(self) -> None:

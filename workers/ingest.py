@@ -9,8 +9,9 @@ import logging
 import random
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import Executor
+from functools import partial
 from typing import Final
 
 import sqlalchemy as sa
@@ -18,6 +19,7 @@ import sqlalchemy as sa
 from tracking.database import is_poison, is_transient
 from tracking.events import BOOKING_KINDS, BookingEvent, Event
 from tracking.metrics import Metrics
+from tracking.store import parking
 from tracking.store.ingest import Stored, store_batch
 from tracking.store.known_tracks import KnownTracks
 from workers.batches import Batch
@@ -146,31 +148,45 @@ class Ingest:
     async def _store_suspect(
         self, batch: Batch, error: Exception
     ) -> tuple[list[Stored], Counter[tuple[str, str]]]:
-        """A single event that was refused, once more: two processes may have made the same
-        partition at once, and then the second try finds it.
+        """What was refused and cannot be halved, once more, without the parked updates it adopts.
+
+        They may be the poison, and the sweep brings them again. Or two processes have made the same
+        partition at once: then the second try finds it.
         """
+        if not batch.events:
+            return await self._adopt_one_by_one(batch), Counter()
         try:
-            result = await self._store_whole(batch)
+            result = await self._store_whole(batch, parked=())
             return [result], _outcomes(result)
         except Exception as again:
             if not is_poison(again):
                 raise
         return [], self._dead(batch, error)
 
-    async def _store_whole(self, batch: Batch) -> Stored:
+    async def _adopt_one_by_one(self, batch: Batch) -> list[Stored]:
+        """Among parked updates is one that the database refuses: the others are stored."""
+        loop, results = asyncio.get_running_loop(), []
+        ids = await loop.run_in_executor(
+            self._executor, parking.waiting_ids, self._engine, batch.adopt
+        )
+        for id_ in ids:
+            try:
+                results.append(await self._store_whole(batch, parked=(id_,)))
+            except Exception as error:
+                if not is_poison(error):
+                    raise
+                log.error("a parked update cannot be stored, refused: %s", _brief(error))
+                self._metrics.expired.inc()
+                await loop.run_in_executor(self._executor, parking.refuse, self._engine, id_)
+        return results
+
+    async def _store_whole(self, batch: Batch, parked: Collection[int] | None = None) -> Stored:
         """The whole transaction, tried for ever while the reason is transient."""
-        loop = asyncio.get_running_loop()
+        store = partial(store_batch, self._engine, batch.events, batch.adopt, self._known, parked)
         wait = FIRST_RETRY_S
         while True:
             try:
-                return await loop.run_in_executor(
-                    self._executor,
-                    store_batch,
-                    self._engine,
-                    batch.events,
-                    batch.adopt,
-                    self._known,
-                )
+                return await asyncio.get_running_loop().run_in_executor(self._executor, store)
             except Exception as error:
                 if not is_transient(error):
                     raise
@@ -185,6 +201,8 @@ class Ingest:
     def _dead(self, batch: Batch, error: Exception) -> Counter[tuple[str, str]]:
         """The single event of a batch that the database refuses becomes a dead letter."""
         reason = f"cannot be stored: {_brief(error)}"
+        if not isinstance(error, sa.exc.DBAPIError):  # a bug of ours, or nearly
+            log.error("an event could not be stored", exc_info=error)
         for record in batch.records:
             batch.dead.append(DeadLetter(record, reason))
             log.error("event in %s/%s at offset %s %s",

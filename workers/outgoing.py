@@ -24,7 +24,7 @@ from tracking.settings import Settings
 from tracking.store import outbox, watermarks
 from tracking.store.outbox import OutboxRow
 from tracking.store.watermarks import Published, Span, UnsentTrack, UnsentWaypoint
-from workers.brokers import abandon, connection_options
+from workers.brokers import abandon, connection_options, kept
 
 log = logging.getLogger("tracking.outgoing")
 
@@ -59,6 +59,7 @@ class Outgoing:
         self._oldest: datetime | None = None  # since when the oldest event waits
         metrics.outbox_age.set_function(self.age)
         self._interrupted = False  # said so, and not yet that it goes on
+        self._producer: KafkaProducer | None = None
         self._work = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._main, name="outgoing", daemon=True)
@@ -76,7 +77,11 @@ class Outgoing:
 
     def wait(self, timeout_s: float) -> bool:
         """Not on the IOLoop; False if the thread takes longer."""
-        self._thread.join(timeout_s)
+        self._thread.join(timeout_s / 2)
+        producer = self._producer
+        if self._thread.is_alive() and producer is not None:
+            abandon(producer)  # what it waits for fails now, and is sent at the next start
+            self._thread.join(timeout_s / 2)
         return not self._thread.is_alive()
 
     def age(self) -> float:
@@ -115,14 +120,16 @@ class Outgoing:
         self._interrupted = True
 
     def _drain_with_producer(self, lock: sa.Connection) -> None:
-        producer = KafkaProducer(
-            **connection_options(self._settings),
-            # A round is flushed at its end: batching costs nobody latency.
-            linger_ms=20,
-            batch_size=262_144,
-            bootstrap_timeout_ms=3_000,
-            # A topic that is not there: said soon, and tried again for ever.
-            max_block_ms=5_000,
+        producer = self._producer = kept(
+            KafkaProducer(
+                **connection_options(self._settings),
+                # A round is flushed at its end: batching costs nobody latency.
+                linger_ms=20,
+                batch_size=262_144,
+                bootstrap_timeout_ms=3_000,
+                # A topic that is not there: said soon, and tried again for ever.
+                max_block_ms=5_000,
+            )
         )
         try:
             while not self._stopping.is_set():
@@ -137,6 +144,7 @@ class Outgoing:
             # The lock lives in the session: end it, or the pool would keep it.
             lock.invalidate()
             abandon(producer)
+            self._producer = None
 
     def _pause(self, more: bool) -> None:
         self._stopping.wait(PACE_S)

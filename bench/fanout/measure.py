@@ -33,11 +33,17 @@ class Watched:
         self._talk = talk
         self._viewers = viewers  # that read
 
-    def offered(self, offer: Callable[[float, float], int], rate: float, seconds: float) -> Offered:
-        """`rate` messages a second to everybody; 0 for as fast as it goes."""
+    def offered(
+        self,
+        offer: Callable[[float, float], int],
+        rate: float,
+        seconds: float,
+        viewers: int | None = None,
+    ) -> Offered:
+        """`rate` messages a second, 0 for as fast as it goes; each to so many (None: all)."""
         self._talk.ask(do="reset")
         before = cpu_seconds(self._subject.pid)
-        expected = offer(rate, seconds) * self._viewers
+        expected = offer(rate, seconds) * (self._viewers if viewers is None else viewers)
         report = self._settle(expected)
         cpu = cpu_seconds(self._subject.pid) - before
         frames = report["frames"]

@@ -7,13 +7,21 @@ import asyncio
 import json
 import os
 import sys
+import threading
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 from uuid import UUID
+
+from tornado.ioloop import IOLoop
 
 import server
 from bench.fanout.offers import offer, waypoint
 from tracking.store.ingest import Stored
+from workers import consumer, relay
+from workers.batches import Batch
 from workers.relay import LocalRelay
+from workers.sends import send_each
 
 # Far above what the database gives, so that nothing that was stored is newer.
 FIRST_SEQ = 1_000_000
@@ -22,8 +30,11 @@ FIRST_SEQ = 1_000_000
 class OfferedRelay(LocalRelay):
     """A relay with a second source."""
 
+    loop: IOLoop
+
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
+        OfferedRelay.loop = IOLoop.current()
         self._seq = FIRST_SEQ
         self._task = asyncio.ensure_future(
             asyncio.start_unix_server(self._answer, os.environ["BENCH_OFFERS"])
@@ -43,7 +54,49 @@ class OfferedRelay(LocalRelay):
         writer.close()
 
 
+def apply(variant: str) -> None:
+    """`name=value`, separated by commas: what the table of what was tried changes."""
+    for name, _, value in (part.partition("=") for part in variant.split(",") if part):
+        match name:
+            case "send":
+                server.fastest_send = partial(WAYS.__getitem__, value)  # type: ignore[attr-defined]
+            case "switch":
+                server.SWITCH_INTERVAL_S = float(value)  # type: ignore[misc]
+            case "gc":
+                server.GC_THRESHOLDS = (int(value), 20, 100)  # type: ignore[misc]
+            case "poll":
+                consumer.POLL_RECORDS = int(value)  # type: ignore[misc]
+            case "look":
+                relay.SENDS_PER_LOOK = int(value)  # type: ignore[misc]
+            case "wait":
+                consumer.Consumer._give = _give_and_wait(float(value))  # type: ignore[method-assign, assignment]
+
+
+def by_socket(descriptors: Sequence[int], frame: bytes) -> list[tuple[int, int]]:
+    """A call for each that gives up the GIL, as socket.send does."""
+    for descriptor in descriptors:
+        os.write(descriptor, frame)
+    return []
+
+
+WAYS = {"each": send_each, "socket": by_socket}
+
+
+def _give_and_wait(limit_s: float) -> Callable[[Any, Batch], None]:
+    """The consumer reads on when the loop has taken what it was given."""
+    give = consumer.Consumer._give
+
+    def waiting(self: consumer.Consumer, batch: Batch) -> None:
+        taken = threading.Event()
+        give(self, batch)
+        OfferedRelay.loop.add_callback(taken.set)
+        taken.wait(limit_s)
+
+    return waiting
+
+
 server.LocalRelay = OfferedRelay  # type: ignore[attr-defined, assignment]
+apply(os.environ.get("BENCH_VARIANT", ""))
 
 if __name__ == "__main__":
     sys.exit(server.main())

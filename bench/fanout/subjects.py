@@ -7,7 +7,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ from tests.running import Platform, Server, Trip, fresh_database, running_server
 
 PROGRAM: Final = ("-m", "bench.fanout.serve")
 ANSWER_S: Final = 120.0
+LIMITS: Final = ("MAX_VIEWERS_PER_USER", "MAX_VIEWERS_PER_ADDRESS", "JOINS_PER_SECOND")
 
 
 class Peer:
@@ -39,19 +40,33 @@ class Service:
 
     def __init__(self, server: Server, trips: int, offers: Path) -> None:
         self.server = server
+        self.brokers = server.environ["KAFKA_BROKERS"]
+        self.topic = f"{server.environ['KAFKA_TOPIC_PREFIX']}.runner.events"
         self._offers = str(offers)
-        self.trips = [Trip(datetime.now(UTC)) for _ in range(trips)]
+        start = datetime.now(UTC) - timedelta(hours=6)  # a backlog of theirs is no future
+        self.trips = [Trip(start) for _ in range(trips)]
         platform = Platform(server.environ["KAFKA_BROKERS"], server.environ["KAFKA_TOPIC_PREFIX"])
         for trip in self.trips:
             platform.accept(trip)
+        wait_until(lambda: self.outcomes() >= trips, "trips accepted")
+        for trip in self.trips:
             platform.update(trip, 0)
         platform.close()
-        wait_until(
-            lambda: server.metric("tracking_waypoints_stored_total") >= trips, "first positions"
-        )
+        wait_until(lambda: self.outcomes() >= 2 * trips, "first positions")
 
-        assert server.process is not None
-        self.pid, self.port = server.process.pid, server.port
+        self._look_up()
+
+    def start(self) -> None:
+        """After a stop of the server."""
+        self.server.start().wait_ready()
+        self._look_up()
+
+    def _look_up(self) -> None:
+        assert self.server.process is not None
+        self.pid, self.port = self.server.process.pid, self.server.port
+
+    def outcomes(self) -> float:
+        return self.server.metric("tracking_events_total")
 
     def targets(self, viewers: int, trips: int = 1) -> list[str]:
         """What each viewer asks for, every one with a token of his own."""
@@ -86,8 +101,8 @@ class Service:
 
     def job(self, rate: float, seconds: float, trips: int) -> dict[str, Any]:
         return {
-            "brokers": self.server.environ["KAFKA_BROKERS"],
-            "topic": f"{self.server.environ['KAFKA_TOPIC_PREFIX']}.runner.events",
+            "brokers": self.brokers,
+            "topic": self.topic,
             "rate": rate,
             "seconds": seconds,
             "trips": [trip.identity() for trip in self.trips[:trips]],
@@ -102,6 +117,7 @@ def service(environ: Mapping[str, str], trips: int = 1, **settings: str) -> Iter
         tempfile.TemporaryDirectory() as folder,
     ):
         offers, log = Path(folder) / "offers", Path(folder) / "log"
-        own |= {"BENCH_OFFERS": str(offers)}
+        # Everybody comes from one address, and in the rooms of a few owners.
+        own |= {"BENCH_OFFERS": str(offers), **dict.fromkeys(LIMITS, "0")}
         with running_server(own, log, PROGRAM, **settings) as server:
             yield Service(server, trips, offers)

@@ -22,6 +22,7 @@ PONG: Final = b"\x8a\x80\0\0\0\0"
 WINDOW: Final = 100
 # A viewer that stalls shall be felt at once, not when the kernel has taken megabytes for it.
 STALLED_BUFFER: Final = 4096
+STALLED_SEGMENT: Final = 536
 
 
 class Viewers:
@@ -58,6 +59,8 @@ class Viewers:
         sock = socket.socket()
         if stalls:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, STALLED_BUFFER)
+            # The sender's buffer grows with the segment, which is 64 KiB on the loopback.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, STALLED_SEGMENT)
         sock.connect(("127.0.0.1", self._port))
         sock.sendall(
             f"GET {target} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\n"

@@ -37,18 +37,19 @@ def store_batch(
     events: Sequence[Event],
     adopt: Collection[UUID] = (),
     known: KnownTracks | None = None,
+    parked: Collection[int] | None = None,
 ) -> Stored:
     """Store the events; `adopt` names bookings whose parked updates are to be looked at again.
 
-    `known` keeps the tracks for the caller's next batch. Raises SQLAlchemy's errors, having stored
-    nothing. Executor thread.
+    `known` keeps the tracks for the caller's next batch; `parked` names the rows that may be
+    adopted, where not all may. Raises SQLAlchemy's errors, having stored nothing. Executor thread.
     """
     known = KnownTracks() if known is None else known
     facts = [e for e in events if isinstance(e, BookingEvent)]
     updates = [e for e in events if isinstance(e, LocationUpdate)]
     bookings.ensure_bookings(engine, {fact.booking_id for fact in facts})
     with transaction(engine) as cursor:
-        stored, tracks = _store(cursor, facts, updates, set(adopt), known)
+        stored, tracks = _store(cursor, facts, updates, set(adopt), known, parked)
     known.put(tracks.values())
     return stored
 
@@ -59,6 +60,7 @@ def _store(
     updates: list[LocationUpdate],
     adopt: set[UUID],
     known_tracks: KnownTracks,
+    parked: Collection[int] | None,
 ) -> tuple[Stored, dict[UUID, TrackState]]:
     stored = Stored()
     updates = parking.with_first_corrections(cursor, updates)
@@ -73,7 +75,7 @@ def _store(
     begun = [track for track in tracks.values() if track.head_seq]
     stored.changes, moved = bookings.write_trips(cursor, informed, tracks)
     waypoints.reroute(cursor, [track for track in begun if track.booking_id in moved])
-    waiting = parking.adoptable(cursor, moved | adopt)
+    waiting = parking.adoptable(cursor, moved | adopt, parked)
 
     placement = _Placement(tracks)
     placement.place([*waiting, *updates])

@@ -87,9 +87,14 @@ def _row(update: LocationUpdate, applied: bool) -> tuple[object, ...]:
     )
 
 
-def adoptable(cursor: Cursor, booking_ids: Collection[UUID]) -> list[Parked]:
-    """What waits for these bookings, or for their runners while they had them, in order."""
-    if not booking_ids:
+def adoptable(
+    cursor: Cursor, booking_ids: Collection[UUID], ids: Collection[int] | None = None
+) -> list[Parked]:
+    """What waits for these bookings, or for their runners while they had them, in order.
+
+    Only the rows with these ids, if they are given.
+    """
+    if not booking_ids or (ids is not None and not ids):
         return []
     cursor.execute(
         f"""
@@ -104,7 +109,20 @@ def adoptable(cursor: Cursor, booking_ids: Collection[UUID]) -> list[Parked]:
         """,
         {"ids": list(booking_ids)},
     )
-    return [_parked(row) for row in cursor]
+    found = [_parked(row) for row in cursor]
+    return found if ids is None else [update for update in found if update.id in ids]
+
+
+def waiting_ids(engine: sa.Engine, booking_ids: Collection[UUID]) -> list[int]:
+    """Rows that wait for these bookings."""
+    with transaction(engine) as cursor:
+        return [update.id for update in adoptable(cursor, booking_ids)]
+
+
+def refuse(engine: sa.Engine, id_: int) -> None:
+    """A row that no track can take."""
+    with transaction(engine) as cursor:
+        cursor.execute("DELETE FROM parked_updates WHERE id = %s", (id_,))
 
 
 def _parked(row: Sequence[object]) -> Parked:

@@ -40,8 +40,9 @@ def _create(cursor: Cursor, name: str, year: int, month: int) -> None:
     end_year, end_month = (year + 1, 1) if month == 12 else (year, month + 1)
     # Two processes may find the same month missing: the second one waits, and finds it made.
     cursor.execute("SELECT pg_advisory_xact_lock(hashtext('waypoints partitions'))")
-    cursor.execute("SELECT to_regclass(%s)", (name,))
-    if cursor.fetchone() != (None,):
+    # Not to_regclass: it believes what this session found before it waited.
+    cursor.execute("SELECT FROM pg_class WHERE relname = %s AND pg_table_is_visible(oid)", (name,))
+    if cursor.fetchone() is not None:
         return
     cursor.execute(f"CREATE TABLE {name} (LIKE waypoints INCLUDING DEFAULTS)")
     cursor.execute(
