@@ -157,6 +157,50 @@ async def test_after_a_change_the_marker_is_read_anew() -> None:
 
 
 @pytest.mark.gen_test
+async def test_a_change_while_a_room_is_read_anew_is_not_forgotten() -> None:
+    """What the database said may be older than what was published meanwhile."""
+    rooms, state = Rooms(), active(uuid4(), 3)
+    room = await entered(rooms, state)
+    rooms.join(room, Viewer())
+    room.changed(change_to(state, "active"))
+    database = Database(active(state.booking_id, 3))
+    entering = asyncio.ensure_future(rooms.enter(state.booking_id, database.read))
+    await asyncio.sleep(0)
+    room.changed(change_to(state, "completed"))
+    database.ready.set()
+    while room.reading is not None:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    room.changed(change_to(state, "cancelled"))  # at the very moment when the reading is over
+    assert await entering is room
+    assert room.state is database.state
+    assert (database.asked, room.state.status if room.state else None) == (1, "cancelled")
+    assert room.is_outdated
+
+
+@pytest.mark.gen_test
+async def test_a_reading_that_fails_is_tried_again_by_the_next() -> None:
+    rooms, database = Rooms(), Database(active(uuid4()))
+    assert database.state is not None
+
+    async def fail(_: UUID) -> LiveState | None:
+        raise DatabaseUnavailable("gone")
+
+    for _ in range(2):
+        with pytest.raises(DatabaseUnavailable):
+            await rooms.enter(database.state.booking_id, fail)
+    assert len(rooms) == 0
+    database.ready.set()
+    assert await rooms.enter(database.state.booking_id, database.read) is not None
+
+
+def change_to(state: LiveState, status: str) -> TrackChange:
+    return TrackChange(
+        state.booking_id, uuid4(), "active", "to_pickup", uuid4(), status, "done", uuid4(), None,
+        "epoch", AT, AT,
+    )  # fmt: skip
+
+
+@pytest.mark.gen_test
 async def test_silence_is_told_with_whose_it_is_and_so_is_its_end() -> None:
     rooms, viewer, state = Rooms(), Viewer(), active(uuid4())
     room = await entered(rooms, state)

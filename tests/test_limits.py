@@ -1,0 +1,98 @@
+"""handlers.limits: what one user, one address and all together may take."""
+
+import time
+from contextlib import ExitStack
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from handlers import limits as limits_module
+from handlers.limits import BURST_S, Limits
+from tests.viewing import SECRET
+from tracking.errors import Overloaded, TooManyConnections, TooManyRequests
+from tracking.settings import Settings
+
+
+def limits(max_viewers: int = 100, **settings: Any) -> Limits:
+    return Limits(Settings(jwt_secret=SECRET, **settings), max_viewers)
+
+
+def test_places_are_given_back_whatever_happens() -> None:
+    some, user = limits(max_viewers=1), uuid4()
+    for _ in range(3):
+        with pytest.raises(ZeroDivisionError), some.place(user, "a"):  # noqa: PT012
+            with pytest.raises(Overloaded), some.place(uuid4(), "b"):
+                pass
+            raise ZeroDivisionError
+    assert (some._total, dict(some._users), dict(some._addresses)) == (0, {}, {})
+
+
+def test_each_user_and_each_address_has_its_own_limit() -> None:
+    some, user = limits(max_viewers_per_user=2, max_viewers_per_address=3), uuid4()
+    with ExitStack() as places:
+        places.enter_context(some.place(user, "a"))
+        places.enter_context(some.place(user, "b"))
+        with pytest.raises(TooManyConnections, match="user"), some.place(user, "c"):
+            pass
+        places.enter_context(some.place(uuid4(), "a"))
+        places.enter_context(some.place(uuid4(), "a"))
+        with pytest.raises(TooManyConnections, match="address"), some.place(uuid4(), "a"):
+            pass
+    with some.place(user, "a"):
+        assert some._total == 1
+
+
+def test_zero_is_no_limit() -> None:
+    some = limits(10_000, max_viewers_per_user=0, max_viewers_per_address=0, joins_per_second=0)
+    user = uuid4()
+    with ExitStack() as places:
+        for _ in range(5_000):
+            some.admit("a")
+            places.enter_context(some.place(user, "a"))
+
+
+def test_a_burst_of_joins_passes_and_then_their_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    some = limits(joins_per_second=5)
+
+    def admitted() -> int:
+        for count in range(1000):
+            try:
+                some.admit("a")
+            except TooManyRequests:
+                return count
+        raise AssertionError("no limit")
+
+    assert admitted() == 5 * BURST_S
+    some.admit("b")
+    clock[0] += 2
+    assert admitted() == 10
+    clock[0] += 1000
+    assert admitted() == 5 * BURST_S
+
+
+def test_a_flood_of_addresses_is_forgotten_and_costs_little(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock, tidied = [1000.0], []
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(limits_module, "ADDRESSES", 100)
+    some = limits(joins_per_second=1)
+    some._tidy_at = 100
+    forget = some._forget_full
+
+    def counted(now: float, most: float) -> None:
+        tidied.append(now)
+        forget(now, most)
+
+    monkeypatch.setattr(some, "_forget_full", counted)
+    for number in range(10_000):
+        some.admit(str(number))
+    assert len(tidied) < 10
+    clock[0] += 100
+    for number in range(30_000):
+        some.admit(f"later {number}")
+        clock[0] += 0.1
+    assert len(some._allowances) < 200

@@ -1,0 +1,418 @@
+"""handlers.protocol_viewer on real sockets: held, thinned, caught up, refreshed, over."""
+
+import asyncio
+import json
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import sqlalchemy as sa
+
+from dev.tokens import access_token
+from handlers.protocol_viewer import HELD, MESSAGE_BURST, ProtocolViewer, Wish
+from tests.viewing import NOW, SECRET, Seat, Stage, Wire, seqs
+from tracking.access import Principal
+from tracking.events import BookingEvent, LocationUpdate
+from tracking.protocol import HEARTBEAT_S, late_waypoints
+from tracking.store.ingest import store_batch
+from tracking.store.live import PAGE, live_state
+
+START = NOW - timedelta(hours=2)
+
+
+class Joined:
+    """A viewer of tracking.v1 on its stage."""
+
+    def __init__(self, stage: Stage, wire: Wire, seat: Seat, viewer: ProtocolViewer) -> None:
+        self.stage, self.wire, self.seat, self.viewer = stage, wire, seat, viewer
+
+    @classmethod
+    async def join(
+        cls, stage: Stage, wire: Wire, wish: Wish | None = None, principal: Principal | None = None
+    ) -> "Joined":
+        room = await stage.enter()
+        seat = Seat(stage.services, principal or stage.principal())
+        viewer = ProtocolViewer(seat, room, wire.outlet, wish or Wish())
+        seat.viewer = viewer
+        stage.rooms.join(room, viewer)
+        viewer.begin()
+        return cls(stage, wire, seat, viewer)
+
+    def say(self, **message: object) -> None:
+        self.viewer.received(json.dumps(message))
+
+    async def settled(self) -> None:
+        """Nothing is being caught up; what was to be sent has been handed to the socket."""
+        for _ in range(2000):
+            if self.viewer._task is None:
+                return
+            await asyncio.sleep(0.005)
+        raise AssertionError("still catching up")
+
+
+@pytest.fixture
+def wire(io_loop: object) -> Iterator[Wire]:
+    made = Wire(small=False)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def slow_wire(io_loop: object) -> Iterator[Wire]:
+    made = Wire()
+    yield made
+    made.close()
+
+
+class Stored:
+    """A trip in the database; more waypoints come when they are asked for."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self.engine, self.count = engine, 0
+        self.booking_id, self.runner_id, self.owner_id = uuid4(), uuid4(), uuid4()
+        people = (self.runner_id, self.owner_id)
+        store_batch(engine, [BookingEvent(self.booking_id, "accepted", START, *people)])
+
+    def add(self, count: int) -> range:
+        """Their seqs."""
+        new = range(self.count, self.count + count)
+        times = [START + timedelta(seconds=second) for second in new]
+        ids = (self.runner_id, self.booking_id)
+        store_batch(
+            self.engine,
+            [LocationUpdate(*ids, 106.8, -6.2, 1.0, 1.0, at, at, at) for at in times],
+        )
+        self.count += count
+        return range(new.start + 1, new.stop + 1)
+
+    def stage(self) -> Stage:
+        state = live_state(self.engine, self.booking_id)
+        assert state is not None
+        return Stage(self.engine, state)
+
+
+@pytest.fixture
+def trip(engine: sa.Engine) -> Stored:
+    return Stored(engine)
+
+
+@pytest.fixture
+def stage(io_loop: object, engine: sa.Engine) -> Stage:
+    return Stage(engine)
+
+
+def types(messages: list[dict[str, Any]]) -> list[str]:
+    return [each["type"] for each in messages]
+
+
+@pytest.mark.gen_test
+async def test_what_happens_while_joining_follows_what_was_missed(trip: Stored, wire: Wire) -> None:
+    trip.add(5)
+    stage = trip.stage()
+    stage.gate.clear()
+    joined = await Joined.join(stage, wire)
+    await asyncio.sleep(0)
+    stage.publish(*trip.add(3))
+    stage.gate.set()
+    await joined.settled()
+    messages = await wire.messages()
+    assert types(messages) == ["welcome", "backfill", *["location_update"] * 3]
+    assert list(seqs(messages)) == [1, 2, 3, 4, 5, 6, 7, 8]
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("more", [HELD - 1, HELD, HELD + 1, 3 * HELD])
+async def test_more_than_can_be_held_is_read_again(trip: Stored, wire: Wire, more: int) -> None:
+    trip.add(5)
+    stage = trip.stage()
+    stage.gate.clear()
+    joined = await Joined.join(stage, wire)
+    await asyncio.sleep(0)
+    stage.publish(*trip.add(more))
+    stage.gate.set()
+    await joined.settled()
+    messages = await wire.messages()
+    assert list(seqs(messages)) == list(range(1, 6 + more))
+    # The marker of a client ends where the pet is.
+    assert (messages[-1]["type"], messages[-1]["seq"]) == ("location_update", 5 + more)
+
+
+@pytest.mark.gen_test
+async def test_a_catch_up_while_one_runs_is_answered_after_it(trip: Stored, wire: Wire) -> None:
+    trip.add(6)
+    stage = trip.stage()
+    joined = await Joined.join(stage, wire, Wish(history=False))
+    await joined.settled()
+    stage.gate.clear()
+    joined.say(type="catch_up", since_seq=4)
+    await asyncio.sleep(0)
+    for since in (3, 1, 2):
+        joined.say(type="catch_up", since_seq=since)
+    stage.publish(*trip.add(1))
+    stage.gate.set()
+    await joined.settled()
+    assert list(seqs(await wire.messages())) == [5, 6, 7, 2, 3, 4, 5, 6, 7]
+    stage.publish(*trip.add(1))
+    assert list(seqs(await wire.messages())) == [8]
+
+
+@pytest.mark.gen_test
+async def test_a_catch_up_asked_for_while_joining_is_answered_once_joined(
+    trip: Stored, wire: Wire
+) -> None:
+    trip.add(3)
+    stage = trip.stage()
+    joined = await Joined.join(stage, wire, Wish(history=False))
+    joined.say(type="catch_up", since_seq=1)
+    await joined.settled()
+    messages = await wire.messages()
+    assert types(messages) == ["welcome", "backfill"]
+    assert list(seqs(messages)) == [2, 3]
+
+
+@pytest.mark.gen_test
+async def test_a_slow_viewer_gets_late_waypoints_page_by_page(
+    trip: Stored, slow_wire: Wire
+) -> None:
+    """Pages of 130 kB are not queued for it; memory holds the one that leaves."""
+    stage = trip.stage()
+    joined = await Joined.join(stage, slow_wire)
+    await joined.settled()
+    assert stage.room is not None
+    late = trip.add(5 * PAGE)
+    for first in range(late.start, late.stop, PAGE):
+        part = [stage.waypoint(seq, late=True) for seq in range(first, first + PAGE)]
+        for waypoint in part:
+            stage.room.moved(waypoint)
+        joined.viewer.deliver(late_waypoints(part))
+    stage.publish(*trip.add(2))
+    assert slow_wire.outlet._unsent_bytes == 0
+    last = b'"seq":%d' % (5 * PAGE + 2)
+    messages = await slow_wire.messages(until=last)
+    assert list(seqs(messages)) == list(range(1, 5 * PAGE + 3))
+    await joined.settled()
+    assert joined.seat.code() is None
+
+
+@pytest.mark.gen_test
+async def test_thinning_never_loses_the_newest(stage: Stage, wire: Wire) -> None:
+    joined = await Joined.join(stage, wire, Wish(min_interval_s=0.2))
+    await joined.settled()
+    stage.publish(*range(1, 50))
+    first = await wire.messages()
+    assert list(seqs(first)) == [1]
+    assert list(seqs(await wire.messages(until=b'"seq":49'))) == [49]
+    stage.publish(50, 51)
+    joined.viewer.deliver(late_waypoints([stage.waypoint(52, late=True)]))
+    got = list(seqs(await wire.messages(until=b'"seq":52')))
+    assert got[-2:] == [51, 52]
+
+
+@pytest.mark.gen_test
+async def test_what_was_thinned_is_in_a_catch_up_and_not_sent_after_it(
+    trip: Stored, wire: Wire
+) -> None:
+    stage = trip.stage()
+    joined = await Joined.join(stage, wire, Wish(min_interval_s=0.15))
+    await joined.settled()
+    stage.publish(*trip.add(5))
+    stage.gate.clear()
+    joined.say(type="catch_up", since_seq=1)
+    await asyncio.sleep(0.3)  # its interval ends meanwhile
+    stage.gate.set()
+    await joined.settled()
+    assert list(seqs(await wire.messages())) == [1, 2, 3, 4, 5]
+    stage.publish(*trip.add(3))
+    assert list(seqs(await wire.messages(until=b'"seq":8'))) == [6, 8]
+
+
+@pytest.mark.gen_test
+async def test_no_thinned_position_follows_the_end(stage: Stage, wire: Wire) -> None:
+    joined = await Joined.join(stage, wire, Wish(min_interval_s=0.1))
+    await joined.settled()
+    stage.publish(1, 2)
+    await wire.messages()
+    stage.rooms.leave(joined.viewer.room, joined.viewer)
+    joined.viewer.end()
+    await asyncio.sleep(0.2)
+    assert await wire.messages() == []
+    assert joined.viewer._timer is not None
+    assert joined.viewer._timer.cancelled()
+
+
+@pytest.mark.gen_test
+async def test_a_token_that_is_refreshed_before_the_welcome_is_in_it(
+    trip: Stored, wire: Wire
+) -> None:
+    trip.add(3)
+    stage = trip.stage()
+    stage.gate.clear()
+    wish = Wish(epoch=stage.state.epoch, since_seq=1)
+    joined = await Joined.join(stage, wire, wish, stage.principal(lifetime_s=3))
+    await asyncio.sleep(0)
+    joined.viewer.tick(time.monotonic() + 1)
+    token = access_token(SECRET, trip.owner_id, "owner", lifetime=timedelta(minutes=30))
+    joined.say(type="refresh", token=token)
+    stage.gate.set()
+    await joined.settled()
+    messages = await wire.messages()
+    assert types(messages) == ["welcome", "backfill"]
+    expires = joined.seat.principal.expires_at
+    assert messages[0]["token_expires_at"] == f"{expires:%Y-%m-%dT%H:%M:%SZ}"
+    joined.viewer.tick(time.monotonic() + 4)
+    assert joined.seat.code() is None
+
+
+@pytest.mark.gen_test
+async def test_a_refresh_that_comes_too_late_opens_nothing(stage: Stage, wire: Wire) -> None:
+    joined = await Joined.join(stage, wire, None, stage.principal(lifetime_s=3))
+    await joined.settled()
+    joined.viewer.tick(time.monotonic() + 1)
+    assert types(await wire.messages()) == ["welcome", "token_expiring"]
+    joined.viewer.tick(time.monotonic() + 3)
+    assert joined.seat.code() == 4401
+    assert stage.state.owner_id is not None
+    joined.say(type="refresh", token=access_token(SECRET, stage.state.owner_id, "owner"))
+    assert await wire.messages() == []
+
+
+@pytest.mark.gen_test
+async def test_only_a_token_of_the_same_user_who_may_still_watch_refreshes(
+    stage: Stage, wire: Wire
+) -> None:
+    owner = stage.state.owner_id
+    assert owner is not None
+    for bad in (
+        access_token(SECRET, uuid4(), "owner"),
+        access_token(SECRET, uuid4(), "admin"),
+        access_token(SECRET, owner, "shop"),
+        access_token(SECRET, owner, "runner"),
+        access_token(SECRET, owner, "owner", token_type="refresh"),
+        access_token(SECRET, owner, "owner", lifetime=timedelta(minutes=-1)),
+    ):
+        other = Wire(small=False)
+        joined = await Joined.join(stage, other)
+        joined.say(type="refresh", token=bad)
+        assert joined.seat.code() == 4501
+        other.close()
+    assert stage.rooms.subscribers == 0
+
+
+@pytest.mark.gen_test
+async def test_the_end_of_the_trip_waits_for_a_catch_up(trip: Stored, wire: Wire) -> None:
+    trip.add(5)
+    stage = trip.stage()
+    stage.gate.clear()
+    joined = await Joined.join(stage, wire)
+    await asyncio.sleep(0)
+    stage.publish(*trip.add(2))
+    stage.change("completed")
+    assert joined.seat.code() is None
+    stage.gate.set()
+    await joined.settled()
+    assert joined.seat.code() == 1000
+    messages = await wire.messages()
+    assert list(seqs(messages)) == [1, 2, 3, 4, 5, 6, 7]
+    assert messages[0]["type"] == "welcome"
+
+
+@pytest.mark.gen_test
+async def test_the_end_of_the_trip_reaches_a_slow_viewer_before_the_close(
+    stage: Stage, slow_wire: Wire
+) -> None:
+    """1000 says that there is nothing to come back for: so nothing may be missing."""
+    joined = await Joined.join(stage, slow_wire)
+    await joined.settled()
+    slow_wire.fill()
+    stage.publish(1, 2, 3)
+    stage.change("completed")
+    assert joined.seat.code() is None
+    messages = await slow_wire.messages(until=b"track_update")
+    assert list(seqs(messages)) == [1, 2, 3]
+    assert messages[-1]["type"] == "track_update"
+    await joined.settled()
+    assert joined.seat.code() == 1000
+
+
+@pytest.mark.gen_test
+async def test_a_runner_who_is_replaced_while_joining_is_told_nothing(
+    trip: Stored, wire: Wire
+) -> None:
+    trip.add(3)
+    stage = trip.stage()
+    stage.gate.clear()
+    wish = Wish(epoch=stage.state.epoch, since_seq=1)
+    joined = await Joined.join(stage, wire, wish, stage.principal("runner"))
+    await asyncio.sleep(0)
+    stage.change(runner_id=uuid4())
+    stage.gate.set()
+    await asyncio.sleep(0.05)
+    assert joined.seat.code() == 4503
+    assert await wire.messages() == []
+
+
+@pytest.mark.gen_test
+async def test_a_replaced_runner_does_not_learn_by_whom(stage: Stage, wire: Wire) -> None:
+    joined = await Joined.join(stage, wire, None, stage.principal("runner"))
+    await joined.settled()
+    stage.change(runner_id=uuid4())
+    assert joined.seat.code() == 4503
+    assert types(await wire.messages()) == ["welcome"]
+
+
+@pytest.mark.gen_test
+async def test_a_viewer_that_ends_at_once_leaves_nothing_behind(stage: Stage, wire: Wire) -> None:
+    joined = await Joined.join(stage, wire)
+    joined.viewer.end()  # before its first step: a coroutine that never ran would warn
+    stage.rooms.leave(joined.viewer.room, joined.viewer)
+    await asyncio.sleep(0.01)
+    assert (len(stage.rooms), stage.rooms.subscribers) == (0, 0)
+
+
+@pytest.mark.gen_test
+async def test_heartbeats_do_not_pile_up_for_a_stalled_viewer(
+    stage: Stage, slow_wire: Wire
+) -> None:
+    joined = await Joined.join(stage, slow_wire)
+    await joined.settled()
+    slow_wire.fill()
+    start = time.monotonic()
+    for second in range(39):
+        before = slow_wire.outlet.last_sent
+        joined.viewer.tick(start + second)
+        if slow_wire.outlet.last_sent != before:
+            slow_wire.outlet.last_sent = start + second  # the clock of this test
+    assert joined.seat.code() is None
+    assert len(slow_wire.outlet._unsent) <= 3 + 39 // HEARTBEAT_S
+
+
+@pytest.mark.gen_test
+async def test_something_arrives_every_heartbeat_though_a_browser_sees_no_pings(
+    stage: Stage, wire: Wire
+) -> None:
+    joined = await Joined.join(stage, wire)
+    await joined.settled()
+    beats = []
+    start = time.monotonic()
+    for second in range(120):
+        now = start + second
+        joined.viewer._heard_at = now
+        joined.viewer.tick(now)
+        if any(each["type"] == "heartbeat" for each in await wire.messages()):
+            beats.append(second)
+            wire.outlet.last_sent = now
+    assert beats == list(range(HEARTBEAT_S, 120, HEARTBEAT_S))
+
+
+@pytest.mark.gen_test
+async def test_who_asks_too_often_is_closed_once(stage: Stage, wire: Wire) -> None:
+    joined = await Joined.join(stage, wire)
+    await joined.settled()
+    for _ in range(MESSAGE_BURST):
+        joined.say(type="catch_up", since_seq=0)
+    assert joined.seat.code() is None
+    joined.say(type="catch_up", since_seq=0)
+    assert joined.seat.code() == 4429

@@ -1,0 +1,147 @@
+"""handlers.viewers on real sockets: the plain stream, and when a connection's time is over."""
+
+import time
+from collections.abc import Callable, Iterator
+from uuid import uuid4
+
+import pytest
+import sqlalchemy as sa
+
+from handlers.outlet import SLOW_LIMIT_S
+from handlers.viewers import PING_S, QUIET_AFTER_END_S, PlainViewer
+from tests.viewing import Seat, Stage, Wire
+from tracking.access import Principal
+from tracking.protocol import late_waypoints
+
+TICK_S = 1.0
+
+
+class Plain:
+    """A viewer of the plain stream on its stage."""
+
+    def __init__(self, stage: Stage, wire: Wire, seat: Seat, viewer: PlainViewer) -> None:
+        self.stage, self.wire, self.seat, self.viewer = stage, wire, seat, viewer
+
+    @classmethod
+    async def join(cls, stage: Stage, wire: Wire, principal: Principal | None = None) -> "Plain":
+        room = await stage.enter()
+        seat = Seat(stage.services, principal or stage.principal())
+        viewer = PlainViewer(seat, room, wire.outlet)
+        seat.viewer = viewer
+        stage.rooms.join(room, viewer)
+        viewer.begin()
+        return cls(stage, wire, seat, viewer)
+
+    def tick_until_closed(self, answers: Callable[[float], bool] = lambda _: False) -> float:
+        """A second at a time; how long it took. `answers`: whether the peer is heard then."""
+        start = time.monotonic()
+        for second in range(1000):
+            now = start + second * TICK_S
+            if answers(now):
+                self.viewer._heard_at = now
+            self.viewer.tick(now)
+            if self.seat.closed:
+                return now - start
+        raise AssertionError("never closed")
+
+
+@pytest.fixture
+def wire(io_loop: object) -> Iterator[Wire]:
+    made = Wire()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def stage(io_loop: object, engine: sa.Engine) -> Stage:
+    return Stage(engine)
+
+
+@pytest.mark.gen_test
+async def test_the_first_frame_is_the_last_position_and_each_is_newer(
+    stage: Stage, wire: Wire
+) -> None:
+    stage.state.last, stage.state.head_seq = stage.waypoint(3), 4
+    plain = await Plain.join(stage, wire)
+    stage.publish(2, 3, 5, 5, 4, 6)
+    assert [each["seq"] for each in await wire.messages()] == [3, 5, 6]
+    plain.viewer.deliver(late_waypoints([stage.waypoint(7, late=True)]))
+    stage.change("completed")
+    assert await wire.messages() == []
+    assert plain.seat.code() is None
+
+
+@pytest.mark.gen_test
+async def test_a_dead_peer_is_gone_within_45_seconds(stage: Stage, wire: Wire) -> None:
+    plain = await Plain.join(stage, wire)
+    took = plain.tick_until_closed()
+    assert 2 * PING_S <= took <= 45
+    assert plain.seat.code() == 4408
+    assert stage.rooms.subscribers == 0
+    assert wire.stream.closed()
+
+
+@pytest.mark.gen_test
+async def test_a_peer_that_answers_stays(stage: Stage, wire: Wire) -> None:
+    plain = await Plain.join(stage, wire)
+    took = plain.tick_until_closed(lambda now: True)
+    assert plain.seat.code() == 4401
+    assert 895 < took < 905
+
+
+@pytest.mark.gen_test
+async def test_the_stream_goes_after_ten_quiet_minutes_in_spite_of_pings(
+    stage: Stage, wire: Wire
+) -> None:
+    plain = await Plain.join(stage, wire, stage.principal(lifetime_s=5000))
+    stage.change("completed")
+    took = plain.tick_until_closed(lambda now: True)
+    assert (plain.seat.code(), QUIET_AFTER_END_S <= took <= QUIET_AFTER_END_S + 2) == (1000, True)
+
+
+@pytest.mark.gen_test
+async def test_a_trip_that_runs_is_never_quiet(stage: Stage, wire: Wire) -> None:
+    plain = await Plain.join(stage, wire, stage.principal(lifetime_s=900))
+    plain.tick_until_closed(lambda now: True)
+    assert plain.seat.code() == 4401
+
+
+@pytest.mark.gen_test
+async def test_a_slow_viewer_goes_after_five_seconds_though_nothing_more_is_published(
+    stage: Stage, wire: Wire
+) -> None:
+    plain = await Plain.join(stage, wire)
+    wire.fill()
+    stage.publish(*range(1, 50))
+    now = time.monotonic()
+    plain.viewer.tick(now + SLOW_LIMIT_S - 1)
+    assert plain.seat.code() is None
+    plain.viewer.tick(now + SLOW_LIMIT_S + 1)
+    assert plain.seat.code() == 4008
+    assert (stage.rooms.subscribers, wire.stream.closed()) == (0, True)
+
+
+@pytest.mark.gen_test
+async def test_one_slow_viewer_costs_the_others_nothing(stage: Stage, wire: Wire) -> None:
+    await Plain.join(stage, wire)
+    wire.fill()
+    other = Wire(small=False)
+    await Plain.join(stage, other)
+    stage.publish(*range(1, 200))
+    assert [each["seq"] for each in await other.messages()] == list(range(1, 200))
+    other.close()
+
+
+@pytest.mark.gen_test
+async def test_whoever_may_not_watch_any_more_is_told_nothing_more(
+    stage: Stage, wire: Wire
+) -> None:
+    runner = await Plain.join(stage, wire, stage.principal("runner"))
+    other = Wire(small=False)
+    owner = await Plain.join(stage, other)
+    stage.change(runner_id=uuid4())
+    stage.publish(1)
+    assert (runner.seat.code(), owner.seat.code()) == (4503, None)
+    assert [each["seq"] for each in await other.messages()] == [1]
+    assert await wire.messages() == []
+    other.close()

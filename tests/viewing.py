@@ -1,0 +1,229 @@
+"""What a viewer's connection is made of, without a server: real sockets, a real database."""
+
+import asyncio
+import json
+import socket
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import sqlalchemy as sa
+from tornado.iostream import IOStream
+
+from handlers.limits import Limits
+from handlers.outlet import Outlet
+from handlers.services import Services
+from handlers.viewers import Viewer
+from tracking.access import Principal, tokens_of
+from tracking.close_codes import CloseCode
+from tracking.messages import location_update
+from tracking.metrics import Metrics
+from tracking.rooms import Room, Rooms
+from tracking.settings import Settings
+from tracking.store.live import LiveState
+from tracking.store.rows import StoredWaypoint, TrackChange
+from workers.relay import LocalRelay
+
+SECRET = "s" * 32
+# A kernel takes at least so much for a socket that asks for little.
+SMALL = 4096
+NOW = datetime.now(UTC).replace(microsecond=0)
+
+
+class Wire:
+    """A connection as the server has it, and its peer, which reads when it is told to."""
+
+    def __init__(self, *, small: bool = True) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            self.peer = socket.socket()
+            if small:
+                self.peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL)
+            self.peer.connect(listener.getsockname())
+            ours, _ = listener.accept()
+        if small:
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL)
+        self.peer.setblocking(False)
+        self.stream = IOStream(ours)
+        self.metrics = Metrics()
+        self.outlet = Outlet(self.stream, self.metrics)
+        self.read = bytearray()
+
+    def close(self) -> None:
+        self.peer.close()
+        self.stream.close()
+
+    def fill(self) -> None:
+        """Until the socket takes no more."""
+        while not self.stream.writing():
+            self.outlet.send(b"\x81\x7e\x04\x00" + b" " * 1024)
+
+    async def frames(self, *, until: bytes = b"") -> list[bytes]:
+        """The payloads that came since: all that was sent, or up to the one with these bytes."""
+        payloads: list[bytes] = []
+        deadline = time.monotonic() + 15
+        while True:
+            more = self._read_some()
+            payloads += [each for each in parse(self.read) if each.strip()]
+            is_there = any(until in each for each in payloads) if until else not self._waits()
+            if more is None or (is_there and not more):
+                return payloads
+            assert time.monotonic() < deadline, f"still not: {until!r} after {payloads}"
+            await asyncio.sleep(0 if more else 0.002)
+
+    def _waits(self) -> bool:
+        return self.outlet.is_busy or bool(self.read)
+
+    def _read_some(self) -> bool | None:
+        """None at the end."""
+        try:
+            got = self.peer.recv(1 << 16)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return None
+        self.read += got
+        return True if got else None
+
+    async def messages(self, *, until: bytes = b"") -> list[dict[str, Any]]:
+        return [json.loads(each) for each in await self.frames(until=until) if each != b""]
+
+
+def parse(data: bytearray) -> list[bytes]:
+    """Takes whole unmasked frames from the front; their payloads."""
+    return [payload for _, payload in parse_frames(data)]
+
+
+def parse_frames(data: bytearray) -> list[tuple[int, bytes]]:
+    """Takes whole unmasked frames from the front; opcode and payload."""
+    frames = []
+    while len(data) >= 2:
+        size, start = data[1], 2
+        if size == 126:
+            size, start = int.from_bytes(data[2:4]), 4
+        elif size == 127:
+            size, start = int.from_bytes(data[2:10]), 10
+        if len(data) < start + size:
+            break
+        frames.append((data[0] & 0x0F, bytes(data[start : start + size])))
+        del data[: start + size]
+    return frames
+
+
+@dataclass(frozen=True)
+class GatedServices(Services):
+    """Answers only when it is let: what happens meanwhile, a test decides."""
+
+    gate: asyncio.Event
+
+    async def ask(self, function: Any, *arguments: object) -> Any:
+        await self.gate.wait()
+        return await super().ask(function, *arguments)
+
+
+async def _ready() -> dict[str, str]:
+    return {}
+
+
+def services_of(engine: sa.Engine, gate: asyncio.Event, rooms: Rooms, metrics: Metrics) -> Services:
+    settings = Settings(jwt_secret=SECRET)
+    return GatedServices(
+        settings, engine, ThreadPoolExecutor(2), tokens_of(settings), rooms, metrics, _ready,
+        Limits(settings, 10), lambda: 0.0, gate,
+    )  # fmt: skip
+
+
+class Seat:
+    """The connection of one viewer: remembers why it was closed."""
+
+    def __init__(self, services: Services, principal: Principal) -> None:
+        self.services = services
+        self.principal = principal
+        self.closed: list[CloseCode] = []
+        self.viewer: Viewer | None = None
+
+    def close_with(self, code: CloseCode) -> None:
+        if not self.closed:
+            self.closed.append(code)
+            assert self.viewer is not None
+            self.viewer.end()
+            self.services.rooms.leave(self.viewer.room, self.viewer)
+
+    def code(self) -> int | None:
+        return self.closed[0].code if self.closed else None
+
+
+class Stage:
+    """One booking, its room and its relay; nobody sits yet."""
+
+    def __init__(self, engine: sa.Engine, state: LiveState | None = None) -> None:
+        self.state = state or active_state()
+        self.booking_id = self.state.booking_id
+        self.rooms, self.metrics, self.gate = Rooms(), Metrics(), asyncio.Event()
+        self.gate.set()
+        self.services = services_of(engine, self.gate, self.rooms, self.metrics)
+        self.relay = LocalRelay(self.rooms, self.metrics)
+        self.room: Room | None = None
+
+    async def enter(self) -> Room:
+        async def read(_: UUID) -> LiveState:
+            return self.state
+
+        self.room = await self.rooms.enter(self.booking_id, read)
+        assert self.room is not None
+        return self.room
+
+    def principal(self, role: str = "owner", lifetime_s: float = 900) -> Principal:
+        user = self.state.owner_id if role == "owner" else self.state.runner_id
+        assert user is not None
+        return Principal(user, role, datetime.now(UTC) + timedelta(seconds=lifetime_s))
+
+    def waypoint(self, seq: int, *, late: bool = False) -> StoredWaypoint:
+        at = NOW + timedelta(seconds=seq)
+        track_id, runner_id = self.state.track_id, self.state.runner_id
+        assert track_id is not None
+        assert runner_id is not None
+        return StoredWaypoint(self.booking_id, track_id, seq, runner_id, 106.8, -6.2, 1.0, 2.0, at,
+                              at, late)  # fmt: skip
+
+    def publish(self, *seqs: int) -> None:
+        """Positions, as the relay sends them."""
+        assert self.room is not None
+        for seq in seqs:
+            self.room.moved(self.waypoint(seq))
+            message = location_update(self.waypoint(seq))
+            for each in list(self.room.subscribers):
+                each.deliver(message)
+
+    def change(self, status: str = "active", runner_id: UUID | None = None) -> TrackChange:
+        """Told to everybody."""
+        assert self.room is not None
+        state = self.state
+        assert state.track_id is not None
+        assert state.runner_id is not None
+        change = TrackChange(
+            self.booking_id, state.track_id, state.status, state.phase, state.runner_id, status,
+            "done" if status == "completed" else "to_pickup", runner_id or state.runner_id,
+            state.owner_id, str(state.epoch), NOW, NOW if status == "completed" else None,
+        )  # fmt: skip
+        self.room.changed(change)
+        for each in list(self.room.subscribers):
+            each.track_changed(change)
+        return change
+
+
+def active_state(head_seq: int = 0) -> LiveState:
+    return LiveState(uuid4(), uuid4(), uuid4(), uuid4(), "epoch", "active", "to_pickup", NOW,
+                     head_seq)  # fmt: skip
+
+
+def seqs(messages: list[dict[str, Any]]) -> Iterator[int]:
+    """Of every waypoint, in the order of arrival."""
+    for message in messages:
+        if message["type"] == "location_update":
+            yield message["seq"]
+        elif message["type"] == "backfill":
+            yield from (point["seq"] for point in message["points"])
