@@ -8,7 +8,7 @@ RUN := $(SERVICES) run --
 PRIVATE := $(if $(DB_HOST)$(KAFKA_BROKERS),,services)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup services services-down migrate run demo test faults faults-short soak lint check bench clean
+.PHONY: help setup services services-down migrate run demo watch test faults faults-short soak lint check bench clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | \
@@ -31,6 +31,9 @@ run: migrate ## run the server on the private services until Ctrl-C
 
 demo: setup ## watch pets move: services, server, simulator and viewer, until Ctrl-C or DEMO_SECONDS
 	@$(RUN) $(PYTHON) -m dev.demo
+
+watch: setup ## follow a booking of `make run` in the terminal: BOOKING=its id
+	@$(RUN) $(PYTHON) -m dev.watch $(or $(BOOKING),$(error make watch BOOKING=an id)) $(ARGS)
 
 test: setup ## run the tests; ARGS="-k route" picks some
 	@$(RUN) $(PYTHON) -m pytest $(ARGS)

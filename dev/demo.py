@@ -29,7 +29,8 @@ from dev.events import rfc3339
 from dev.services import Services
 from dev.tokens import access_token
 from dev.trips import Plan, Trip, trips_of
-from dev.watch import Show, line, watch
+from dev.watch import Show, View, line, watch
+from tracking.close_codes import TRIP_OVER
 
 CHECKOUT: Final = Path(__file__).resolve().parent.parent
 TRIPS: Final = 5
@@ -268,9 +269,15 @@ async def _follow_runner(trips: Iterator[Trip], base: str, token: str, show: Sho
         await asyncio.sleep(_seconds_until(trip.requested_ns))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_seconds_until(trip.delivered_ns) + AFTER_DELIVERY_S):
-                while True:  # refused as long as the booking is not known
-                    await watch(f"{base}/{trip.booking_id}?token={token}", show, lambda _: None)
+                view = View(lambda: token, show, _unsaid)
+                code = 0
+                while code != TRIP_OVER.code:  # refused as long as the booking is not known
+                    code = await watch(f"{base}/{trip.booking_id}", view, _unsaid)
                     await asyncio.sleep(0.5)
+
+
+def _unsaid(_: str) -> None:
+    """Of five trips at once only the positions are shown."""
 
 
 def _seconds_until(time_ns: int) -> float:
