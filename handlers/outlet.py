@@ -29,6 +29,8 @@ class Outlet:
     __slots__ = (
         "_drained",
         "_is_over",
+        "_is_used",
+        "_may_be_writing",
         "_metrics",
         "_over_since",
         "_page_since",
@@ -45,6 +47,8 @@ class Outlet:
         self._metrics = metrics
         self._unsent: deque[tuple[bytes, bool]] | None = None  # a deque is 600 bytes
         self._is_over = False
+        self._may_be_writing = True  # the answer to the handshake
+        self._is_used = False
         self._over_since = 0.0  # since when it has been over the mark; 0: it is not
         self._page_since = 0.0
         self._drained: asyncio.Future[None] | None = None
@@ -55,17 +59,28 @@ class Outlet:
         descriptor = self._socket.fileno()
         if descriptor < 0 or self._is_over:
             return None
-        if self._unsent or self._stream.writing():
+        if self._may_be_writing and (self._unsent or self._stream.writing()):
             self._keep(frame, replaceable)
             return None
-        self.last_sent = time.monotonic()
+        self._may_be_writing = False
+        self._is_used = True
         return descriptor
+
+    def stream_used(self) -> None:
+        """Somebody else wrote to the stream: it is asked again whether it is done."""
+        self._may_be_writing = True
+
+    def tick(self, now: float) -> None:
+        """Once a second: a clock for each frame and viewer would be another object each."""
+        if self._is_used:
+            self.last_sent, self._is_used = now, False
 
     def sent(self, frame: bytes, count: int) -> None:
         """So much of it was taken (negative: an errno); the stream sends the rest, and tells us."""
         if count < 0 and count not in WOULD_BLOCK:
             self.cut()
             return
+        self._may_be_writing = True
         try:
             self._stream.write(frame[max(count, 0) :]).add_done_callback(self._written)
         except StreamClosedError:
@@ -129,7 +144,7 @@ class Outlet:
             self._wake()
             return
         while self._unsent and not self._stream.closed() and not self._stream.writing():
-            self.last_sent = time.monotonic()
+            self._is_used = True
             self._write(self._unsent.popleft()[0])
         if not self._unsent and not self._stream.writing():
             self._unsent = None
