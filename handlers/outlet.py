@@ -35,6 +35,8 @@ class Outlet:
         "_drained",
         "_is_awaiting",
         "_is_ended",
+        "_is_used",
+        "_may_be_writing",
         "_metrics",
         "_over_since",
         "_page_since",
@@ -57,6 +59,8 @@ class Outlet:
         self._drained: asyncio.Future[None] | None = None
         self._is_awaiting = False  # the stream will call `_written`
         self._is_ended = False
+        self._is_used = False  # since the last tick
+        self._may_be_writing = True  # the answer to the handshake
         self.last_sent = time.monotonic()
 
     def take(self, frame: bytes, *, replaceable: bool = True) -> int | None:
@@ -64,11 +68,21 @@ class Outlet:
         descriptor = self._socket.fileno()
         if descriptor < 0 or self._is_ended:
             return None
-        self.last_sent = time.monotonic()
-        if self._unsent or self._stream.writing():
+        self._is_used = True
+        if self._may_be_writing and (self._unsent or self._stream.writing()):
             self._keep(frame, replaceable)
             return None
+        self._may_be_writing = False
         return descriptor
+
+    def stream_used(self) -> None:
+        """Somebody else wrote to the stream: it is asked again whether it is done."""
+        self._may_be_writing = True
+
+    def tick(self, now: float) -> None:
+        """Once a second: a clock for each frame and viewer would be another object each."""
+        if self._is_used:
+            self.last_sent, self._is_used = now, False
 
     def sent(self, frame: bytes, count: int) -> None:
         """So much of it was taken (negative: an errno); the stream sends the rest, and tells us."""
@@ -84,9 +98,9 @@ class Outlet:
 
     def ping(self) -> None:
         """Ask whether the peer lives: no message, so it doesn't count as the last one sent."""
-        last_sent = self.last_sent
+        is_used = self._is_used
         self.send(PING)
-        self.last_sent = last_sent
+        self._is_used = is_used
 
     async def send_page(self, frame: bytes) -> None:
         """Return when the socket has taken it: memory holds one page."""
@@ -145,6 +159,7 @@ class Outlet:
 
     def _leave_to_stream(self, rest: bytes) -> None:
         """The stream waits until the socket takes the rest, and tells us."""
+        self._may_be_writing = True
         try:
             written = self._stream.write(rest)
         except StreamClosedError:

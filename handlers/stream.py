@@ -253,6 +253,11 @@ class StreamHandler(BaseHandler, WebSocketHandler):
             self.viewer.heard()
             self.viewer.received(message)
 
+    def on_ping(self, _: bytes) -> None:
+        """Tornado has answered it."""
+        if self.viewer is not None:
+            self.viewer.outlet.stream_used()
+
     def on_pong(self, _: bytes) -> None:
         if self.viewer is not None:
             self.viewer.heard()

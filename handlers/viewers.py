@@ -97,6 +97,7 @@ class Viewer:
 
     def tick(self, now: float) -> None:
         """Once a second."""
+        self.outlet.tick(now)
         code = self._end(now)
         if code is not None:
             self.connection.close_with(code)

@@ -232,3 +232,12 @@ async def test_newer_positions_replace_those_that_wait(ends: Ends) -> None:
     found = await ends.read(taken + len(FRAME) + MARK * 3)
     kept = found[taken + len(FRAME) :]
     assert list(kept[2::3]) == list(range(3, MARK + 3))
+
+
+def test_what_somebody_else_writes_is_waited_for(ends: Ends) -> None:
+    """Tornado answers pings by itself; a frame between two halves of a pong would end it all."""
+    assert ends.outlet.take(FRAME) is not None
+    ends.fill()
+    ends.stream.write(b"\x8a\x02..").add_done_callback(lambda future: future.exception())
+    ends.outlet.stream_used()
+    assert ends.outlet.take(FRAME) is None

@@ -34,8 +34,8 @@ TRIED: Final = {
 }
 STALLED: Final = 500
 # Fills what the kernel takes for a socket that is not read.
-FILL_RATE: Final = 100.0
-FILL_S: Final = 4.0
+FILL_RATE: Final = 50.0
+FILL_S: Final = 11.0  # some 190 kB
 STALLED_S: Final = 2.0  # they are let go after five
 
 
