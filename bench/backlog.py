@@ -133,7 +133,7 @@ def _backlog(
     fleet = [Trip(datetime.now(UTC) - timedelta(days=1)) for _ in range(TRIPS)]
     with (
         fresh_database(environ) as own,
-        running_server(own, folder / "log", **settings) as server,
+        running_server(own, folder / "log", MAX_VIEWERS_PER_USER="0", **settings) as server,
     ):
         brokers, prefix = environ["KAFKA_BROKERS"], server.environ["KAFKA_TOPIC_PREFIX"]
         platform = Platform(brokers, prefix)

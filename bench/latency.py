@@ -37,7 +37,7 @@ def run(environ: dict[str, str]) -> str:
     rows = []
     with fresh_database(environ) as own, tempfile.TemporaryDirectory() as folder:
         commit_ms = _commit_ms(own)
-        with running_server(own, Path(folder) / "log") as server:
+        with running_server(own, Path(folder) / "log", MAX_VIEWERS_PER_USER="0") as server:
             for rate, trips in RATES.items():
                 print(f"bench: latency at {rate}/s", file=sys.stderr)
                 rows.append(_row(server, rate, trips))

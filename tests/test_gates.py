@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -49,8 +49,9 @@ def path_of(route: str, booking_id: object) -> str:
 
 
 def ask(
-    server: Server, route: str, booking_id: object, token: str | None, *, v1: bool = False,
-    place: str = "header", **more: str,
+    server: Server, route: str, booking_id: object, token: str | None,
+    more: Mapping[str, str] = {}, *, v1: bool = False,
+    place: str = "header",
 ) -> tuple[int, object]:  # fmt: skip
     """HTTP status and body of any route; of an upgraded socket 101 and its close code."""
     headers: dict[str, str | None] = dict(more)
@@ -156,12 +157,12 @@ def test_two_different_tokens_are_none(gate: tuple[Server, Platform, Trip], v1: 
     one, two = owner(server, trip), server.token(trip.owner_id, "owner", jti="other")
     route = "/ws/tracking/{bookingId}"
     more = {"Authorization": f"Bearer {one}"}
-    found = ask(server, route, trip.booking_id, two, v1=v1, place="query", **more)
+    found = ask(server, route, trip.booking_id, two, more, v1=v1, place="query")
     assert found[0] == (101 if v1 else 401)
     assert not v1 or found[1] == 4501
     same = {"Authorization": f"Bearer {two}"}
     if not v1:
-        assert ask(server, route, trip.booking_id, two, place="query", **same)[0] == 101
+        assert ask(server, route, trip.booking_id, two, same, place="query")[0] == 101
 
 
 @pytest.mark.parametrize(
@@ -231,7 +232,9 @@ def test_a_limit_refuses_with_its_own_status_and_code(
     server, trip = narrow
     mine = server.token(uuid4(), "admin")
     token = mine if user == "mine" else server.token(uuid4(), "admin")
-    people = {"mine": [("10.0.1.1", mine)] * 3, "new": [("10.0.0.2", None)] * 4}[user]
+    people: list[tuple[str, str | None]] = [("10.0.1.1", mine)] * 3
+    if user == "new":
+        people = [("10.0.0.2", None)] * 4
     if status == 503:
         people = [(f"10.1.0.{number}", None) for number in range(6)]
     inside = [join(server, trip, where, who or server.token(uuid4(), "admin"))

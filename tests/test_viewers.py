@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from handlers.outlet import SLOW_LIMIT_S
 from handlers.viewers import PING_S, QUIET_AFTER_END_S, PlainViewer
-from tests.viewing import Seat, Stage, Wire
+from tests.viewing import Seat, Stage, Wire, deliver
 from tracking.access import Principal
 from tracking.protocol import late_waypoints
 
@@ -65,7 +65,7 @@ async def test_the_first_frame_is_the_last_position_and_each_is_newer(
     plain = await Plain.join(stage, wire)
     stage.publish(2, 3, 5, 5, 4, 6)
     assert [each["seq"] for each in await wire.messages()] == [3, 5, 6]
-    plain.viewer.deliver(late_waypoints([stage.waypoint(7, late=True)]))
+    deliver(plain.viewer, late_waypoints([stage.waypoint(7, late=True)]))
     stage.change("completed")
     assert await wire.messages() == []
     assert plain.seat.code() is None

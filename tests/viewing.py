@@ -20,13 +20,14 @@ from handlers.services import Services
 from handlers.viewers import Viewer
 from tracking.access import Principal, tokens_of
 from tracking.close_codes import CloseCode
-from tracking.messages import location_update
+from tracking.messages import Message, location_update
 from tracking.metrics import Metrics
-from tracking.rooms import Room, Rooms
+from tracking.rooms import Room, Rooms, Subscriber
 from tracking.settings import Settings
 from tracking.store.live import LiveState
 from tracking.store.rows import StoredWaypoint, TrackChange
 from workers.relay import LocalRelay
+from workers.sends import send_each
 
 SECRET = "s" * 32
 # A kernel takes at least so much for a socket that asks for little.
@@ -156,6 +157,14 @@ class Seat:
         return self.closed[0].code if self.closed else None
 
 
+def deliver(subscriber: Subscriber, message: Message) -> None:
+    """To one of a room, as the relay does it for all."""
+    descriptor = subscriber.take(message)
+    if descriptor is not None:
+        for _, count in send_each([descriptor], message.frame):
+            subscriber.sent(message, count)
+
+
 class Stage:
     """One booking, its room and its relay; nobody sits yet."""
 
@@ -165,7 +174,7 @@ class Stage:
         self.rooms, self.metrics, self.gate = Rooms(), Metrics(), asyncio.Event()
         self.gate.set()
         self.services = services_of(engine, self.gate, self.rooms, self.metrics)
-        self.relay = LocalRelay(self.rooms, self.metrics)
+        self.relay = LocalRelay(self.rooms, self.metrics, send_each)
         self.room: Room | None = None
 
     async def enter(self) -> Room:
@@ -196,7 +205,7 @@ class Stage:
             self.room.moved(self.waypoint(seq))
             message = location_update(self.waypoint(seq))
             for each in list(self.room.subscribers):
-                each.deliver(message)
+                deliver(each, message)
 
     def change(self, status: str = "active", runner_id: UUID | None = None) -> TrackChange:
         """Told to everybody."""
