@@ -9,6 +9,7 @@ import base64
 import json
 import os
 import random
+import re
 import socket
 import ssl
 import struct
@@ -27,9 +28,11 @@ Message = dict[str, Any]
 class Closed(Exception):
     """The connection ended; 1006 where no code was given."""
 
-    def __init__(self, code: int) -> None:
-        super().__init__(f"closed with {code}")
+    def __init__(self, code: int, reason: str = "") -> None:
+        super().__init__(f"closed with {code} {reason}")
         self.code = code
+        hint = re.search(r"retry in (\d+) s", reason)
+        self.retry_s = float(hint[1]) if hint else 0.0
 
 
 class WebSocket:
@@ -86,7 +89,7 @@ class WebSocket:
                 length = int.from_bytes(self._read(2 if length == 126 else 8))
             payload, opcode = self._read(length), first & 15
             if opcode == 8:
-                raise Closed(int.from_bytes(payload[:2]) if payload else 1005)
+                raise Closed(int.from_bytes(payload[:2]) or 1005, payload[2:].decode())
             if opcode == 9:
                 self._send_frame(10, payload)
             elif opcode < 3:
@@ -128,15 +131,16 @@ class Follower:
     def run(self) -> int:
         """Until the trip is over (1000) or there is no use in coming back (4500 and above)."""
         while True:
+            retry_s = 0.0
             try:
                 self._follow()
             except Closed as end:
                 if end.code == 1000 or end.code >= 4500:
                     return end.code
-                reason = str(end)
+                reason, retry_s = str(end), end.retry_s
             except (OSError, ValueError) as error:  # no connection, a dead link, no WebSocket
                 reason = str(error)
-            wait = random.uniform(0, min(2**self._failures, LONGEST_WAIT_S))
+            wait = max(retry_s, random.uniform(0, min(2**self._failures, LONGEST_WAIT_S)))
             self._failures += 1
             self._show("waiting", {"reason": reason, "seconds": round(wait, 1)})
             time.sleep(wait)

@@ -55,21 +55,23 @@ export class Follower {
     for (;;) {
       let reason: string;
       try {
-        const code = await this.follow(await this.token());
-        if (code === 1000 || code >= 4500) return code;
-        reason = `closed with ${code}`;
+        const end = await this.follow(await this.token());
+        if (end.code === 1000 || end.code >= 4500) return end.code;
+        reason = `closed with ${end.code} ${end.reason}`;
       } catch (error) {
         reason = String(error); // no token could be had
       }
-      const wait = Math.random() * Math.min(1000 * 2 ** this.failures, LONGEST_WAIT_MS);
+      const hint = Number(/retry in (\d+) s/.exec(reason)?.[1] ?? 0);
+      const backoff = Math.random() * Math.min(1000 * 2 ** this.failures, LONGEST_WAIT_MS);
+      const wait = Math.max(1000 * hint, backoff);
       this.failures += 1;
       this.show.waiting(reason, wait);
       await new Promise((resolve) => setTimeout(resolve, wait));
     }
   }
 
-  /** One connection; the code with which it ended. */
-  private follow(token: string): Promise<number> {
+  /** One connection; why it ended. */
+  private follow(token: string): Promise<{ code: number; reason: string }> {
     const url = new URL(`${this.server}/ws/tracking/${this.booking}`);
     if (this.epoch !== null) {
       url.searchParams.set("epoch", this.epoch);
@@ -80,21 +82,21 @@ export class Follower {
     return new Promise((resolve) => {
       const socket = new WebSocket(url, ["tracking.v1", `bearer.${token}`]);
       let silence: ReturnType<typeof setTimeout>;
-      const end = (code: number) => {
+      const end = (code: number, reason: string) => {
         clearTimeout(silence);
         socket.onmessage = socket.onclose = socket.onerror = null;
         socket.close(); // on a dead link it may take minutes: nobody waits for it
-        resolve(code);
+        resolve({ code, reason });
       };
       const heard = () => {
         clearTimeout(silence);
-        silence = setTimeout(() => end(4408), this.silenceMs);
+        silence = setTimeout(() => end(4408, "silent"), this.silenceMs);
       };
       socket.onmessage = (event) => {
         this.received(socket, JSON.parse(event.data as string) as Message);
         heard();
       };
-      socket.onclose = (event) => end(event.code);
+      socket.onclose = (event) => end(event.code, event.reason);
       socket.onerror = () => {}; // a close event follows
       heard();
     });

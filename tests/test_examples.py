@@ -181,7 +181,7 @@ def welcome(recovered: bool | None, epoch: str = "e1") -> dict[str, Any]:
 
 
 # What each connection in turn says, waits to hear, or is closed with.
-Script = list[list[dict[str, Any] | str | int]]
+Script = list[list[dict[str, Any] | str | int | tuple[int, str]]]
 
 
 class Scripted(WebSocketHandler):
@@ -199,6 +199,7 @@ class Scripted(WebSocketHandler):
 
     def open(self, *_: str, **__: str) -> None:
         self._play.queries.append(self.request.query)
+        self._play.times.append(time.monotonic())
         self._lines = iter(self._play.script.pop(0))
         self._go_on()
 
@@ -212,6 +213,8 @@ class Scripted(WebSocketHandler):
                 self.write_message(json.dumps(line))
             elif isinstance(line, int):
                 self.close(line)
+            elif isinstance(line, tuple):
+                self.close(*line)
             else:
                 return  # a word: wait for the client's
 
@@ -224,6 +227,7 @@ class Play:
         self.heard: list[dict[str, Any]] = []
         self.queries: list[str] = []
         self.tokens: list[str] = []
+        self.times: list[float] = []
         self.port = 0
         self._started = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
@@ -309,3 +313,12 @@ def test_a_new_token_is_fetched_when_the_old_one_ends(follow: Callable[[Play], C
         assert client.ended() == 4501
     assert play.tokens[1:] in (["second-token"] * 2, ["first-token", "second-token"])
     assert play.heard == [{"type": "refresh", "token": "second-token"}]
+
+
+def test_a_draining_server_says_when_to_come_back(follow: Callable[[Play], Client]) -> None:
+    # Without the hint it would be a second at the most.
+    script: Script = [[welcome(None), (1001, "going away, retry in 2 s")], [4500]]
+    with Play(script) as play:
+        assert follow(play).ended() == 4500
+    left, came_back = play.times
+    assert came_back - left >= 2
