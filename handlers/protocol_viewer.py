@@ -8,8 +8,10 @@ is a slow viewer's way to late waypoints: they are not queued for him, but held,
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Final
+from functools import partial
+from typing import Final, TypeVar
 
 from msgspec import Struct
 
@@ -24,6 +26,8 @@ from tracking.rooms import Room
 from tracking.store.live import PAGE, LiveState, count_rows, missed_page
 from tracking.store.rows import TrackChange
 from tracking.store.tracks import BookingAccess
+
+R = TypeVar("R")
 
 log = logging.getLogger("tracking.stream")
 
@@ -118,7 +122,9 @@ class ProtocolViewer(Viewer):
         head, since = state.head_seq, wish.since_seq
         if state.track_id is None or wish.epoch != state.epoch or since > head:
             return 0, False
-        there = await self.connection.services.ask(count_rows, state.track_id, since, head)
+        if since == head:
+            return since, True
+        there = await self._ask(count_rows, state.track_id, since, head)
         return (since, True) if there == head - since else (0, False)
 
     async def _catch_up(self, since: int) -> None:
@@ -141,10 +147,14 @@ class ProtocolViewer(Viewer):
             self._deliver(message)
         self._end_if_over()
 
+    async def _ask(self, function: Callable[..., R], *arguments: object) -> R:
+        ask = partial(self.connection.services.ask, function, *arguments)
+        return await self.room.shared((function, *arguments), ask)
+
     async def _send_pages(self, track_id: object, until: int) -> None:
         services, booking_id = self.connection.services, self.room.booking_id
         while True:
-            rows = await services.ask(missed_page, track_id, self._sent_seq, until)
+            rows = await self._ask(missed_page, track_id, self._sent_seq, until)
             more = len(rows) == PAGE
             through = rows[-1].seq if more else until
             message = protocol.backfill(booking_id, rows, self._sent_seq, through, more=more)

@@ -39,6 +39,7 @@ class Services:
 
     async def ask(self, function: Callable[..., R], *arguments: object) -> R:
         """A store function's answer; raises DatabaseUnavailable when it takes too long."""
+        self.metrics.database_calls.labels(function.__name__).inc()
         loop = asyncio.get_running_loop()
         call = loop.run_in_executor(self.executor, function, self.engine, *arguments)
         try:

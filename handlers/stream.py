@@ -9,6 +9,7 @@ import base64
 import binascii
 import logging
 import random
+import socket
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -66,6 +67,8 @@ REFUSED: Final[Mapping[type[TrackingError], str]] = {
 }
 # A client may ask for a position every ten minutes at the least.
 MAX_INTERVAL_MS: Final = 600_000
+# Left to itself the kernel keeps megabytes for a viewer that stopped reading; doubled by Linux.
+SEND_BUFFER_BYTES: Final = 64 << 10
 TICK_S: Final = 1.0
 # Viewers that are looked at before the loop may do something else.
 TICK_SLICE: Final = 500
@@ -229,6 +232,7 @@ class StreamHandler(BaseHandler, WebSocketHandler):
             return
         stream = self.ws_connection.stream
         assert stream is not None
+        stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         outlet = Outlet(stream, self.services.metrics)
         if self._speaks_v1():
             self.viewer = ProtocolViewer(self, room, outlet, self._wish)

@@ -84,6 +84,9 @@ class Metrics:
         self.batch_retries = self._counter(
             "batch_retries", "Transactions tried again after a transient error."
         )
+        self.database_calls = self._counter(
+            "database_calls", "What requests and viewers asked of the database.", ["function"]
+        )
         self.pool_in_use = self._gauge(
             "database_connections_in_use", "Connections taken from a pool.", ["pool"]
         )

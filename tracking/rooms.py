@@ -3,13 +3,19 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import datetime
-from typing import Protocol
+from functools import partial
+from typing import Any, Final, Protocol, TypeVar
 from uuid import UUID
 
 from tracking.freshness import Freshness, Silence, freshness_of
 from tracking.messages import Message
 from tracking.store.live import LiveState
 from tracking.store.rows import StoredWaypoint, TrackChange
+
+R = TypeVar("R")
+# Everybody who comes back at once has missed the same: so many answers are kept so long.
+SHARED: Final = 8
+SHARED_S: Final = 5.0
 
 Read = Callable[[UUID], Awaitable[LiveState | None]]
 
@@ -47,6 +53,26 @@ class Room:
         self._silence = Silence()
         self._heard_at: datetime | None = None
         self._unseen: list[StoredWaypoint | TrackChange] = []
+        self._answers: dict[tuple[object, ...], asyncio.Future[Any]] = {}
+
+    async def shared(self, question: tuple[object, ...], ask: Callable[[], Awaitable[R]]) -> R:
+        """One answer of the database for all who want the same within a few seconds."""
+        answer: asyncio.Future[R] | None = self._answers.get(question)
+        if answer is None:
+            if len(self._answers) >= SHARED:
+                del self._answers[next(iter(self._answers))]
+            answer = self._answers[question] = asyncio.ensure_future(ask())
+            answer.add_done_callback(partial(self._answered, question))
+        return await asyncio.shield(answer)
+
+    def _answered(self, question: tuple[object, ...], answer: asyncio.Future[Any]) -> None:
+        failed = answer.cancelled() or answer.exception() is not None
+        delay_s = 0.0 if failed else SHARED_S
+        asyncio.get_running_loop().call_later(delay_s, self._forget, question, answer)
+
+    def _forget(self, question: tuple[object, ...], answer: asyncio.Future[Any]) -> None:
+        if self._answers.get(question) is answer:
+            del self._answers[question]
 
     def begin(self, state: LiveState) -> None:
         """The state as it was read, and what was published meanwhile."""
@@ -85,6 +111,7 @@ class Room:
         state.status, state.phase, state.runner_id = change.status, change.phase, change.runner_id
         state.owner_id, state.started_at = change.owner_id, change.started_at
         self.is_outdated = change.old_status is not None
+        self._answers.clear()  # waypoints may have left the route
 
     def look(self, now: datetime, delay_s: float) -> Freshness | None:
         """How true what is seen is at this moment; None before the trip and after it."""
