@@ -29,6 +29,7 @@ class Outlet:
     __slots__ = (
         "_drained",
         "_is_over",
+        "_is_shared",
         "_is_used",
         "_may_be_writing",
         "_metrics",
@@ -47,6 +48,7 @@ class Outlet:
         self._metrics = metrics
         self._unsent: deque[tuple[bytes, bool]] | None = None  # a deque is 600 bytes
         self._is_over = False
+        self._is_shared = False  # Tornado writes to the stream, too: it answers pings
         self._may_be_writing = True  # the answer to the handshake
         self._is_used = False
         self._over_since = 0.0  # since when it has been over the mark; 0: it is not
@@ -62,13 +64,13 @@ class Outlet:
         if self._may_be_writing and (self._unsent or self._stream.writing()):
             self._keep(frame, replaceable)
             return None
-        self._may_be_writing = False
+        self._may_be_writing = self._is_shared
         self._is_used = True
         return descriptor
 
-    def stream_used(self) -> None:
-        """Somebody else wrote to the stream: it is asked again whether it is done."""
-        self._may_be_writing = True
+    def share(self) -> None:
+        """Tornado writes to the stream, too, whenever it likes: it is asked each time."""
+        self._is_shared = self._may_be_writing = True
 
     def tick(self, now: float) -> None:
         """Once a second: a clock for each frame and viewer would be another object each."""

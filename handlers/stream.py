@@ -186,9 +186,9 @@ class StreamHandler(BaseHandler, WebSocketHandler):
             self.viewer.received(message)
 
     def on_ping(self, _: bytes) -> None:
-        """Tornado has answered it."""
+        """Tornado answers it, some of them later than now."""
         if self.viewer is not None:
-            self.viewer.outlet.stream_used()
+            self.viewer.outlet.share()
 
     def on_pong(self, _: bytes) -> None:
         if self.viewer is not None:

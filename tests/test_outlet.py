@@ -101,5 +101,5 @@ def test_what_somebody_else_writes_is_waited_for(ends: Ends) -> None:
     assert ends.outlet.take(FRAME) is not None
     ends.fill()
     ends.stream.write(b"\x8a\x02..").add_done_callback(lambda future: future.exception())
-    ends.outlet.stream_used()
+    ends.outlet.share()
     assert ends.outlet.take(FRAME) is None
