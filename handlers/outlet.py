@@ -22,6 +22,8 @@ SLOW_LIMIT_S: Final = 5.0
 PAGE_LIMIT_S: Final = 30.0
 # Status messages are never dropped, but nothing real needs so much: it is stuck at once.
 LIMIT_BYTES: Final = 256 << 10
+# Between two calls of `tick`.
+TICK_S: Final = 1.0
 PING: Final = b"\x89\x00"  # RFC 6455, section 5.5.2: an empty ping
 # The socket's buffer is full.
 WOULD_BLOCK: Final = (-errno.EAGAIN, -errno.EWOULDBLOCK)
@@ -35,6 +37,7 @@ class Outlet:
         "_drained",
         "_is_awaiting",
         "_is_ended",
+        "_is_shared",
         "_is_used",
         "_may_be_writing",
         "_metrics",
@@ -59,6 +62,7 @@ class Outlet:
         self._drained: asyncio.Future[None] | None = None
         self._is_awaiting = False  # the stream will call `_written`
         self._is_ended = False
+        self._is_shared = False  # Tornado writes to the stream, too: it answers pings
         self._is_used = False  # since the last tick
         self._may_be_writing = True  # the answer to the handshake
         self.last_sent = time.monotonic()
@@ -72,17 +76,18 @@ class Outlet:
         if self._may_be_writing and (self._unsent or self._stream.writing()):
             self._keep(frame, replaceable)
             return None
-        self._may_be_writing = False
+        self._may_be_writing = self._is_shared
         return descriptor
 
-    def stream_used(self) -> None:
-        """Somebody else wrote to the stream: it is asked again whether it is done."""
-        self._may_be_writing = True
+    def share(self) -> None:
+        """Tornado writes to the stream, too, whenever it likes: it is asked each time."""
+        self._is_shared = self._may_be_writing = True
 
     def tick(self, now: float) -> None:
         """Once a second: a clock for each frame and viewer would be another object each."""
         if self._is_used:
-            self.last_sent, self._is_used = now, False
+            # When exactly is not known: a heartbeat comes rather early than late.
+            self.last_sent, self._is_used = now - TICK_S, False
 
     def sent(self, frame: bytes, count: int) -> None:
         """So much of it was taken (negative: an errno); the stream sends the rest, and tells us."""

@@ -22,7 +22,7 @@ from tornado.websocket import WebSocketHandler, WebSocketProtocol, WebSocketProt
 from handlers.base import SUBPROTOCOL_TOKEN, BaseHandler, booking_id_of
 from handlers.frames import StrictProtocol
 from handlers.limits import Place
-from handlers.outlet import Outlet
+from handlers.outlet import TICK_S, Outlet
 from handlers.protocol_viewer import ProtocolViewer, Wish
 from handlers.viewers import PlainViewer, Viewer
 from tracking import close_codes
@@ -69,7 +69,6 @@ REFUSED: Final[Mapping[type[TrackingError], str]] = {
 MAX_INTERVAL_MS: Final = 600_000
 # Left to itself the kernel keeps megabytes for a viewer that stopped reading; doubled by Linux.
 SEND_BUFFER_BYTES: Final = 64 << 10
-TICK_S: Final = 1.0
 # Viewers that are looked at before the loop may do something else.
 TICK_SLICE: Final = 500
 # A stopping server lets its viewers go over so long, so many times a second.
@@ -258,9 +257,9 @@ class StreamHandler(BaseHandler, WebSocketHandler):
             self.viewer.received(message)
 
     def on_ping(self, _: bytes) -> None:
-        """Tornado has answered it."""
+        """Tornado answers it, some of them later than now."""
         if self.viewer is not None:
-            self.viewer.outlet.stream_used()
+            self.viewer.outlet.share()
 
     def on_pong(self, _: bytes) -> None:
         if self.viewer is not None:

@@ -9,7 +9,7 @@ import pytest
 from tornado.ioloop import IOLoop
 from tornado.iostream import IOStream
 
-from handlers.outlet import LIMIT_BYTES, MARK, PAGE_LIMIT_S, RELIEVED, SLOW_LIMIT_S, Outlet
+from handlers.outlet import LIMIT_BYTES, MARK, PAGE_LIMIT_S, RELIEVED, SLOW_LIMIT_S, TICK_S, Outlet
 from tests.viewing import Wire
 from tracking.messages import text_frame
 from tracking.metrics import Metrics
@@ -143,9 +143,11 @@ async def test_a_page_that_waits_ends_with_the_connection(wire: Wire, end: str) 
 async def test_a_ping_is_no_message(wire: Wire) -> None:
     wire.outlet.last_sent = 0.0
     wire.outlet.ping()
+    wire.outlet.tick(100.0)
     assert wire.outlet.last_sent == 0.0
     wire.outlet.send(text_frame(b"x"))
-    assert wire.outlet.last_sent > 0
+    wire.outlet.tick(101.0)
+    assert wire.outlet.last_sent == 101.0 - TICK_S
 
 
 FRAME = b"\x81\x05hello"
@@ -239,5 +241,5 @@ def test_what_somebody_else_writes_is_waited_for(ends: Ends) -> None:
     assert ends.outlet.take(FRAME) is not None
     ends.fill()
     ends.stream.write(b"\x8a\x02..").add_done_callback(lambda future: future.exception())
-    ends.outlet.stream_used()
+    ends.outlet.share()
     assert ends.outlet.take(FRAME) is None
