@@ -36,7 +36,7 @@ watch: setup ## follow a booking of `make run` in the terminal: BOOKING=its id
 	@$(RUN) $(PYTHON) -m dev.watch $(or $(BOOKING),$(error make watch BOOKING=an id)) $(ARGS)
 
 test: setup ## run the tests; ARGS="-k route" picks some
-	@$(RUN) $(PYTHON) -m pytest $(ARGS)
+	@$(RUN) $(PYTHON) -m pytest -n 2 $(ARGS)
 
 faults: setup ## break everything on purpose, prove that nothing is lost; ARGS="-k kill"
 	@$(PYTHON) -m pytest faults -n 2 -o timeout=600 $(ARGS)
