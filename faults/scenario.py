@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from random import Random
 from typing import Any, Final
@@ -136,7 +136,8 @@ class Scenario:
         """Until some events are stored: what the process holds then is what it may hold later."""
         wait_until(lambda: self.sender.sent >= records, "the first records", 30)
         wait_until(lambda: len(rows.read(self.environ).tracks) > 0, "the first track", 30)
-        self._before = self.server.usage()
+        with suppress(FileNotFoundError, KeyError):  # killed just now: nothing to compare with
+            self._before = self.server.usage()
 
     def stored(self) -> int:
         return rows.count(self.environ, "waypoints")
