@@ -404,7 +404,8 @@ async def test_something_arrives_every_heartbeat_though_a_browser_sees_no_pings(
         if any(each["type"] == "heartbeat" for each in await wire.messages()):
             beats.append(second)
             wire.outlet.last_sent = now
-    assert beats == list(range(HEARTBEAT_S, 120, HEARTBEAT_S))
+    # A look is a second: early by that much, never late.
+    assert beats == list(range(HEARTBEAT_S - 1, 120, HEARTBEAT_S))
 
 
 @pytest.mark.gen_test
