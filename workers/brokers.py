@@ -135,13 +135,15 @@ class _Complaints(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         text = record.getMessage()
-        if not self.telling or _weight(text) > _weight(self.telling):
+        if not self.telling or telling(text) > telling(self.telling):
             self.telling = text
 
 
-def _weight(complaint: str) -> int:
-    """A broker that refuses a password may hang up before or after it says so, and the last try
-    is cut short by the end of our patience.
+def telling(complaint: str) -> int:
+    """How much a complaint explains.
+
+    A broker that refuses a password may hang up before or after it says so, and the last try is cut
+    short by the end of our patience.
     """
     if "timed out" in complaint or "Unable to bootstrap" in complaint:
         return 0

@@ -28,7 +28,7 @@ from tracking.events import Decoded, decode
 from tracking.metrics import Metrics
 from tracking.settings import KafkaSettings, Settings
 from workers.batches import Batch
-from workers.brokers import connection_options, explained
+from workers.brokers import connection_options, explained, telling
 from workers.dead_letters import RETRY_TOPIC, DeadLetter, DeadLetters, original_headers, retried
 from workers.offsets import Offsets
 from workers.unreadable import lacks_codec, unreadable
@@ -186,16 +186,17 @@ class Consumer:
 
     def _connect(self) -> KafkaConsumer | None:
         """Try until there is a broker; None when told to stop before."""
-        said = self.connected = False
+        self.connected, told = False, -1
         while not self._stopping.is_set():
             try:
                 with explained():
                     consumer = KafkaConsumer(**self._options())
                 break
             except (KafkaError, OSError) as error:
-                if not said:
+                # Once, and again only when more is known: not every try hears why.
+                if telling(str(error)) > told:
                     log.warning("no Kafka broker answers: %s; trying on", error)
-                    said = True
+                    told = telling(str(error))
                 self.last_poll = time.monotonic()
                 self._stopping.wait(RECONNECT_S)
         else:
