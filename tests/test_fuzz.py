@@ -143,11 +143,14 @@ def requests(nonsense: Nonsense) -> None:
 
 
 def tokens(nonsense: Nonsense) -> None:
-    status, _, _ = nonsense.server.get(
-        f"/api/v1/tracking/{nonsense.trip.booking_id}", None,
-        Authorization="Bearer " + re.sub(r"[^\x21-\x7e]", "?", nonsense.token()),
-    )  # fmt: skip
-    assert status in (200, 400, 401)
+    token = re.sub(r"[^\x21-\x7e]", "?", nonsense.token())
+    path = f"/api/v1/tracking/{nonsense.trip.booking_id}"
+    try:
+        status, _, _ = nonsense.server.get(path, None, Authorization=f"Bearer {token}")
+    except ConnectionError:  # Tornado hangs up on a head that is larger than 16 KiB
+        assert len(token) > 15_000
+    else:
+        assert status in (200, 400, 401)
 
 
 def frames(nonsense: Nonsense) -> None:

@@ -57,7 +57,7 @@ def explained() -> Iterator[None]:
         yield
     except KafkaError as error:
         if complaints.telling:
-            raise KafkaError(complaints.telling) from error
+            raise KafkaError(complaints.telling + hint(complaints.telling)) from error
         raise
     finally:
         library.removeHandler(complaints)
@@ -137,6 +137,13 @@ class _Complaints(logging.Handler):
         text = record.getMessage()
         if not self.telling or telling(text) > telling(self.telling):
             self.telling = text
+
+
+def hint(complaint: str) -> str:
+    """A broker that does not like us may hang up without a word."""
+    if "socket disconnected" not in complaint:
+        return ""
+    return " (a wrong KAFKA_SECURITY_PROTOCOL or KAFKA_SASL_PASSWORD looks like this, too)"
 
 
 def telling(complaint: str) -> int:
