@@ -27,6 +27,7 @@ from tracking.errors import InvalidEvent
 from tracking.events import Decoded, decode
 from tracking.metrics import Metrics
 from tracking.settings import KafkaSettings, Settings
+from workers.alignment import Alignment
 from workers.batches import Batch
 from workers.brokers import connection_options, explained, telling
 from workers.dead_letters import RETRY_TOPIC, DeadLetter, DeadLetters, original_headers, retried
@@ -88,6 +89,7 @@ class Consumer:
         self._in_flight_records = 0
         self._in_flight_bytes = 0
         self._offsets = Offsets()
+        self._alignment = Alignment()
         self._revoked: queue.SimpleQueue[set[TopicPartition]] = queue.SimpleQueue()
         self._to_commit: dict[TopicPartition, OffsetAndMetadata] = {}
         self._tries: Counter[tuple[TopicPartition, int]] = Counter()
@@ -295,10 +297,11 @@ class Consumer:
         self._give(batch)
 
     def _pause(self, consumer: KafkaConsumer) -> None:
-        """A partition waits while its dead letters cannot be kept."""
+        """A partition waits while its dead letters cannot be kept, or while it is far ahead."""
         assigned = consumer.assignment()
         waiting = self._offsets.waiting() if self._dead_letters.failing_since else set()
         held = (waiting | self.stopped.keys()) & assigned
+        held |= self._alignment.ahead(assigned - held, consumer.highwater, time.monotonic())
         paused = consumer.paused()
         if held - paused:
             consumer.pause(*(held - paused))
@@ -326,6 +329,7 @@ class Consumer:
         while not self._revoked.empty():
             places = self._revoked.get()
             self._offsets.revoked(places)
+            self._alignment.forget(places)
             for place in places:
                 self._to_commit.pop(place, None)
                 with suppress(KeyError):  # not measured yet
@@ -348,6 +352,7 @@ class Consumer:
         for partition, records in polled.items():
             name = self._plain_name(partition.topic)
             self._read_until = records[-1].timestamp / 1000
+            self._alignment.read(partition, records, time.monotonic())
             for record in records:
                 self._decode_record(batch, name, record)
             batch.offsets[partition.topic, partition.partition] = records[-1].offset + 1
