@@ -14,7 +14,8 @@ from kafka.net.inet import KafkaNetSocket
 
 from tracking.settings import KafkaSettings
 
-# Between two looks at a connection that is being made.
+# More than this no client of ours needs, whatever it sends or reads: then each waits for a moment.
+POLLS_A_SECOND: Final = 500
 REST_S: Final = 0.02
 
 
@@ -107,16 +108,20 @@ class _Client(KafkaNetClient):  # type: ignore[misc]
     """
 
     def __init__(self, **configs: Any) -> None:
+        self._second, self._polls = 0.0, 0
         super().__init__(**configs)
         self._bootstrap_manager = self._manager.bootstrap
         self._manager.bootstrap = self._bootstrap_or_close
 
     def poll(self, timeout_ms: float | None = None, future: Any = None) -> Any:
         """A producer with something to send asks without a pause until its broker is connected."""
-        found = super().poll(timeout_ms=timeout_ms, future=future)
-        if timeout_ms == 0 and future is None and not self.in_flight_request_count():
+        now = time.monotonic()
+        if now - self._second > 1.0:
+            self._second, self._polls = now, 0
+        self._polls += 1
+        if self._polls > POLLS_A_SECOND and future is None:
             time.sleep(REST_S)
-        return found
+        return super().poll(timeout_ms=timeout_ms, future=future)
 
     def _bootstrap_or_close(self, *args: Any, **options: Any) -> None:
         try:
