@@ -5,7 +5,7 @@ import errno
 import socket
 import time
 from collections import deque
-from typing import Final
+from typing import Final, Protocol
 
 from tornado.iostream import IOStream, StreamClosedError
 
@@ -29,6 +29,13 @@ PING: Final = b"\x89\x00"  # RFC 6455, section 5.5.2: an empty ping
 WOULD_BLOCK: Final = (-errno.EAGAIN, -errno.EWOULDBLOCK)
 
 
+class Owner(Protocol):
+    """Who sends through an outlet."""
+
+    def occupied(self) -> None:
+        """Until it is free again, each frame has to be offered."""
+
+
 class Outlet:
     """Frames leave in order. Positions give way to newer ones; everything else is kept."""
 
@@ -48,9 +55,11 @@ class Outlet:
         "_unsent",
         "_unsent_bytes",
         "last_sent",
+        "owner",
     )
 
     def __init__(self, stream: IOStream, metrics: Metrics) -> None:
+        self.owner: Owner | None = None
         self._stream = stream
         # Its number is -1 as soon as it is closed.
         self._socket: Final[socket.socket] = stream.socket
@@ -79,9 +88,19 @@ class Outlet:
         self._may_be_writing = self._is_shared
         return descriptor
 
+    def free_socket(self) -> socket.socket | None:
+        """Frames may go to it without a question until the owner is told that it is occupied."""
+        return None if self._may_be_writing or self._is_ended else self._socket
+
     def share(self) -> None:
         """Tornado writes to the stream, too, whenever it likes: it is asked each time."""
-        self._is_shared = self._may_be_writing = True
+        self._is_shared = True
+        self._occupy()
+
+    def _occupy(self) -> None:
+        self._may_be_writing = True
+        if self.owner is not None:
+            self.owner.occupied()
 
     def tick(self, now: float) -> None:
         """Once a second: a clock for each frame and viewer would be another object each."""
@@ -149,6 +168,7 @@ class Outlet:
     def discard(self) -> None:
         """Nothing follows a close frame: neither what waits nor what somebody still sends."""
         self._is_ended = True
+        self._occupy()
         self._unsent = None
         self._unsent_bytes, self._over_since = 0, 0.0
         self._wake()
@@ -164,7 +184,7 @@ class Outlet:
 
     def _leave_to_stream(self, rest: bytes) -> None:
         """The stream waits until the socket takes the rest, and tells us."""
-        self._may_be_writing = True
+        self._occupy()
         try:
             written = self._stream.write(rest)
         except StreamClosedError:

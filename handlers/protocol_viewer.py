@@ -7,6 +7,7 @@ is a slow viewer's way to late waypoints: they are not queued for him, but held,
 
 import asyncio
 import logging
+import socket
 from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -87,6 +88,7 @@ class ProtocolViewer(Viewer):
             while self._wanted is not None:
                 since, self._wanted = self._wanted, None
                 if self._held is None:
+                    self.occupied()
                     self._held = deque(maxlen=HELD)
                 await self._catch_up(min(since, self._sent_seq))
         except TrackingError:
@@ -173,6 +175,10 @@ class ProtocolViewer(Viewer):
         self._deliver(message)
         return None
 
+    def level_socket(self) -> socket.socket | None:
+        wants_all = self._held is None and not self._wish.min_interval_s
+        return super().level_socket() if wants_all else None
+
     def _is_due(self) -> bool:
         return self._held is None and asyncio.get_running_loop().time() >= self._next_position
 
@@ -215,6 +221,7 @@ class ProtocolViewer(Viewer):
 
     def _wait_with(self, *late: Message) -> None:
         """Late waypoints may be many: they wait outside the queue until the socket is free."""
+        self.occupied()
         self._held = deque(late, maxlen=HELD)
         self._want(self._sent_seq)
 
@@ -224,6 +231,7 @@ class ProtocolViewer(Viewer):
         self._next_position = asyncio.get_running_loop().time() + self._wish.min_interval_s
 
     def _send(self, message: Message) -> None:
+        self.occupied()
         self._sent_seq = message.seq
         self.outlet.send(message.frame, replaceable=message.is_position)
 
@@ -299,7 +307,7 @@ class ProtocolViewer(Viewer):
             self._notified = True
             at = rfc3339(self.connection.principal.expires_at)
             self._say(protocol.TokenExpiring(at))
-        if now - self.outlet.last_sent >= protocol.HEARTBEAT_S:
+        if now - self._last_sent >= protocol.HEARTBEAT_S:
             self._say(self._heartbeat())
 
     def _say(self, message: Struct) -> None:

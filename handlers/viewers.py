@@ -3,6 +3,7 @@
 The plain stream knows flat positions only; `tracking.v1` (protocol_viewer.py) adds the rest.
 """
 
+import socket
 import time
 from datetime import UTC, datetime
 from typing import Final, Protocol
@@ -11,6 +12,7 @@ from handlers.outlet import Outlet
 from handlers.services import Services
 from tracking import close_codes
 from tracking.access import Principal, may_watch
+from tracking.audience import Cohort
 from tracking.close_codes import CloseCode
 from tracking.freshness import Freshness
 from tracking.messages import Message, location_update
@@ -44,6 +46,7 @@ class Viewer:
         "_heard_at",
         "_pinged_at",
         "_sent_seq",
+        "cohort",
         "connection",
         "expires_at",
         "outlet",
@@ -54,7 +57,9 @@ class Viewer:
         self.connection = connection
         self.room = room
         self.outlet = outlet
-        self._sent_seq = 0
+        outlet.owner = self
+        self.cohort: Cohort | None = None
+        self._sent_seq = 0  # while it is in no cohort
         self._heard_at = self._pinged_at = time.monotonic()
         self.expects(connection.principal)
 
@@ -78,6 +83,23 @@ class Viewer:
 
     def sent(self, message: Message, count: int) -> None:
         self.outlet.sent(message.frame, count)
+
+    def level_socket(self) -> socket.socket | None:
+        return self.outlet.free_socket()
+
+    def occupied(self) -> None:
+        """It has to be asked again: what its cohort has got, it has."""
+        cohort = self.cohort
+        if cohort is not None:
+            self._sent_seq = cohort.seq
+            self.outlet.last_sent = self._last_sent
+            self.room.audience.single_out(self)
+
+    @property
+    def _last_sent(self) -> float:
+        """time.monotonic() of the last message, or a little before."""
+        cohort = self.cohort
+        return max(self.outlet.last_sent, 0.0 if cohort is None else cohort.sent_at)
 
     def track_changed(self, change: TrackChange) -> None:
         """A runner who was replaced sees no more, not even this."""
@@ -144,6 +166,6 @@ class PlainViewer(Viewer):
             self.outlet.send(location_update(state.last).frame, replaceable=True)
 
     def _end(self, now: float) -> CloseCode | None:
-        if self.is_over and now - self.outlet.last_sent > QUIET_AFTER_END_S:
+        if self.is_over and now - self._last_sent > QUIET_AFTER_END_S:
             return close_codes.TRIP_OVER
         return super()._end(now)

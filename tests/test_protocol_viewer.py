@@ -1,7 +1,6 @@
 """handlers.protocol_viewer on real sockets: held, thinned, caught up, refreshed, over."""
 
 import asyncio
-import json
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -12,45 +11,10 @@ import pytest
 import sqlalchemy as sa
 
 from dev.tokens import access_token
-from handlers.protocol_viewer import HELD, MESSAGE_BURST, ProtocolViewer, Wish
-from tests.viewing import NOW, SECRET, Seat, Stage, Wire, deliver, seqs
-from tracking.access import Principal
-from tracking.events import BookingEvent, LocationUpdate
+from handlers.protocol_viewer import HELD, MESSAGE_BURST, Wish
+from tests.viewing import SECRET, Joined, Stage, StoredTrip, Wire, deliver, seqs
 from tracking.protocol import HEARTBEAT_S, late_waypoints
-from tracking.store.ingest import store_batch
-from tracking.store.live import PAGE, live_state
-
-START = NOW - timedelta(hours=2)
-
-
-class Joined:
-    """A viewer of tracking.v1 on its stage."""
-
-    def __init__(self, stage: Stage, wire: Wire, seat: Seat, viewer: ProtocolViewer) -> None:
-        self.stage, self.wire, self.seat, self.viewer = stage, wire, seat, viewer
-
-    @classmethod
-    async def join(
-        cls, stage: Stage, wire: Wire, wish: Wish | None = None, principal: Principal | None = None
-    ) -> "Joined":
-        room = await stage.enter()
-        seat = Seat(stage.services, principal or stage.principal())
-        viewer = ProtocolViewer(seat, room, wire.outlet, wish or Wish())
-        seat.viewer = viewer
-        stage.rooms.join(room, viewer)
-        viewer.begin()
-        return cls(stage, wire, seat, viewer)
-
-    def say(self, **message: object) -> None:
-        self.viewer.received(json.dumps(message))
-
-    async def settled(self) -> None:
-        """Nothing is being caught up; what was to be sent has been handed to the socket."""
-        for _ in range(2000):
-            if self.viewer._task is None:
-                return
-            await asyncio.sleep(0.005)
-        raise AssertionError("still catching up")
+from tracking.store.live import PAGE
 
 
 @pytest.fixture
@@ -67,36 +31,9 @@ def slow_wire(io_loop: object) -> Iterator[Wire]:
     made.close()
 
 
-class Stored:
-    """A trip in the database; more waypoints come when they are asked for."""
-
-    def __init__(self, engine: sa.Engine) -> None:
-        self.engine, self.count = engine, 0
-        self.booking_id, self.runner_id, self.owner_id = uuid4(), uuid4(), uuid4()
-        people = (self.runner_id, self.owner_id)
-        store_batch(engine, [BookingEvent(self.booking_id, "accepted", START, *people)])
-
-    def add(self, count: int) -> range:
-        """Their seqs."""
-        new = range(self.count, self.count + count)
-        times = [START + timedelta(seconds=second) for second in new]
-        ids = (self.runner_id, self.booking_id)
-        store_batch(
-            self.engine,
-            [LocationUpdate(*ids, 106.8, -6.2, 1.0, 1.0, at, at, at) for at in times],
-        )
-        self.count += count
-        return range(new.start + 1, new.stop + 1)
-
-    def stage(self) -> Stage:
-        state = live_state(self.engine, self.booking_id)
-        assert state is not None
-        return Stage(self.engine, state)
-
-
 @pytest.fixture
-def trip(engine: sa.Engine) -> Stored:
-    return Stored(engine)
+def trip(engine: sa.Engine) -> StoredTrip:
+    return StoredTrip(engine)
 
 
 @pytest.fixture
@@ -109,7 +46,9 @@ def types(messages: list[dict[str, Any]]) -> list[str]:
 
 
 @pytest.mark.gen_test
-async def test_what_happens_while_joining_follows_what_was_missed(trip: Stored, wire: Wire) -> None:
+async def test_what_happens_while_joining_follows_what_was_missed(
+    trip: StoredTrip, wire: Wire
+) -> None:
     trip.add(5)
     stage = trip.stage()
     stage.gate.clear()
@@ -125,7 +64,7 @@ async def test_what_happens_while_joining_follows_what_was_missed(trip: Stored, 
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("more", [HELD - 1, HELD, HELD + 1, 3 * HELD])
-async def test_more_than_can_be_held_is_read_again(trip: Stored, wire: Wire, more: int) -> None:
+async def test_more_than_can_be_held_is_read_again(trip: StoredTrip, wire: Wire, more: int) -> None:
     trip.add(5)
     stage = trip.stage()
     stage.gate.clear()
@@ -141,7 +80,7 @@ async def test_more_than_can_be_held_is_read_again(trip: Stored, wire: Wire, mor
 
 
 @pytest.mark.gen_test
-async def test_a_catch_up_while_one_runs_is_answered_after_it(trip: Stored, wire: Wire) -> None:
+async def test_a_catch_up_while_one_runs_is_answered_after_it(trip: StoredTrip, wire: Wire) -> None:
     trip.add(6)
     stage = trip.stage()
     joined = await Joined.join(stage, wire, Wish(history=False))
@@ -161,7 +100,7 @@ async def test_a_catch_up_while_one_runs_is_answered_after_it(trip: Stored, wire
 
 @pytest.mark.gen_test
 async def test_a_catch_up_asked_for_while_joining_is_answered_once_joined(
-    trip: Stored, wire: Wire
+    trip: StoredTrip, wire: Wire
 ) -> None:
     trip.add(3)
     stage = trip.stage()
@@ -175,7 +114,7 @@ async def test_a_catch_up_asked_for_while_joining_is_answered_once_joined(
 
 @pytest.mark.gen_test
 async def test_a_slow_viewer_gets_late_waypoints_page_by_page(
-    trip: Stored, slow_wire: Wire
+    trip: StoredTrip, slow_wire: Wire
 ) -> None:
     """Pages of 130 kB are not queued for it; memory holds the one that leaves."""
     stage = trip.stage()
@@ -213,7 +152,7 @@ async def test_thinning_never_loses_the_newest(stage: Stage, wire: Wire) -> None
 
 @pytest.mark.gen_test
 async def test_what_was_thinned_is_in_a_catch_up_and_not_sent_after_it(
-    trip: Stored, wire: Wire
+    trip: StoredTrip, wire: Wire
 ) -> None:
     stage = trip.stage()
     joined = await Joined.join(stage, wire, Wish(min_interval_s=0.15))
@@ -245,7 +184,7 @@ async def test_no_thinned_position_follows_the_end(stage: Stage, wire: Wire) -> 
 
 @pytest.mark.gen_test
 async def test_a_token_that_is_refreshed_before_the_welcome_is_in_it(
-    trip: Stored, wire: Wire
+    trip: StoredTrip, wire: Wire
 ) -> None:
     trip.add(3)
     stage = trip.stage()
@@ -302,7 +241,7 @@ async def test_only_a_token_of_the_same_user_who_may_still_watch_refreshes(
 
 
 @pytest.mark.gen_test
-async def test_the_end_of_the_trip_waits_for_a_catch_up(trip: Stored, wire: Wire) -> None:
+async def test_the_end_of_the_trip_waits_for_a_catch_up(trip: StoredTrip, wire: Wire) -> None:
     trip.add(5)
     stage = trip.stage()
     stage.gate.clear()
@@ -339,7 +278,7 @@ async def test_the_end_of_the_trip_reaches_a_slow_viewer_before_the_close(
 
 @pytest.mark.gen_test
 async def test_a_runner_who_is_replaced_while_joining_is_told_nothing(
-    trip: Stored, wire: Wire
+    trip: StoredTrip, wire: Wire
 ) -> None:
     trip.add(3)
     stage = trip.stage()
@@ -395,17 +334,18 @@ async def test_something_arrives_every_heartbeat_though_a_browser_sees_no_pings(
 ) -> None:
     joined = await Joined.join(stage, wire)
     await joined.settled()
-    beats = []
+    await wire.messages(until=b'"welcome"')
     start = time.monotonic()
     for second in range(120):
         now = start + second
         joined.viewer._heard_at = now
         joined.viewer.tick(now)
-        if any(each["type"] == "heartbeat" for each in await wire.messages()):
-            beats.append(second)
+        # A look is a second: early by that much, never late.
+        is_due = second % HEARTBEAT_S == HEARTBEAT_S - 1
+        messages = await wire.messages(until=b'"heartbeat"' if is_due else b"")
+        assert [each["type"] for each in messages] == ["heartbeat"] * is_due
+        if is_due:
             wire.outlet.last_sent = now
-    # A look is a second: early by that much, never late.
-    assert beats == list(range(HEARTBEAT_S - 1, 120, HEARTBEAT_S))
 
 
 @pytest.mark.gen_test

@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from tracking.audience import Cohort
 from tracking.errors import DatabaseUnavailable
 from tracking.freshness import Freshness
 from tracking.messages import Message, location_update, rfc3339, text_frame, whole_seconds
@@ -23,6 +24,7 @@ class Viewer:
     def __init__(self) -> None:
         self.messages: list[Message] = []
         self.told: list[Freshness] = []
+        self.cohort: Cohort | None = None
 
     def take(self, message: Message) -> int | None:
         self.messages.append(message)
@@ -30,6 +32,9 @@ class Viewer:
 
     def sent(self, message: Message, count: int) -> None:
         """Never told: nothing is sent."""
+
+    def level_socket(self) -> None:
+        """It has none."""
 
     def track_changed(self, change: TrackChange) -> None:
         """Nothing to do."""

@@ -16,15 +16,19 @@ from tornado.iostream import IOStream
 
 from handlers.limits import Limits
 from handlers.outlet import Outlet
+from handlers.protocol_viewer import ProtocolViewer, Wish
 from handlers.services import Services
 from handlers.viewers import Viewer
 from tracking.access import Principal, tokens_of
+from tracking.audience import Subscriber
 from tracking.close_codes import CloseCode
+from tracking.events import BookingEvent, LocationUpdate
 from tracking.messages import Message, location_update
 from tracking.metrics import Metrics
-from tracking.rooms import Room, Rooms, Subscriber
+from tracking.rooms import Room, Rooms
 from tracking.settings import Settings
-from tracking.store.live import LiveState
+from tracking.store.ingest import Stored, store_batch
+from tracking.store.live import LiveState, live_state
 from tracking.store.rows import StoredWaypoint, TrackChange
 from workers.relay import LocalRelay
 from workers.sends import send_each
@@ -33,6 +37,7 @@ SECRET = "s" * 32
 # A kernel takes at least so much for a socket that asks for little.
 SMALL = 4096
 NOW = datetime.now(UTC).replace(microsecond=0)
+START = NOW - timedelta(hours=2)
 
 
 class Wire:
@@ -204,7 +209,7 @@ class Stage:
         for seq in seqs:
             self.room.moved(self.waypoint(seq))
             message = location_update(self.waypoint(seq))
-            for each in list(self.room.subscribers):
+            for each in self.room.audience.everybody():
                 deliver(each, message)
 
     def change(self, status: str = "active", runner_id: UUID | None = None) -> TrackChange:
@@ -219,9 +224,67 @@ class Stage:
             state.owner_id, str(state.epoch), NOW, NOW if status == "completed" else None,
         )  # fmt: skip
         self.room.changed(change)
-        for each in list(self.room.subscribers):
+        for each in self.room.audience.everybody():
             each.track_changed(change)
         return change
+
+
+class Joined:
+    """A viewer of tracking.v1 on its stage."""
+
+    def __init__(self, stage: Stage, wire: Wire, seat: Seat, viewer: ProtocolViewer) -> None:
+        self.stage, self.wire, self.seat, self.viewer = stage, wire, seat, viewer
+
+    @classmethod
+    async def join(
+        cls, stage: Stage, wire: Wire, wish: Wish | None = None, principal: Principal | None = None
+    ) -> "Joined":
+        room = await stage.enter()
+        seat = Seat(stage.services, principal or stage.principal())
+        viewer = ProtocolViewer(seat, room, wire.outlet, wish or Wish())
+        seat.viewer = viewer
+        stage.rooms.join(room, viewer)
+        viewer.begin()
+        return cls(stage, wire, seat, viewer)
+
+    def say(self, **message: object) -> None:
+        self.viewer.received(json.dumps(message))
+
+    async def settled(self) -> None:
+        """Nothing is being caught up; what was to be sent has been handed to the socket."""
+        for _ in range(2000):
+            if self.viewer._task is None:
+                return
+            await asyncio.sleep(0.005)
+        raise AssertionError("still catching up")
+
+
+class StoredTrip:
+    """A trip in the database; more waypoints come when they are asked for."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self.engine, self.count = engine, 0
+        self.booking_id, self.runner_id, self.owner_id = uuid4(), uuid4(), uuid4()
+        people = (self.runner_id, self.owner_id)
+        store_batch(engine, [BookingEvent(self.booking_id, "accepted", START, *people)])
+
+    def add(self, count: int) -> range:
+        """A waypoint each second; their seqs."""
+        first, self.count = self.count, self.count + count
+        self.store(*range(first, self.count))
+        return range(first + 1, self.count + 1)
+
+    def store(self, *seconds: float) -> Stored:
+        """A waypoint at each of these seconds of the trip."""
+        times = [START + timedelta(seconds=second) for second in seconds]
+        ids = (self.runner_id, self.booking_id)
+        updates = [LocationUpdate(*ids, 106.8, -6.2, 1.0, 1.0, at, at, at) for at in times]
+        return store_batch(self.engine, updates)
+
+    def stage(self) -> Stage:
+        state = live_state(self.engine, self.booking_id)
+        assert state is not None
+        return Stage(self.engine, state)
 
 
 def active_state(head_seq: int = 0) -> LiveState:

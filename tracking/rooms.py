@@ -1,14 +1,17 @@
-"""Rooms, Room, Subscriber: who watches which booking. IOLoop thread only, hence no lock."""
+"""Rooms and Room: who watches which booking, and what is known of it.
+
+IOLoop thread only, hence no lock.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import datetime
 from functools import partial
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
+from tracking.audience import Audience, Subscriber
 from tracking.freshness import Freshness, Silence, freshness_of
-from tracking.messages import Message
 from tracking.store.live import LiveState
 from tracking.store.rows import StoredWaypoint, TrackChange
 
@@ -20,22 +23,6 @@ SHARED_S: Final = 5.0
 Read = Callable[[UUID], Awaitable[LiveState | None]]
 
 
-class Subscriber(Protocol):
-    """One connection in a room. None of the calls blocks or raises."""
-
-    def take(self, message: Message) -> int | None:
-        """The descriptor to which its frame may go at once; None if it was kept or dropped."""
-
-    def sent(self, message: Message, count: int) -> None:
-        """That descriptor took only so many bytes of it (negative: an errno)."""
-
-    def track_changed(self, change: TrackChange) -> None:
-        """The trip began, ended, or went to another runner or phase."""
-
-    def freshness_changed(self, freshness: Freshness) -> None:
-        """Time passed without points, or they are back."""
-
-
 class Room:
     """One booking that somebody watches, and its state: kept current by what is published.
 
@@ -44,7 +31,7 @@ class Room:
 
     def __init__(self, booking_id: UUID) -> None:
         self.booking_id = booking_id
-        self.subscribers: set[Subscriber] = set()
+        self.audience = Audience()
         self.entering = 0  # those who wait for the state, or for their access to be checked
         self.reading: asyncio.Future[None] | None = None
         self.state: LiveState | None = None
@@ -132,7 +119,7 @@ class Room:
             and before is not None
             and (before.state, before.reason) != (new.state, new.reason)
         ):
-            for subscriber in list(self.subscribers):
+            for subscriber in self.audience.everybody():
                 subscriber.freshness_changed(new)
 
 
@@ -181,19 +168,18 @@ class Rooms:
     def join(self, room: Room, subscriber: Subscriber) -> None:
         """After `enter`, once."""
         room.entering -= 1
-        room.subscribers.add(subscriber)
+        room.audience.add(subscriber)
         self._subscribers += 1
 
     def leave(self, room: Room, subscriber: Subscriber) -> None:
         """Idempotent: called when the peer closes and again when a send fails."""
-        if subscriber in room.subscribers:
-            room.subscribers.discard(subscriber)
+        if room.audience.remove(subscriber):
             self._subscribers -= 1
             self._forget_if_empty(room)
 
     def _forget_if_empty(self, room: Room) -> None:
         """Memory follows the viewers, not history."""
-        if not room.subscribers and not room.entering:
+        if not room.entering and not len(room.audience):
             self._rooms.pop(room.booking_id, None)
 
     def room(self, booking_id: UUID) -> Room | None:
@@ -207,7 +193,7 @@ class Rooms:
     def everybody(self) -> Iterator[Subscriber]:
         """Every subscriber at this moment, safe against leaving meanwhile."""
         for room in self.all():
-            yield from list(room.subscribers)
+            yield from room.audience.everybody()
 
 
 async def _begin(room: Room, read: Read) -> None:

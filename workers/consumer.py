@@ -41,8 +41,11 @@ POLL_RECORDS: Final = 1000
 # What one partition is read ahead of the others: less makes a backlog arrive nearly in order, and
 # waypoints that are in order cost no look-up.
 PARTITION_FETCH_BYTES: Final = 128 << 10
-# How long poll() waits for a record; a stop and a commit wait for it, too.
-POLL_TIMEOUT_MS: Final = 100
+# How long poll() waits for a record; a stop and a commit wait for it, too. An empty poll() costs a
+# millisecond of CPU.
+POLL_TIMEOUT_MS: Final = 500
+# The same while a partition is held back, or all are: soon something may let it go on.
+HELD_TIMEOUT_MS: Final = 100
 # Two batches of ordinary records are 4 MiB; 32 MiB bound those of a producer gone wild.
 MAX_BYTES_IN_FLIGHT: Final = 32 << 20
 # Committing costs a round trip, and a crash in between only means duplicates.
@@ -158,7 +161,7 @@ class Consumer:
                     self._let_in_flight_land(RENEWAL_S)
                 else:
                     # Whatever is in flight may still be stored: commit it, then leave the group.
-                    while not self._finished.wait(POLL_TIMEOUT_MS / 1000):
+                    while not self._finished.wait(HELD_TIMEOUT_MS / 1000):
                         self._collect_stored(block=False)
                 self._let_letters_land(LETTERS_S)
                 self._commit(consumer, wait=True)
@@ -236,10 +239,9 @@ class Consumer:
             # The group's heartbeat goes on; what a rebalance brings is taken all the same. A
             # poll() that does not wait never gets through a rebalance, and holds up the group.
             consumer.pause(*consumer.assignment())
-            usable = self._poll(consumer, POLL_TIMEOUT_MS)
         else:
             self._pause(consumer)
-            usable = self._poll(consumer, POLL_TIMEOUT_MS)
+        usable = self._poll(consumer, HELD_TIMEOUT_MS if consumer.paused() else POLL_TIMEOUT_MS)
         self._commit(consumer, wait=False)
         self._measure_lag(consumer)
         return usable

@@ -2,16 +2,17 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from itertools import groupby
 from typing import Final, Protocol
 from uuid import UUID
 
+from tracking.audience import COHORT, Cohort, Subscriber
 from tracking.messages import Message, location_update
 from tracking.metrics import Metrics
 from tracking.protocol import late_waypoints
-from tracking.rooms import Room, Rooms, Subscriber
+from tracking.rooms import Room, Rooms
 from tracking.store.ingest import Stored
 from tracking.store.live import PAGE
 from tracking.store.rows import StoredWaypoint, TrackChange
@@ -19,8 +20,6 @@ from workers.sends import Send
 
 # A large room must not keep everybody else waiting for longer.
 MAX_HOLD_S: Final = 0.010
-# Sends between two looks at the clock; one takes some five microseconds.
-SENDS_PER_LOOK: Final = 1024
 FRESHNESS_S: Final = 1.0
 # Rooms that are looked at before the loop may do something else.
 ROOMS_PER_SLICE: Final = 500
@@ -57,7 +56,7 @@ class LocalRelay:
     async def _publish_live(self, room: Room, waypoints: list[StoredWaypoint]) -> None:
         for waypoint in waypoints:
             room.moved(waypoint)
-            await self._serve(room, location_update(waypoint))
+            await self._send_live(room, location_update(waypoint))
             age = (datetime.now(UTC) - waypoint.received_at).total_seconds()
             self._metrics.delivery_seconds.observe(max(age, 0.0))
 
@@ -67,25 +66,45 @@ class LocalRelay:
             part = waypoints[first : first + PAGE]
             for waypoint in part:
                 room.moved(waypoint)
-            await self._serve(room, late_waypoints(part))
+            message, turn = late_waypoints(part), Turn()
+            for subscribers in _parts(room.audience.everybody()):
+                await turn.end()
+                self._send_each(subscribers, message)
 
     def _tell(self, change: TrackChange) -> None:
         room = self._rooms.room(change.booking_id)
         if room is not None:
             room.changed(change)
-            for subscriber in list(room.subscribers):
+            for subscriber in room.audience.everybody():
                 subscriber.track_changed(change)
 
-    async def _serve(self, room: Room, message: Message) -> None:
-        subscribers, since = list(room.subscribers), time.perf_counter()
-        for first in range(0, len(subscribers), SENDS_PER_LOOK):
-            if first and time.perf_counter() - since > MAX_HOLD_S:
-                await asyncio.sleep(0)
-                since = time.perf_counter()
-            self._send_to(subscribers[first : first + SENDS_PER_LOOK], message)
+    async def _send_live(self, room: Room, message: Message) -> None:
+        """Whoever leaves a cohort before it is served is found among the singles."""
+        turn, audience = Turn(), room.audience
+        for cohort in audience.cohorts():
+            await turn.end()
+            self._send_to_cohort(cohort, message)
+        for part in _parts(audience.singles()):
+            await turn.end()
+            audience.gather(self._send_each(part, message), message.seq)
 
-    def _send_to(self, subscribers: list[Subscriber], message: Message) -> None:
-        """Nothing may come between a subscriber's yes and the send to its socket."""
+    def _send_to_cohort(self, cohort: Cohort, message: Message) -> None:
+        """Nothing may come between the descriptors and the sends to them."""
+        if message.seq <= cohort.seq:
+            return
+        short = self._send(cohort.descriptors(), message.frame)
+        cohort.served(message.seq)
+        self._metrics.messages.inc(len(cohort))
+        if short:
+            members = cohort.members
+            for index, count in short:
+                members[index].sent(message, count)
+
+    def _send_each(self, subscribers: list[Subscriber], message: Message) -> list[Subscriber]:
+        """Those whose sockets got it, in whole or in part.
+
+        Nothing may come between a subscriber's yes and the send to its socket.
+        """
         takers, descriptors = [], []
         for subscriber in subscribers:
             descriptor = subscriber.take(message)
@@ -95,6 +114,25 @@ class LocalRelay:
         for index, count in self._send(descriptors, message.frame):
             takers[index].sent(message, count)
         self._metrics.messages.inc(len(takers))
+        return takers
+
+
+class Turn:
+    """How long the loop has been held."""
+
+    def __init__(self) -> None:
+        self._since = time.perf_counter()
+
+    async def end(self) -> None:
+        """Let others run, if it was long."""
+        if time.perf_counter() - self._since > MAX_HOLD_S:
+            await asyncio.sleep(0)
+            self._since = time.perf_counter()
+
+
+def _parts(subscribers: list[Subscriber]) -> Iterator[list[Subscriber]]:
+    for first in range(0, len(subscribers), COHORT):
+        yield subscribers[first : first + COHORT]
 
 
 def _booking_and_late(waypoint: StoredWaypoint) -> tuple[UUID, bool]:

@@ -29,7 +29,8 @@ TRIED: Final = {
     "poll=250": "polls of 250 records",
     "poll=250,wait=0.5": "polls of 250, each waits for the loop",
     "wait=0.5": "polls of 1,000, each waits for the loop",
-    "look=256": "256 sends in a call",
+    "cohort=256": "256 sends in a call",
+    "worth=1000000": "each viewer is asked for each position",
     "gc=700": "a collection every 700 allocations",
 }
 STALLED: Final = 500

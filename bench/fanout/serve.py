@@ -17,8 +17,9 @@ from tornado.ioloop import IOLoop
 
 import server
 from bench.fanout.offers import offer, waypoint
+from tracking import audience
 from tracking.store.ingest import Stored
-from workers import consumer, relay
+from workers import consumer
 from workers.batches import Batch
 from workers.relay import LocalRelay
 from workers.sends import send_each
@@ -66,8 +67,10 @@ def apply(variant: str) -> None:
                 server.GC_THRESHOLDS = (int(value), 20, 100)  # type: ignore[misc]
             case "poll":
                 consumer.POLL_RECORDS = int(value)  # type: ignore[misc]
-            case "look":
-                relay.SENDS_PER_LOOK = int(value)  # type: ignore[misc]
+            case "cohort":
+                audience.COHORT = int(value)  # type: ignore[misc]
+            case "worth":
+                audience.WORTH_A_COHORT = int(value)  # type: ignore[misc]
             case "wait":
                 consumer.Consumer._give = _give_and_wait(float(value))  # type: ignore[method-assign, assignment]
 
