@@ -1,4 +1,4 @@
-"""The Kafka thread: poll, decode, hand over, commit. Nothing else ever touches the consumer.
+"""The Kafka thread: poll, have decoded, hand over, commit. Nothing else ever touches the consumer.
 
 An offset is committed after the transaction that stored its record and the acknowledgement of the
 dead letters below it, never before. Waiting is the backpressure: while two batches are in flight
@@ -8,13 +8,11 @@ nothing is polled but the group's heartbeat.
 import logging
 import math
 import queue
-import re
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Final
 
@@ -23,14 +21,13 @@ from kafka.coordinator.base import MemberState
 from kafka.errors import KafkaError
 from kafka.structs import OffsetAndMetadata
 
-from tracking.errors import InvalidEvent
-from tracking.events import Decoded, decode
 from tracking.metrics import Metrics
-from tracking.settings import KafkaSettings, Settings
+from tracking.settings import Settings
 from workers.alignment import Alignment
 from workers.batches import Batch
 from workers.brokers import connection_options, explained, telling
-from workers.dead_letters import RETRY_TOPIC, DeadLetter, DeadLetters, original_headers, retried
+from workers.dead_letters import DeadLetters
+from workers.decoding import decoded, topic_pattern
 from workers.offsets import Offsets
 from workers.unreadable import lacks_codec, unreadable
 
@@ -64,10 +61,6 @@ TRIES: Final = 3
 RENEWAL_S: Final = 5.0
 # A healthy Kafka acknowledges in milliseconds.
 LETTERS_S: Final = 1.0
-# 1970 to 2100; outside of it Kafka's timestamp was made up.
-LAST_TIMESTAMP_MS: Final = 4_102_444_800_000
-
-EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Consumer:
@@ -239,9 +232,10 @@ class Consumer:
             # The group's heartbeat goes on; what a rebalance brings is taken all the same. A
             # poll() that does not wait never gets through a rebalance, and holds up the group.
             consumer.pause(*consumer.assignment())
+            timeout_ms = HELD_TIMEOUT_MS
         else:
-            self._pause(consumer)
-        usable = self._poll(consumer, HELD_TIMEOUT_MS if consumer.paused() else POLL_TIMEOUT_MS)
+            timeout_ms = self._pause(consumer)
+        usable = self._poll(consumer, timeout_ms)
         self._commit(consumer, wait=False)
         self._measure_lag(consumer)
         return usable
@@ -298,17 +292,21 @@ class Consumer:
         batch.outcomes["other", "skipped"] = end - first
         self._give(batch)
 
-    def _pause(self, consumer: KafkaConsumer) -> None:
-        """A partition waits while its dead letters cannot be kept, or while it is far ahead."""
+    def _pause(self, consumer: KafkaConsumer) -> int:
+        """A partition waits while its dead letters cannot be kept, or while it is far ahead.
+
+        How long the next poll() may wait, in milliseconds.
+        """
         assigned = consumer.assignment()
-        waiting = self._offsets.waiting() if self._dead_letters.failing_since else set()
-        held = (waiting | self.stopped.keys()) & assigned
-        held |= self._alignment.ahead(assigned - held, consumer.highwater, time.monotonic())
-        paused = consumer.paused()
-        if held - paused:
-            consumer.pause(*(held - paused))
-        if paused - held:
-            consumer.resume(*(paused - held))
+        unkept = self._offsets.waiting() if self._dead_letters.failing_since else set()
+        held = (unkept | self.stopped.keys()) & assigned
+        ahead = self._alignment.ahead(assigned - held, consumer.highwater, time.monotonic())
+        paused, waiting = consumer.paused(), held | ahead
+        if waiting - paused:
+            consumer.pause(*(waiting - paused))
+        if paused - waiting:
+            consumer.resume(*(paused - waiting))
+        return HELD_TIMEOUT_MS if waiting else POLL_TIMEOUT_MS
 
     def _is_full(self) -> bool:
         return (
@@ -338,7 +336,10 @@ class Consumer:
                     self._metrics.lag.remove(place.topic, place.partition)
 
     def _offer(self, polled: dict[TopicPartition, list[Any]]) -> None:
-        self._give(self.decode_records(polled))
+        for place, records in polled.items():
+            self._read_until = records[-1].timestamp / 1000
+            self._alignment.read(place, records, time.monotonic())
+        self._give(decoded(polled, self._settings))
 
     def _give(self, batch: Batch) -> None:
         batch.tenures = {
@@ -347,58 +348,6 @@ class Consumer:
         self._in_flight_records += batch.size
         self._in_flight_bytes += batch.bytes
         self._hand_over(batch)
-
-    def decode_records(self, polled: dict[TopicPartition, list[Any]]) -> Batch:
-        """Typed events from records; what is malformed is counted, and logged once."""
-        batch = Batch()
-        for partition, records in polled.items():
-            name = self._plain_name(partition.topic)
-            self._read_until = records[-1].timestamp / 1000
-            self._alignment.read(partition, records, time.monotonic())
-            for record in records:
-                self._decode_record(batch, name, record)
-            batch.offsets[partition.topic, partition.partition] = records[-1].offset + 1
-        return batch
-
-    def _decode_record(self, batch: Batch, name: str, record: Any) -> None:
-        batch.size += 1
-        batch.bytes += _size(record)
-        try:
-            decoded = self._decode(name, record)
-        except InvalidEvent as error:
-            return self._dead(batch, name, record, str(error))
-        except Exception as error:  # our own bug; the letter keeps the event until it is mended
-            log.exception("decoding failed")
-            return self._dead(batch, name, record, f"cannot be decoded: {type(error).__name__}")
-        if decoded.event is None:
-            batch.outcomes[decoded.type, "ignored"] += 1
-            return None
-        batch.events.append(decoded.event)
-        batch.records.append(record)
-        return None
-
-    def _decode(self, name: str, record: Any) -> Decoded:
-        headers, timestamp = record.headers, record.timestamp
-        if name == RETRY_TOPIC:
-            source = retried(record)
-            if source is None:
-                raise InvalidEvent("no dead letter: its headers are missing")
-            topic, timestamp = source
-            name, headers = self._plain_name(topic), original_headers(headers)
-        if not 0 <= timestamp < LAST_TIMESTAMP_MS:
-            raise InvalidEvent("Kafka's timestamp is not between the years 1970 and 2100")
-        kafka_time = EPOCH + timedelta(milliseconds=timestamp)
-        return decode(name, record.value, headers, kafka_time)
-
-    def _dead(self, batch: Batch, name: str, record: Any, reason: str) -> None:
-        batch.outcomes[name, "dead"] += 1
-        batch.dead.append(DeadLetter(record, reason))
-        place = (record.topic, record.partition, record.offset)
-        log.warning("malformed event in %s/%s at offset %s: %s", *place, reason)
-
-    def _plain_name(self, topic: str) -> str:
-        prefix = self._settings.kafka_topic_prefix
-        return topic[len(prefix) + 1 :] if prefix else topic
 
     def _collect_stored(self, *, block: bool) -> None:
         """Take what ingest has stored; when blocking, wait up to a second for the first."""
@@ -483,12 +432,6 @@ class Consumer:
         self._lag = total if assigned and known == len(assigned) else None
 
 
-def topic_pattern(settings: KafkaSettings) -> str:
-    """Both layouts, `<prefix>.booking.events` and a topic for each type; and what is retried."""
-    prefix = f"{re.escape(settings.kafka_topic_prefix)}\\." if settings.kafka_topic_prefix else ""
-    return f"^{prefix}((booking|runner)\\.[a-z_]+|{re.escape(RETRY_TOPIC)})$"
-
-
 def _resume_join(consumer: KafkaConsumer) -> None:
     """Let the next poll() wait for a join that this one did not wait out.
 
@@ -530,12 +473,6 @@ def _position(consumer: KafkaConsumer, place: TopicPartition) -> int | None:
     except KafkaError:
         return None
     return offset
-
-
-def _size(record: Any) -> int:
-    """What the record holds in memory, roughly."""
-    size = len(record.value or b"") + len(record.key or b"")
-    return size + sum(len(n) + len(v or b"") for n, v in record.headers) if record.headers else size
 
 
 def _nowhere(_: Batch) -> None:

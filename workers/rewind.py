@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from tracking.settings import KafkaSettings
 from workers.brokers import connection_options
-from workers.consumer import topic_pattern
+from workers.decoding import topic_pattern
 
 TIMEOUT_MS: Final = 10_000
 

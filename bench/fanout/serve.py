@@ -26,6 +26,8 @@ from workers.sends import send_each
 
 # Far above what the database gives, so that nothing that was stored is newer.
 FIRST_SEQ = 1_000_000
+# Of a job that names 10,000 bookings.
+MOST_BYTES = 1 << 20
 
 
 class OfferedRelay(LocalRelay):
@@ -38,7 +40,7 @@ class OfferedRelay(LocalRelay):
         OfferedRelay.loop = IOLoop.current()
         self._seq = FIRST_SEQ
         self._task = asyncio.ensure_future(
-            asyncio.start_unix_server(self._answer, os.environ["BENCH_OFFERS"])
+            asyncio.start_unix_server(self._answer, os.environ["BENCH_OFFERS"], limit=MOST_BYTES)
         )
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
