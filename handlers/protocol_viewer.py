@@ -63,6 +63,7 @@ class ProtocolViewer(Viewer):
         self._wanted: int | None = None  # from which seq it has to catch up
         self._task: asyncio.Task[None] | None = None
         self._welcomed = False
+        self._is_over = False  # it has left the room
         self._notified = False
         self._allowance, self._asked_at = float(MESSAGE_BURST), 0.0
 
@@ -71,10 +72,10 @@ class ProtocolViewer(Viewer):
 
     def end(self) -> None:
         super().end()
+        self._is_over = True
         if self._task is not None:
             self._task.cancel()
-        if self._timer is not None:
-            self._timer.cancel()
+        self._cancel_timer()
 
     @property
     def is_catching_up(self) -> bool:
@@ -172,7 +173,9 @@ class ProtocolViewer(Viewer):
             self._begin_interval()
             self._sent_seq = message.seq
             return self.outlet.take(message.frame)
-        self._deliver(message)
+        if not self._is_over:
+            self.occupied()
+            self._deliver(message)
         return None
 
     def level_socket(self) -> socket.socket | None:

@@ -259,9 +259,10 @@ class StreamHandler(BaseHandler, WebSocketHandler):
         self._forget_handshake()
 
     def _forget_handshake(self) -> None:
-        """Some 3 kB for each viewer, the token among them; the access log needs the path only."""
+        """Some 3 kB for each viewer, the token among them."""
         request = self.request
-        request.headers.clear()  # Tornado's connection holds them, too
+        # Tornado's connection holds them, too; clear() would leave the tables of their dicts.
+        HTTPHeaders.__init__(request.headers)
         self._headers = NO_HEADERS
         request.arguments = request.query_arguments = request.body_arguments = NO_ARGUMENTS
         request.uri, request.query = request.path, ""
@@ -320,7 +321,7 @@ async def attend(rooms: Rooms, metrics: Metrics) -> None:
     while True:
         await asyncio.sleep(TICK_S)
         now, over, behind = time.monotonic(), 0, 0
-        for count, viewer in enumerate(list(rooms.everybody()), 1):
+        for count, viewer in enumerate(rooms.everybody(), 1):
             if isinstance(viewer, Viewer):
                 viewer.tick(now)
                 over += viewer.outlet.is_over

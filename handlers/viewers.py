@@ -8,7 +8,7 @@ import time
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
-from handlers.outlet import Outlet
+from handlers.outlet import TICK_S, Outlet
 from handlers.services import Services
 from tracking import close_codes
 from tracking.access import Principal, may_watch
@@ -97,9 +97,9 @@ class Viewer:
 
     @property
     def _last_sent(self) -> float:
-        """time.monotonic() of the last message, or a little before."""
+        """time.monotonic() of the last message, or a tick before: a heartbeat is never late."""
         cohort = self.cohort
-        return max(self.outlet.last_sent, 0.0 if cohort is None else cohort.sent_at)
+        return max(self.outlet.last_sent, 0.0 if cohort is None else cohort.sent_at - TICK_S)
 
     def track_changed(self, change: TrackChange) -> None:
         """A runner who was replaced sees no more, not even this."""

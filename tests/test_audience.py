@@ -10,10 +10,15 @@ from unittest.mock import Mock
 import pytest
 import sqlalchemy as sa
 
+from handlers.outlet import TICK_S
 from handlers.protocol_viewer import Wish
 from tests.viewing import Joined, StoredTrip, Wire, seqs
+from tracking import audience
 from tracking.audience import COHORT, WORTH_A_COHORT, Audience, Cohort
+from tracking.messages import location_update
+from tracking.protocol import HEARTBEAT_S
 from tracking.store.ingest import Stored
+from workers import relay
 
 MANY = WORTH_A_COHORT + 4
 
@@ -37,9 +42,9 @@ def trip(engine: sa.Engine) -> StoredTrip:
     return trip
 
 
-def sizes(audience: Audience) -> tuple[list[int], int]:
+def sizes(of: Audience) -> tuple[list[int], int]:
     """Of the cohorts, and how many are asked each time."""
-    return [len(each) for each in audience.cohorts()], len(audience.singles())
+    return [len(each) for each in of.cohorts()], len(of.singles())
 
 
 class Show:
@@ -57,13 +62,22 @@ class Show:
         return joined
 
     async def move(self) -> None:
-        self.trip.count += 1
-        await self.stage.relay.publish(self.trip.store(self.trip.count - 1))
+        await self.stage.relay.publish(self.next())
 
-    async def move_late(self) -> None:
-        """Between the first two seconds of the trip."""
+    def next(self) -> Stored:
+        """One more position in the table."""
+        self.trip.count += 1
+        return self.trip.store(self.trip.count - 1)
+
+    def next_late(self) -> Stored:
+        """One more between the first two seconds of the trip."""
         self.late += 1
-        await self.stage.relay.publish(self.trip.store(self.late / 1000))
+        return self.trip.store(self.late / 1000)
+
+    def leave(self, seat: Joined) -> None:
+        self.seats.remove(seat)
+        seat.viewer.end()
+        self.stage.rooms.leave(seat.viewer.room, seat.viewer)
 
     @property
     def audience(self) -> Audience:
@@ -175,11 +189,37 @@ async def test_a_descriptor_that_somebody_else_got_gets_nothing(
 @pytest.mark.gen_test
 async def test_everybody_may_leave(trip: StoredTrip, new_wire: NewWire) -> None:
     show = await crowd(trip, new_wire)
-    for seat in show.seats * 2:
-        seat.viewer.end()
-        show.stage.rooms.leave(seat.viewer.room, seat.viewer)
+    for seat in list(show.seats):
+        show.leave(seat)
     assert sizes(show.audience) == ([], 0)
     assert (len(show.stage.rooms), show.stage.rooms.subscribers) == (0, 0)
+
+
+@pytest.mark.gen_test
+async def test_who_is_level_is_never_without_a_message_for_longer_than_promised(
+    trip: StoredTrip, new_wire: NewWire
+) -> None:
+    show = await crowd(trip, new_wire)
+    seat = show.seats[0]
+    assert seat.viewer.cohort is not None
+    sent_at = seat.viewer.cohort.sent_at
+    seat.viewer.tick(sent_at)
+    await seat.wire.messages()
+    # The next look is a second later: too late.
+    seat.viewer.tick(sent_at + HEARTBEAT_S - TICK_S / 2)
+    assert [each["type"] for each in await seat.wire.messages()] == ["heartbeat"]
+
+
+@pytest.mark.gen_test
+async def test_who_left_while_others_are_served_waits_for_nothing(
+    trip: StoredTrip, new_wire: NewWire
+) -> None:
+    show = await crowd(trip, new_wire)
+    seat = await show.join(new_wire(), min_interval_s=100)
+    await show.move()
+    show.leave(seat)
+    assert seat.viewer.take(location_update(show.stage.waypoint(9))) is None
+    assert seat.viewer._timer is None
 
 
 @pytest.mark.gen_test
@@ -193,34 +233,43 @@ async def test_an_old_position_is_not_sent_again(trip: StoredTrip, new_wire: New
 @pytest.mark.gen_test
 @pytest.mark.parametrize("seed", range(4))
 async def test_whatever_happens_each_has_seen_all_of_the_table(
-    trip: StoredTrip, new_wire: NewWire, seed: int
+    trip: StoredTrip, new_wire: NewWire, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
+    """Also while the relay lets others run: here before each cohort, and cohorts are small."""
+    monkeypatch.setattr(relay, "MAX_HOLD_S", -1.0)
+    monkeypatch.setattr(audience, "COHORT", 5)
     chance = random.Random(seed)
-    show = await crowd(trip, new_wire)
+    show = Show(trip)
+    for _ in range(MANY):
+        await show.join(new_wire())
     asked: set[Joined] = set()
     most = 0
-    for _ in range(150):
+    publishing = asyncio.create_task(show.stage.relay.publish(show.next()))
+    for _ in range(200):
         seat = chance.choice(show.seats)
-        match chance.choice(["move"] * 6 + ["late", "ask", "join", "leave", "ping", "shared"]):
-            case "move":
-                await show.move()
-            case "late":
-                await show.move_late()
+        match chance.choice(
+            ["move"] * 6 + ["late", "ask", "join", "leave", "ping", "shared", "on"]
+        ):
+            case "move" | "late" as kind:
+                await publishing
+                stored = show.next() if kind == "move" else show.next_late()
+                publishing = asyncio.create_task(show.stage.relay.publish(stored))
+            case "on":
+                await asyncio.sleep(0)
             case "ask":
                 asked.add(seat)
                 seat.say(type="catch_up", since_seq=chance.randrange(trip.count))
             case "join":
                 await show.join(new_wire())
             case "leave" if len(show.seats) > MANY:
-                show.seats.remove(seat)
-                seat.viewer.end()
-                show.stage.rooms.leave(seat.viewer.room, seat.viewer)
+                show.leave(seat)
             case "ping":
                 seat.viewer.outlet.ping()
             case "shared":
                 seat.viewer.outlet.share()
         most = max([most, *sizes(show.audience)[0]])
-    assert most >= WORTH_A_COHORT
+    await publishing
+    assert most == 5
     table = [*range(1, trip.count + show.late + 1)]
     for seat in show.seats:
         await seat.settled()
@@ -230,14 +279,14 @@ async def test_whatever_happens_each_has_seen_all_of_the_table(
 
 
 def test_a_cohort_is_no_larger_than_one_call() -> None:
-    audience = Audience()
+    room = Audience()
     with socket.socket() as free:
         crowd = [Level(free) for _ in range(COHORT + 1)]
         for each in crowd:
-            audience.add(each)
-        audience.gather(crowd, 7)
-    assert sizes(audience) == ([COHORT, 1], 0)
-    assert audience.everybody() == crowd
+            room.add(each)
+        room.gather(crowd, 7)
+    assert sizes(room) == ([COHORT, 1], 0)
+    assert room.everybody() == crowd
 
 
 class Level:

@@ -13,9 +13,9 @@ from tracking.freshness import Freshness
 from tracking.messages import Message
 from tracking.store.rows import TrackChange
 
-# A cohort is served in one go; a send takes some five microseconds, and nobody else runs meanwhile.
+# A cohort is served in one go, and nobody else runs meanwhile.
 COHORT: Final = 1024
-# Fewer are not worth one.
+# In a smaller room it saves nothing.
 WORTH_A_COHORT: Final = 8
 
 
@@ -53,7 +53,6 @@ class Cohort:
     def __len__(self) -> int:
         return len(self._members)
 
-    @property
     def members(self) -> list[Subscriber]:
         """At this moment, in the order of `descriptors`."""
         return list(self._members)
@@ -91,7 +90,7 @@ class Audience:
         """At this moment."""
         found = list(self._singles)
         for cohort in self._cohorts:
-            found += cohort.members
+            found += cohort.members()
         return found
 
     def cohorts(self) -> list[Cohort]:
@@ -124,7 +123,7 @@ class Audience:
 
     def gather(self, served: Sequence[Subscriber], seq: int) -> None:
         """Who of these, just sent the position `seq`, is level needs no question the next time."""
-        if len(served) < WORTH_A_COHORT and not self._cohorts:
+        if len(self) < WORTH_A_COHORT:
             return
         for subscriber in served:
             free = subscriber.level_socket()

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from enum import IntEnum
 from typing import Any, Final
 from uuid import uuid5
 
@@ -30,14 +31,24 @@ log = logging.getLogger("tracking.outgoing")
 
 # One round's work: some megabytes of messages, acknowledged in well under a second. Tracks share
 # it, so that a phone's day buffer delays nobody else.
-ROUND: Final = 5_000
+ROUND_EVENTS: Final = 5_000
 # Another process may have written: look this often even when nobody wakes us.
 IDLE_S: Final = 1.0
 # Between two rounds: nobody waits for these events by the millisecond, and each round costs some
 # 4 ms of the interpreter, whatever it sends.
 PACE_S: Final = 0.5
+# The same behind a round that had no place for all.
+FULL_PACE_S: Final = 0.2
 RETRY_S: Final = 1.0
 SEND_TIMEOUT_S: Final = 30.0
+
+
+class Round(IntEnum):
+    """What a round found."""
+
+    NOTHING = 0
+    SOME = 1  # and more may be due behind it: positions that waited for an event, or the reverse
+    FULL = 2  # and more is due
 
 
 class Outgoing:
@@ -135,48 +146,47 @@ class Outgoing:
             while not self._stopping.is_set():
                 lock.execute(sa.text("SELECT 1"))  # raises when the lock's session is gone
                 lock.commit()
-                more = self._round(producer)
+                found = self._round(producer)
                 if self._interrupted:
                     log.info("outgoing events flow again")
                     self._interrupted = False
-                self._pause(more)
+                self._pause(found)
         finally:
             # The lock lives in the session: end it, or the pool would keep it.
             lock.invalidate()
             abandon(producer)
             self._producer = None
 
-    def _pause(self, more: bool) -> None:
-        self._stopping.wait(PACE_S)
-        if not more:
+    def _pause(self, found: Round) -> None:
+        self._stopping.wait(FULL_PACE_S if found is Round.FULL else PACE_S)
+        if found is Round.NOTHING:
             self._work.wait(IDLE_S)
             self._work.clear()
 
-    def _round(self, producer: KafkaProducer) -> bool:
-        """Send what is due; True if more may be due already."""
+    def _round(self, producer: KafkaProducer) -> Round:
+        """Send what is due."""
         self._oldest = outbox.oldest(self._engine)
-        events = outbox.take_due(self._engine, ROUND)
+        events = outbox.take_due(self._engine, ROUND_EVENTS)
         self._send(producer, [_lifecycle(event) for event in events])
         outbox.delete_events(self._engine, [event.id for event in events])
+        found = Round.FULL if len(events) == ROUND_EVENTS else Round(bool(events))
         if self._settings.tracking_updated:
-            more = self._positions(producer)
+            found = max(found, self._positions(producer))
         else:
-            more = False
             watermarks.skip_positions(self._engine)
         watermarks.settle(self._engine)
-        # Positions that wait for an event, events that wait for a position.
-        return more or bool(events)
+        return found
 
-    def _positions(self, producer: KafkaProducer) -> bool:
-        tracks = watermarks.unsent_tracks(self._engine, ROUND)
+    def _positions(self, producer: KafkaProducer) -> Round:
+        tracks = watermarks.unsent_tracks(self._engine, ROUND_EVENTS)
         wanted = [track.last_seq - track.published_seq for track in tracks]
-        shares = fair_shares(wanted, ROUND)
+        shares = fair_shares(wanted, ROUND_EVENTS)
         found = watermarks.waypoints_in(self._engine, spans(tracks, shares))
         by_id = {track.track_id: track for track in tracks}
         going, published = thinned(found, by_id, self._interval)
         self._send(producer, [_updated(by_id[w.track_id], w) for w in going])
         watermarks.advance(self._engine, published)
-        return shares != wanted or bool(going)
+        return Round.FULL if shares != wanted else Round(bool(going))
 
     def _send(self, producer: KafkaProducer, events: Sequence[tuple[str, bytes, bytes]]) -> None:
         """All of them acknowledged, or KafkaError: then all of them are sent again."""

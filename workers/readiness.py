@@ -14,13 +14,14 @@ from workers.dead_letters import DeadLetters
 from workers.ingest import Ingest
 from workers.outgoing import Outgoing
 
-# A poll() returns every tenth of a second.
+# A poll() returns twice a second.
 POLL_LIMIT_S: Final = 60.0
 # Longer than a broker's restart, shorter than anybody's patience.
 UNREACHABLE_LIMIT_S: Final = 30.0
 # A record that is read and not stored for so long: viewers see old positions.
 UNSTORED_LIMIT_S: Final = 60.0
-# An event goes out within a second or two.
+# An event goes out within a second or two, and is looked at once in each round.
+OUTGOING_USUAL_S: Final = 3.0
 OUTGOING_LIMIT_S: Final = 60.0
 DATABASE_TIMEOUT_S: Final = 1.8
 
@@ -113,7 +114,7 @@ class Readiness:
     def _waiting(self) -> str:
         """A remark only: viewers and requests don't depend on what goes out."""
         age = self._outgoing.age()
-        if age < 1:
+        if age < OUTGOING_USUAL_S:
             return "ok"
         late = ", look at tracking.events" if age >= OUTGOING_LIMIT_S else ""
         return f"ok, the oldest event waits {age:.0f} s{late}"

@@ -8,7 +8,8 @@ from itertools import groupby
 from typing import Final, Protocol
 from uuid import UUID
 
-from tracking.audience import COHORT, Cohort, Subscriber
+from tracking import audience
+from tracking.audience import Cohort, Subscriber
 from tracking.messages import Message, location_update
 from tracking.metrics import Metrics
 from tracking.protocol import late_waypoints
@@ -41,6 +42,7 @@ class LocalRelay:
         self._send = send
 
     async def publish(self, stored: Stored) -> None:
+        turn = Turn()
         # A new runner before his positions, an end behind the last one.
         for change in stored.changes:
             if change.status == "active":
@@ -48,25 +50,30 @@ class LocalRelay:
         for (booking_id, late), run in groupby(stored.waypoints, key=_booking_and_late):
             room = self._rooms.room(booking_id)
             if room is not None:
-                await (self._publish_late if late else self._publish_live)(room, list(run))
+                publish = self._publish_late if late else self._publish_live
+                await publish(room, list(run), turn)
         for change in stored.changes:
             if change.status != "active":
                 self._tell(change)
 
-    async def _publish_live(self, room: Room, waypoints: list[StoredWaypoint]) -> None:
+    async def _publish_live(
+        self, room: Room, waypoints: list[StoredWaypoint], turn: "Turn"
+    ) -> None:
         for waypoint in waypoints:
             room.moved(waypoint)
-            await self._send_live(room, location_update(waypoint))
+            await self._send_live(room, location_update(waypoint), turn)
             age = (datetime.now(UTC) - waypoint.received_at).total_seconds()
             self._metrics.delivery_seconds.observe(max(age, 0.0))
 
-    async def _publish_late(self, room: Room, waypoints: list[StoredWaypoint]) -> None:
+    async def _publish_late(
+        self, room: Room, waypoints: list[StoredWaypoint], turn: "Turn"
+    ) -> None:
         """They belong into the route: the marker never jumps back."""
         for first in range(0, len(waypoints), PAGE):
             part = waypoints[first : first + PAGE]
             for waypoint in part:
                 room.moved(waypoint)
-            message, turn = late_waypoints(part), Turn()
+            message = late_waypoints(part)
             for subscribers in _parts(room.audience.everybody()):
                 await turn.end()
                 self._send_each(subscribers, message)
@@ -78,27 +85,25 @@ class LocalRelay:
             for subscriber in room.audience.everybody():
                 subscriber.track_changed(change)
 
-    async def _send_live(self, room: Room, message: Message) -> None:
+    async def _send_live(self, room: Room, message: Message, turn: "Turn") -> None:
         """Whoever leaves a cohort before it is served is found among the singles."""
-        turn, audience = Turn(), room.audience
-        for cohort in audience.cohorts():
+        for cohort in room.audience.cohorts():
             await turn.end()
             self._send_to_cohort(cohort, message)
-        for part in _parts(audience.singles()):
+        for part in _parts(room.audience.singles()):
             await turn.end()
-            audience.gather(self._send_each(part, message), message.seq)
+            room.audience.gather(self._send_each(part, message), message.seq)
 
     def _send_to_cohort(self, cohort: Cohort, message: Message) -> None:
         """Nothing may come between the descriptors and the sends to them."""
         if message.seq <= cohort.seq:
             return
-        short = self._send(cohort.descriptors(), message.frame)
+        members, descriptors = cohort.members(), cohort.descriptors()
+        short = self._send(descriptors, message.frame)
         cohort.served(message.seq)
-        self._metrics.messages.inc(len(cohort))
-        if short:
-            members = cohort.members
-            for index, count in short:
-                members[index].sent(message, count)
+        self._metrics.messages.inc(len(members))
+        for index, count in short:
+            members[index].sent(message, count)
 
     def _send_each(self, subscribers: list[Subscriber], message: Message) -> list[Subscriber]:
         """Those whose sockets got it, in whole or in part.
@@ -131,8 +136,8 @@ class Turn:
 
 
 def _parts(subscribers: list[Subscriber]) -> Iterator[list[Subscriber]]:
-    for first in range(0, len(subscribers), COHORT):
-        yield subscribers[first : first + COHORT]
+    for first in range(0, len(subscribers), audience.COHORT):
+        yield subscribers[first : first + audience.COHORT]
 
 
 def _booking_and_late(waypoint: StoredWaypoint) -> tuple[UUID, bool]:

@@ -14,7 +14,7 @@ log = logging.getLogger("tracking.sends")
 # Who did not take the whole frame: its index, and how many bytes it took (negative: an errno).
 Send = Callable[[Sequence[int], bytes], list[tuple[int, int]]]
 
-# Sends in one system call; one takes some three microseconds, and nobody else runs meanwhile.
+# Sends in one system call; one takes three to eight microseconds, and nobody else runs meanwhile.
 RING_ENTRIES: Final = 1024
 # For fewer, filling the ring costs more than it saves.
 WORTH_A_RING: Final = 8
