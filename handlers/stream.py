@@ -235,6 +235,9 @@ class StreamHandler(BaseHandler, WebSocketHandler):
     def open(self, *_: str, **__: str) -> None:
         """Join the room and begin."""
         assert self.ws_connection is not None
+        stream = self.ws_connection.stream
+        if stream is None or stream.closed():
+            return  # it has gone before it was let in: `get` ends, and leaves the room
         self.set_nodelay(True)
         room = self._room
         if self._refusal is None and room is not None:
@@ -245,8 +248,6 @@ class StreamHandler(BaseHandler, WebSocketHandler):
         if self._refusal is not None or room is None:
             self.close_with(self._refusal or close_codes.INTERNAL)
             return
-        stream = self.ws_connection.stream
-        assert stream is not None
         stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         outlet = Outlet(stream, self.services.metrics)
         if self._speaks_v1():

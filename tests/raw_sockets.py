@@ -58,6 +58,10 @@ def handshake(
     return "\r\n".join([f"{method} {path} {version}", *lines, "", ""]).encode()
 
 
+# For SO_LINGER: what is unread or unsent is dropped, the peer is reset.
+RESET = struct.pack("ii", 1, 0)
+
+
 class RawSocket:
     """One TCP connection to the server."""
 

