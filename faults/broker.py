@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.admin import NewTopic
+from kafka.errors import TopicAlreadyExistsError
 from kafka.structs import OffsetAndMetadata
 
 TIMEOUT_MS: Final = 5_000
@@ -28,6 +29,19 @@ def create_topics(
         admin.create_topics(
             [NewTopic(name, partitions, 1, topic_configs=configs or {}) for name in names]
         )
+
+
+def replace_topic(
+    brokers: str, name: str, partitions: int, configs: dict[str, str] | None = None
+) -> None:
+    """Delete it and make it anew; who writes to it may make it in between, with other settings."""
+    for _ in range(10):
+        delete_topics(brokers, [name])
+        try:
+            return create_topics(brokers, [name], partitions, configs)
+        except TopicAlreadyExistsError:
+            continue
+    raise AssertionError(f"{name} is always there already")
 
 
 def delete_topics(brokers: str, names: Iterable[str]) -> None:

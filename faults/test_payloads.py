@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from faults import rows, segments
-from faults.broker import create_topics, delete_topics
+from faults.broker import replace_topic
 from faults.scenario import Scenario, pause
 from faults.segments import RecordBatch
 from tests.running import wait_until
@@ -82,15 +82,13 @@ def test_every_malformed_payload_is_kept_and_its_neighbours_are_stored(scenario:
 
 def test_nobody_takes_dead_letters_for_a_while(scenario: Scenario, outage_s: float) -> None:
     brokers, topic = scenario.environ["KAFKA_BROKERS"], f"{scenario.prefix}.dead-letter"
-    delete_topics(brokers, [topic])
     # As good as away: it refuses whatever is larger, and every letter is.
-    create_topics(brokers, [topic], 1, {"max.message.bytes": "100"})
+    replace_topic(brokers, topic, 1, {"max.message.bytes": "100"})
     scenario.play(outage_s + 6)
     pause(outage_s)
     assert scenario.server.metric("tracking_dead_letters_waiting") > 0
     assert scenario.server.asks("/health")[0] == 200
-    delete_topics(brokers, [topic])
-    create_topics(brokers, [topic], 1)
+    replace_topic(brokers, topic, 1)
     scenario.drain()
     scenario.prove()
 
