@@ -43,7 +43,6 @@ class Outlet:
     __slots__ = (
         "_drained",
         "_is_awaiting",
-        "_is_ended",
         "_is_shared",
         "_is_used",
         "_may_be_writing",
@@ -54,6 +53,7 @@ class Outlet:
         "_stream",
         "_unsent",
         "_unsent_bytes",
+        "is_ended",
         "last_sent",
         "owner",
     )
@@ -70,7 +70,7 @@ class Outlet:
         self._page_since = 0.0
         self._drained: asyncio.Future[None] | None = None
         self._is_awaiting = False  # the stream will call `_written`
-        self._is_ended = False
+        self.is_ended = False  # nothing may follow
         self._is_shared = False  # Tornado writes to the stream, too: it answers pings
         self._is_used = False  # since the last tick
         self._may_be_writing = True  # the answer to the handshake
@@ -79,7 +79,7 @@ class Outlet:
     def take(self, frame: bytes, *, replaceable: bool = True) -> int | None:
         """The descriptor to which it may go at once; None if it was kept or nothing may follow."""
         descriptor = self._socket.fileno()
-        if descriptor < 0 or self._is_ended:
+        if descriptor < 0 or self.is_ended:
             return None
         self._is_used = True
         if self._may_be_writing and (self._unsent or self._stream.writing()):
@@ -90,7 +90,7 @@ class Outlet:
 
     def free_socket(self) -> socket.socket | None:
         """Frames may go to it without a question until the owner is told that it is occupied."""
-        return None if self._may_be_writing or self._is_ended else self._socket
+        return None if self._may_be_writing or self.is_ended else self._socket
 
     def share(self) -> None:
         """Tornado writes to the stream, too, whenever it likes: it is asked each time."""
@@ -143,7 +143,7 @@ class Outlet:
     @property
     def is_busy(self) -> bool:
         """Something waits for the socket."""
-        if self._is_ended or self._stream.closed():
+        if self.is_ended or self._stream.closed():
             return False
         return bool(self._unsent) or self._stream.writing()
 
@@ -167,7 +167,7 @@ class Outlet:
 
     def discard(self) -> None:
         """Nothing follows a close frame: neither what waits nor what somebody still sends."""
-        self._is_ended = True
+        self.is_ended = True
         self._occupy()
         self._unsent = None
         self._unsent_bytes, self._over_since = 0, 0.0

@@ -63,7 +63,6 @@ class ProtocolViewer(Viewer):
         self._wanted: int | None = None  # from which seq it has to catch up
         self._task: asyncio.Task[None] | None = None
         self._welcomed = False
-        self._is_over = False  # it has left the room
         self._notified = False
         self._allowance, self._asked_at = float(MESSAGE_BURST), 0.0
 
@@ -72,7 +71,6 @@ class ProtocolViewer(Viewer):
 
     def end(self) -> None:
         super().end()
-        self._is_over = True
         if self._task is not None:
             self._task.cancel()
         self._cancel_timer()
@@ -173,7 +171,7 @@ class ProtocolViewer(Viewer):
             self._begin_interval()
             self._sent_seq = message.seq
             return self.outlet.take(message.frame)
-        if not self._is_over:
+        if not self.outlet.is_ended:  # it may have left while the relay let others run
             self.occupied()
             self._deliver(message)
         return None
