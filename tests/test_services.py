@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg2
@@ -63,16 +64,21 @@ def succeeds(services: Services, *arguments: str, outside: dict[str, str] | None
     assert done.returncode == 0, done.stderr
 
 
-def spawn(services: Services, shell: str, **outside: str) -> subprocess.Popen[str]:
+@contextmanager
+def running(services: Services, shell: str, **outside: str) -> Iterator[subprocess.Popen[str]]:
     """A `run` of a shell command, with its standard output to read from."""
-    return subprocess.Popen(
+    with subprocess.Popen(
         command(services, "run", "--", "sh", "-c", shell),
         cwd=CHECKOUT,
         env=environment(outside),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         text=True,
-    )
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()  # if the test failed; or it would wait for ever
 
 
 def answers(services: Services) -> bool:
@@ -155,9 +161,8 @@ def test_servers_that_the_caller_has_are_used_and_none_is_started(services: Serv
 
 
 def test_the_last_of_several_runs_stops_the_services(services: Services) -> None:
-    first = spawn(services, "echo ready; exec sleep 60", **KAFKA_ELSEWHERE)
-    assert first.stdout is not None
-    with first, first.stdout:
+    with running(services, "echo ready; exec sleep 60", **KAFKA_ELSEWHERE) as first:
+        assert first.stdout is not None
         assert first.stdout.readline() == "ready\n"
         pid = services.postgres.pid
 
@@ -174,21 +179,26 @@ def test_the_last_of_several_runs_stops_the_services(services: Services) -> None
 
 
 def test_a_signal_reaches_the_command_once_and_the_services_stop(services: Services) -> None:
-    shell = """
-        trap 'echo int' INT; trap 'echo term; exit 3' TERM
-        cd "$DIRECTORY"; echo ready
-        while :; do read line <fifo; done
-    """
-    fifo = services.directory / "fifo"
-    os.mkfifo(fifo)
-    process = spawn(services, shell, DIRECTORY=str(services.directory), **KAFKA_ELSEWHERE)
-    assert process.stdout is not None
-    with process, process.stdout:
+    # Not a shell's trap: a signal that comes between two of its commands may wait for ever.
+    told = """
+import signal, sys
+both = {signal.SIGINT, signal.SIGTERM}
+signal.pthread_sigmask(signal.SIG_BLOCK, both)
+print("ready", flush=True)
+while True:
+    name = signal.Signals(signal.sigwait(both)).name
+    print(name, flush=True)
+    if name == "SIGTERM":
+        sys.exit(3)
+"""
+    shell = f"exec {sys.executable} -c '{told}'"
+    with running(services, shell, **KAFKA_ELSEWHERE) as process:
+        assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGINT)
-        assert process.stdout.readline() == "int\n"
+        assert process.stdout.readline() == "SIGINT\n"
         process.send_signal(signal.SIGTERM)
-        assert process.stdout.read() == "term\n"
+        assert process.stdout.read() == "SIGTERM\n"
         assert process.wait(timeout=20) == 3
     assert services.postgres.pid is None
 

@@ -139,10 +139,13 @@ def test_a_signal_ends_it_cleanly_with_everything_printed() -> None:
     with subprocess.Popen(
         command, cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
-        assert process.stderr is not None
-        assert any("events, " in text for text in process.stderr)  # it said how far it is
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=20)
+        try:
+            assert process.stderr is not None
+            assert any("events, " in text for text in process.stderr)  # it said how far it is
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=20)
+        finally:
+            process.kill()  # if the test failed; or it would wait for ever
     assert process.returncode == 0
     assert f"{len(out.splitlines())} events produced" in err
 

@@ -17,7 +17,6 @@ from functools import partial
 from typing import Any, Final
 
 from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition
-from kafka.coordinator.base import MemberState
 from kafka.errors import KafkaError
 from kafka.structs import OffsetAndMetadata
 
@@ -28,6 +27,7 @@ from workers.batches import Batch
 from workers.brokers import connection_options, explained, telling
 from workers.dead_letters import DeadLetters
 from workers.decoding import decoded, topic_pattern
+from workers.mends import mend_fetching, resume_join
 from workers.offsets import Offsets
 from workers.unreadable import lacks_codec, unreadable
 
@@ -199,6 +199,7 @@ class Consumer:
                 self._stopping.wait(RECONNECT_S)
         else:
             return None
+        mend_fetching(consumer)
         listener = _Listener(consumer, self.stopped, self._revoked)
         consumer.subscribe(pattern=topic_pattern(self._settings), listener=listener)
         self.last_poll = time.monotonic()
@@ -249,7 +250,7 @@ class Consumer:
         self._returned(consumer)
         if not polled and time.thread_time() - begin > SPIN_S:
             self._stopping.wait(REST_S)
-        _resume_join(consumer)
+        resume_join(consumer)
         if polled:
             self._offer(polled)
         return True
@@ -430,17 +431,6 @@ class Consumer:
                 total += end - offset
                 known += 1
         self._lag = total if assigned and known == len(assigned) else None
-
-
-def _resume_join(consumer: KafkaConsumer) -> None:
-    """Let the next poll() wait for a join that this one did not wait out.
-
-    kafka-python 3.0.12 forgets it when new topics or partitions were its cause, and then sits
-    without partitions and heartbeat for ever. There is no public call for it.
-    """
-    coordinator = consumer._coordinator
-    if coordinator.state is MemberState.REBALANCING:
-        coordinator.request_rejoin()
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]

@@ -1,0 +1,85 @@
+"""workers.mends: kafka-python with a real Kafka, where it stalls or forgets without them."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from uuid import uuid4
+
+import pytest
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.admin import NewTopic
+
+from tests.running import wait_until
+from workers.mends import mend_fetching
+
+RECORDS = 300
+POLL = 10
+
+
+@pytest.fixture
+def topic(environ: dict[str, str]) -> str:
+    """Of three partitions; the first two hold records."""
+    name, brokers = f"test-{uuid4().hex[:12]}", environ["KAFKA_BROKERS"]
+    admin = KafkaAdminClient(bootstrap_servers=brokers)
+    admin.create_topics([NewTopic(name, 3, 1)])
+    admin.close()
+    producer = KafkaProducer(bootstrap_servers=brokers)
+    for number in range(2 * RECORDS):
+        producer.send(name, value=b"x" * 300, partition=number % 2)
+    producer.flush(timeout=60)
+    producer.close(timeout=5)
+    return name
+
+
+@contextmanager
+def mended(environ: dict[str, str], fetch_max_wait_ms: int) -> Iterator[KafkaConsumer]:
+    consumer = KafkaConsumer(
+        bootstrap_servers=environ["KAFKA_BROKERS"], auto_offset_reset="earliest",
+        fetch_max_wait_ms=fetch_max_wait_ms, max_partition_fetch_bytes=16 << 10,
+    )  # fmt: skip
+    mend_fetching(consumer)
+    try:
+        yield consumer
+    finally:
+        consumer.close(autocommit=False)
+
+
+class Reading:
+    """How much of each partition was polled, in polls that are smaller than a fetch."""
+
+    def __init__(self, consumer: KafkaConsumer) -> None:
+        self.consumer = consumer
+        self.read: Counter[TopicPartition] = Counter()
+
+    def until(self, condition: Callable[[], bool], what: str) -> None:
+        def polled() -> bool:
+            for place, records in self.consumer.poll(timeout_ms=100, max_records=POLL).items():
+                self.read[place] += len(records)
+            return condition()
+
+        wait_until(polled, what)
+
+
+def test_a_rest_that_is_not_read_yet_delays_no_fetch(environ: dict[str, str], topic: str) -> None:
+    """A fetch of quiet partitions only would take longer than the test's patience."""
+    busy, quiet = TopicPartition(topic, 0), TopicPartition(topic, 2)
+    with mended(environ, 25_000) as consumer:
+        consumer.assign([busy, quiet])
+        reading = Reading(consumer)
+        reading.until(lambda: reading.read[busy] == RECORDS, "the whole backlog")
+
+
+def test_a_partition_that_is_resumed_goes_on(environ: dict[str, str], topic: str) -> None:
+    """Paused with a rest, while another is read to its end."""
+    both = {TopicPartition(topic, 0), TopicPartition(topic, 1)}
+    with mended(environ, 500) as consumer:
+        consumer.assign(list(both))
+        reading = Reading(consumer)
+        reading.until(lambda: bool(reading.read), "the first records")
+        (paused,) = reading.read
+        (other,) = both - {paused}
+        consumer.pause(paused)
+        reading.until(lambda: reading.read[other] == RECORDS, "the other one to its end")
+        assert reading.read[paused] == POLL
+        consumer.resume(paused)
+        reading.until(lambda: reading.read[paused] == RECORDS, "the one that was paused, too")

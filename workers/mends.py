@@ -1,0 +1,45 @@
+"""Where kafka-python 3.0.12's `poll()` stalls or forgets, put right. The consumer's thread.
+
+No public call helps with any of it.
+"""
+
+from typing import Any
+
+from kafka import KafkaConsumer
+from kafka.consumer.fetcher import Fetcher
+from kafka.coordinator.base import MemberState
+
+
+def mend_fetching(consumer: KafkaConsumer) -> None:
+    """Once, before the first `poll()`."""
+    consumer._fetcher.__class__ = _Fetcher
+
+
+def resume_join(consumer: KafkaConsumer) -> None:
+    """After each `poll()`: let the next one wait for a join that this one did not wait out.
+
+    It is forgotten when new topics or partitions were its cause, and the member then sits without
+    partitions and heartbeat for ever.
+    """
+    coordinator = consumer._coordinator
+    if coordinator.state is MemberState.REBALANCING:
+        coordinator.request_rejoin()
+
+
+class _Fetcher(Fetcher):  # type: ignore[misc]
+    _next_partition_records: Any
+
+    def fetched_records(self, *args: Any, **options: Any) -> tuple[dict[Any, list[Any]], bool]:
+        """What was fetched, and whether there is more of it, which holds back the next fetch.
+
+        What is left of one partition has a slot of its own, and is overlooked there: the next fetch
+        asks for the other partitions only, and if those are quiet or paused, the broker keeps it
+        waiting for half a second, and nothing else can be fetched.
+
+        A partition that was paused with something in that slot gets it back when the slot is None.
+        Drained, it is not: such a partition would be neither read nor fetched after it is resumed.
+        """
+        if not self._next_partition_records:
+            self._next_partition_records = None
+        records, has_more = super().fetched_records(*args, **options)
+        return records, has_more or bool(self._next_partition_records)
