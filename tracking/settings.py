@@ -243,7 +243,7 @@ class Settings(KafkaSettings, DatabaseSettings):
     service_address: str = _variable("", _text, "address to listen on; empty for all")
     service_port: int = _variable(8005, _whole(0, 65535), "port to listen on; 0 for any free one")
     batch_records: int = _variable(
-        5000, _whole(1, 100_000), "most records in one transaction; a backlog stalls below 1000"
+        5000, _whole(1, 100_000), "most records in one transaction; fewer drain a backlog slower"
     )
     jwt_secret: str = _variable("", _secret_key, "shared secret of HS256 tokens", secret=True)
     jwt_public_key: str = _variable(
