@@ -149,7 +149,8 @@ async def serve(settings: Settings) -> int:
 
 
 def _engine(stack: AsyncExitStack, settings: Settings, name: str, size: int) -> sa.Engine:
-    engine = create_engine(settings, name=name, pool_size=size, ping=name == "requests")
+    asks = name == "requests"  # one statement at a time; a failed one is the client's to repeat
+    engine = create_engine(settings, name=name, pool_size=size, ping=asks, autocommit=asks)
     stack.callback(engine.dispose)
     return engine
 

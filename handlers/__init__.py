@@ -14,6 +14,7 @@ API = "/api/v1/tracking"
 def routes() -> list[URLSpec]:
     """The whole URL table; the first match wins."""
     table = [
+        (r"/ws/tracking/([^/]+)", StreamHandler),  # thousands come back at once
         (r"/health", HealthHandler),
         (r"/readiness", ReadinessHandler),
         (r"/metrics", MetricsHandler),
@@ -21,7 +22,6 @@ def routes() -> list[URLSpec]:
         (rf"{API}/([^/]+)", TrackHandler),
         (rf"{API}/([^/]+)/route", RouteHandler),
         (rf"{API}/([^/]+)/share", ShareHandler),
-        (r"/ws/tracking/([^/]+)", StreamHandler),
     ]
     document = {"document": DOCUMENT.read_bytes()}
     return [

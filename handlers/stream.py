@@ -90,6 +90,7 @@ class StreamHandler(BaseHandler, WebSocketHandler):
     # More than 30 attributes in an object's dict cost 1.3 kB: Tornado has 27.
     __slots__ = (
         "_closing",
+        "_is_v1",
         "_place",
         "_refusal",
         "_room",
@@ -108,6 +109,7 @@ class StreamHandler(BaseHandler, WebSocketHandler):
         self._place: Place | None = None
         self._refusal: CloseCode | None = None
         self._closing = False
+        self._is_v1 = SUBPROTOCOL in self.subprotocols()
         self._room: Room | None = None
         self._wish = Wish()
         self.viewer: Viewer | None = None
@@ -120,7 +122,7 @@ class StreamHandler(BaseHandler, WebSocketHandler):
                 with self._counted():
                     await self._check(text)
             except TrackingError as error:
-                if not self._speaks_v1():
+                if not self._is_v1:
                     raise
                 self._refusal = CODE_OF[type(error)]
             await super().get(text)
@@ -162,7 +164,7 @@ class StreamHandler(BaseHandler, WebSocketHandler):
             self.services.metrics.joins.labels(self._protocol_name(), outcome).inc()
 
     def _protocol_name(self) -> str:
-        return SUBPROTOCOL if self._speaks_v1() else "plain"
+        return SUBPROTOCOL if self._is_v1 else "plain"
 
     async def _check(self, text: str) -> None:
         """In the order 429, 401, 400, 503, 404; then the room is entered."""
@@ -172,8 +174,9 @@ class StreamHandler(BaseHandler, WebSocketHandler):
         self.principal = services.tokens.principal(self.token())
         self.booking_id = booking_id_of(text)
         self._wish = self._wish_of_query()
-        if any(name != SUBPROTOCOL for name in self._real_subprotocols()):
-            raise InvalidRequest("unknown WebSocket subprotocol")
+        for name in self.subprotocols():
+            if name != SUBPROTOCOL and not name.startswith(SUBPROTOCOL_TOKEN):
+                raise InvalidRequest("unknown WebSocket subprotocol")
         self._place = services.limits.place(self.principal.user_id, address)
         room = await services.rooms.enter(self.booking_id, self._read_state)
         if room is None:
@@ -209,12 +212,6 @@ class StreamHandler(BaseHandler, WebSocketHandler):
             min_interval_s=interval_ms / 1000,
         )
 
-    def _real_subprotocols(self) -> list[str]:
-        return [name for name in self.subprotocols() if not name.startswith(SUBPROTOCOL_TOKEN)]
-
-    def _speaks_v1(self) -> bool:
-        return SUBPROTOCOL in self._real_subprotocols()
-
     def check_origin(self, origin: str) -> bool:
         """Any, until there is a list: access comes from the token, never from a cookie."""
         allowed = self.services.settings.allowed_origins
@@ -238,7 +235,6 @@ class StreamHandler(BaseHandler, WebSocketHandler):
         stream = self.ws_connection.stream
         if stream is None or stream.closed():
             return  # it has gone before it was let in: `get` ends, and leaves the room
-        self.set_nodelay(True)
         room = self._room
         if self._refusal is None and room is not None:
             try:
@@ -250,7 +246,7 @@ class StreamHandler(BaseHandler, WebSocketHandler):
             return
         stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         outlet = Outlet(stream, self.services.metrics)
-        if self._speaks_v1():
+        if self._is_v1:
             self.viewer = ProtocolViewer(self, room, outlet, self._wish)
         else:
             self.viewer = PlainViewer(self, room, outlet)

@@ -15,7 +15,7 @@ from tracking.access import Principal, may_watch
 from tracking.audience import Cohort
 from tracking.close_codes import CloseCode
 from tracking.freshness import Freshness
-from tracking.messages import Message, location_update
+from tracking.messages import Message
 from tracking.rooms import Room
 from tracking.store.rows import TrackChange
 from tracking.store.tracks import BookingAccess
@@ -160,10 +160,10 @@ class PlainViewer(Viewer):
     __slots__ = ()
 
     def begin(self) -> None:
-        state = self.room.state
-        if state is not None and state.last is not None:
-            self._sent_seq = state.last.seq
-            self.outlet.send(location_update(state.last).frame, replaceable=True)
+        position = self.room.position()
+        if position is not None:
+            self._sent_seq = position.seq
+            self.outlet.send(position.frame, replaceable=True)
 
     def _end(self, now: float) -> CloseCode | None:
         if self.is_over and now - self._last_sent > QUIET_AFTER_END_S:

@@ -9,12 +9,13 @@ from uuid import uuid4
 
 import jwt
 import pytest
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from dev.tokens import access_token
-from tracking.access import KeySet, Principal, Tokens, may_watch
+from tests.keys import public_pem
+from tracking.access import KeySet, Principal, Tokens, may_watch, tokens_of
 from tracking.errors import InvalidToken
+from tracking.settings import Settings
 from tracking.store.tracks import BookingAccess
 
 SECRET = "s" * 32
@@ -22,9 +23,7 @@ USER = uuid4()
 ISSUERS = ("kilat-pet-runner", "service-identity")
 TOKENS = Tokens(lambda _: SECRET, ["HS256"], ISSUERS)
 RSA_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-PUBLIC_PEM = RSA_KEY.public_key().public_bytes(
-    serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-)
+PUBLIC_PEM = public_pem(RSA_KEY.public_key())
 
 
 def token(**overrides: Any) -> str:
@@ -45,7 +44,9 @@ def signed_with_a_public_key() -> str:
     claims = jwt.decode(token(), options={"verify_signature": False})
     head = f"{part({'alg': 'HS256', 'typ': 'JWT'})}.{part(claims)}"
     algorithm = jwt.algorithms.HMACAlgorithm(jwt.algorithms.HMACAlgorithm.SHA256)
-    signature = base64.urlsafe_b64encode(algorithm.sign(head.encode(), PUBLIC_PEM)).decode()
+    signature = base64.urlsafe_b64encode(
+        algorithm.sign(head.encode(), PUBLIC_PEM.encode())
+    ).decode()
     return f"{head}.{signature.rstrip('=')}"
 
 
@@ -87,9 +88,22 @@ def test_an_invalid_token_opens_nothing(make: Callable[[], str]) -> None:
 
 
 def test_a_public_key_does_not_verify_hs256() -> None:
-    tokens = Tokens(lambda _: PUBLIC_PEM.decode(), ["RS256", "ES256"], ISSUERS)
+    tokens = Tokens(lambda _: PUBLIC_PEM, ["RS256", "ES256"], ISSUERS)
     with pytest.raises(InvalidToken):
         tokens.principal(signed_with_a_public_key())
+
+
+@pytest.mark.parametrize("algorithm", ["RS256", "ES256"])
+def test_the_public_key_of_the_settings_verifies_what_its_owner_signed(algorithm: str) -> None:
+    claims = jwt.decode(token(), options={"verify_signature": False})
+    own: Any = RSA_KEY if algorithm == "RS256" else ec.generate_private_key(ec.SECP256R1())
+    tokens = tokens_of(Settings.from_environment({"JWT_PUBLIC_KEY": public_pem(own.public_key())}))
+    assert tokens.principal(jwt.encode(claims, own, algorithm=algorithm)).user_id == USER
+    with pytest.raises(InvalidToken):
+        tokens.principal(signed_with_a_public_key())
+    stranger: Any = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    with pytest.raises(InvalidToken):
+        tokens.principal(jwt.encode(claims, stranger, algorithm="RS256"))
 
 
 @pytest.mark.parametrize("issuer", ISSUERS)

@@ -50,14 +50,16 @@ class Reading:
     def __init__(self, consumer: KafkaConsumer) -> None:
         self.consumer = consumer
         self.read: Counter[TopicPartition] = Counter()
+        self.last: dict[TopicPartition, int] = {}  # of the newest poll, in its order
 
     def until(self, condition: Callable[[], bool], what: str) -> None:
-        def polled() -> bool:
-            for place, records in self.consumer.poll(timeout_ms=100, max_records=POLL).items():
-                self.read[place] += len(records)
+        def is_done() -> bool:
+            polled = self.consumer.poll(timeout_ms=100, max_records=POLL)
+            self.last = {place: len(records) for place, records in polled.items()}
+            self.read.update(self.last)
             return condition()
 
-        wait_until(polled, what)
+        wait_until(is_done, what)
 
 
 def test_a_rest_that_is_not_read_yet_delays_no_fetch(environ: dict[str, str], topic: str) -> None:
@@ -75,11 +77,12 @@ def test_a_partition_that_is_resumed_goes_on(environ: dict[str, str], topic: str
     with mended(environ, 500) as consumer:
         consumer.assign(list(both))
         reading = Reading(consumer)
-        reading.until(lambda: bool(reading.read), "the first records")
-        (paused,) = reading.read
+        reading.until(lambda: sum(reading.last.values()) == POLL, "a full poll")
+        *_, paused = reading.last  # it ended within this one's records
         (other,) = both - {paused}
+        before = reading.read[paused]
         consumer.pause(paused)
         reading.until(lambda: reading.read[other] == RECORDS, "the other one to its end")
-        assert reading.read[paused] == POLL
+        assert reading.read[paused] == before
         consumer.resume(paused)
         reading.until(lambda: reading.read[paused] == RECORDS, "the one that was paused, too")

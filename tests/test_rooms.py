@@ -162,6 +162,21 @@ async def test_after_a_change_the_marker_is_read_anew() -> None:
 
 
 @pytest.mark.gen_test
+async def test_who_joins_gets_the_newest_position_encoded_once_for_all() -> None:
+    rooms, state = Rooms(), active(uuid4())
+    room = await entered(rooms, state)
+    assert room.position() is None
+    for seq in (1, 2):
+        room.moved(waypoint(state.booking_id, seq))
+        position = room.position()
+        assert position is not None
+        assert position.seq == seq
+        assert position is room.position()
+        assert state.last is not None
+        assert position.frame == location_update(state.last).frame
+
+
+@pytest.mark.gen_test
 async def test_a_change_while_a_room_is_read_anew_is_not_forgotten() -> None:
     """What the database said may be older than what was published meanwhile."""
     rooms, state = Rooms(), active(uuid4(), 3)

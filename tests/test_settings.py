@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ed25519
 
+from tests.keys import public_pem
 from tracking.errors import SettingsError
 from tracking.settings import Settings, explain
 
@@ -46,6 +48,19 @@ WRONG = {
     "TRACKING_UPDATED_INTERVAL": "-5",
     "LOG_FORMAT": "xml",
 }
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "-----BEGIN PUBLIC KEY-----\nMIIB\n-----END PUBLIC KEY-----",
+        public_pem(ed25519.Ed25519PrivateKey.generate().public_key()),
+    ],
+    ids=["cut", "of another kind"],
+)
+def test_a_public_key_that_verifies_nothing_is_told_at_the_start(key: str) -> None:
+    with pytest.raises(SettingsError, match=r"JWT_PUBLIC_KEY: .*expected a .*public key"):
+        Settings.from_environment({"JWT_PUBLIC_KEY": key})
 
 
 def test_every_mistake_is_told_at_once_without_secrets() -> None:

@@ -2,10 +2,13 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final
 from uuid import UUID
 
 import jwt
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from jwt.algorithms import HMACAlgorithm
 from msgspec import Struct
 
 from tracking.errors import InvalidToken
@@ -21,6 +24,16 @@ MAX_TOKEN_LENGTH: Final = 4096
 LEEWAY_S: Final = 5
 
 KeyFor = Callable[[str], Any]
+
+
+class _KnownSecret(HMACAlgorithm):
+    """Judges a secret (is it rather a public key?) once, not again for each token."""
+
+    prepare_key = lru_cache(maxsize=4)(HMACAlgorithm.prepare_key)
+
+
+jwt.unregister_algorithm("HS256")
+jwt.register_algorithm("HS256", _KnownSecret(HMACAlgorithm.SHA256))
 
 
 class Principal(Struct, frozen=True):
@@ -75,8 +88,8 @@ def tokens_of(settings: Settings, keys: "KeySet | None" = None) -> Tokens:
         secret = settings.jwt_secret
         return Tokens(lambda _: secret, ["HS256"], settings.jwt_issuers)
     if settings.jwt_public_key:
-        pem = settings.jwt_public_key
-        return Tokens(lambda _: pem, ["RS256", "ES256"], settings.jwt_issuers)
+        key = load_pem_public_key(settings.jwt_public_key.encode())
+        return Tokens(lambda _: key, ["RS256", "ES256"], settings.jwt_issuers)
     assert keys is not None
     return Tokens(keys.key_for, ["RS256", "ES256"], settings.jwt_issuers)
 

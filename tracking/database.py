@@ -45,11 +45,13 @@ def create_engine(
     pool_size: int = 2,
     statement_timeout_s: float = 30,
     ping: bool = True,
+    autocommit: bool = False,
 ) -> sa.Engine:
     """An engine of its own for each kind of work, so that one cannot starve the other.
 
     `ping` asks a pooled connection whether it lives before each use: one round trip, which work
-    that is tried again anyway can save.
+    that is tried again anyway can save. With `autocommit` each statement is a transaction of its
+    own: work of single statements saves two round trips.
     """
     url = sa.URL.create(
         "postgresql+psycopg2",
@@ -84,6 +86,7 @@ def create_engine(
         max_overflow=0,
         pool_timeout=2,
         pool_pre_ping=ping,
+        **({"isolation_level": "AUTOCOMMIT"} if autocommit else {}),
     )
 
 

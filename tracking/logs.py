@@ -19,6 +19,9 @@ def configure(level: str, format_: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if format_ == "json" else TextFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    # No line of ours says where in the code it comes from, or in which thread or process.
+    logging._srcfile = None  # as the logging HOWTO, "Optimization", has it
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     # kafka-python tells of every attempt to reconnect, several times a second.
     logging.getLogger("kafka").setLevel(max(logging.WARNING, logging.getLogger().level))
     handler.addFilter(Seldom("kafka"))

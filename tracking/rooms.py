@@ -12,6 +12,7 @@ from uuid import UUID
 
 from tracking.audience import Audience, Subscriber
 from tracking.freshness import Freshness, Silence, freshness_of
+from tracking.messages import Message, location_update
 from tracking.store.live import LiveState
 from tracking.store.rows import StoredWaypoint, TrackChange
 
@@ -41,6 +42,7 @@ class Room:
         self._heard_at: datetime | None = None
         self._unseen: list[StoredWaypoint | TrackChange] = []
         self._answers: dict[tuple[object, ...], asyncio.Future[Any]] = {}
+        self._position: tuple[StoredWaypoint, Message] | None = None
 
     async def shared(self, question: tuple[object, ...], ask: Callable[[], Awaitable[R]]) -> R:
         """One answer of the database for all who want the same within a few seconds."""
@@ -100,6 +102,15 @@ class Room:
         self.is_outdated = change.old_status is not None
         self._answers.clear()  # waypoints may have left the route
 
+    def position(self) -> Message | None:
+        """The last known one, encoded once for all who join; None before the first."""
+        last = None if self.state is None else self.state.last
+        if last is None:
+            return None
+        if self._position is None or self._position[0] is not last:
+            self._position = last, location_update(last)
+        return self._position[1]
+
     def look(self, now: datetime, delay_s: float) -> Freshness | None:
         """How true what is seen is at this moment; None before the trip and after it."""
         state = self.state
@@ -142,7 +153,9 @@ class Rooms:
 
         Whoever got a room joins it or quits it. Raises what `read` raises.
         """
-        room = self._rooms.setdefault(booking_id, Room(booking_id))
+        room = self._rooms.get(booking_id)
+        if room is None:
+            room = self._rooms[booking_id] = Room(booking_id)
         room.entering += 1
         try:
             if room.state is None or room.is_outdated:

@@ -7,6 +7,11 @@ from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 from urllib.parse import urlsplit
 
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
 from tracking.errors import SettingsError
 
 T = TypeVar("T")
@@ -84,9 +89,13 @@ def _secret_key(value: str) -> str:
 
 
 def _public_key(value: str) -> str:
-    if not value.lstrip().startswith("-----BEGIN PUBLIC KEY-----"):
-        raise ValueError("a PEM public key (-----BEGIN PUBLIC KEY-----)")
-    return value
+    try:
+        key = load_pem_public_key(value.strip().encode())
+    except (ValueError, UnsupportedAlgorithm):
+        raise ValueError("a PEM public key (-----BEGIN PUBLIC KEY-----)") from None
+    if not isinstance(key, RSAPublicKey | EllipticCurvePublicKey):
+        raise ValueError("a public key for RS256 or ES256")
+    return value.strip()
 
 
 def _https_url(value: str) -> str:
