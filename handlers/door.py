@@ -27,8 +27,6 @@ class Door(socket.socket):
         """Takes the socket over. `descriptors`: the process's limit."""
         door = cls(fileno=listening.detach())
         door.setblocking(False)
-        # Linux hands it down to every connection: nothing that is written waits for an answer.
-        door.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         # The kernel gives the lowest free number: a high one says that few are left.
         door.highest = max(descriptors - RESERVED, 1)
         door._said_at = float("-inf")

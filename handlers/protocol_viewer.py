@@ -101,12 +101,14 @@ class ProtocolViewer(Viewer):
     async def _join(self) -> None:
         since, recovered = await self._start_of(self._state())
         services, expires_at = self.connection.services, self.connection.principal.expires_at
-        freshness = self.room.look(datetime.now(UTC), services.delay_s())
+        self.room.age(datetime.now(UTC), services.delay_s())  # what changes later is told
         self._welcomed = True
         if recovered is not None:
             services.metrics.resumes.labels(str(recovered).lower()).inc()
         self._say(
-            protocol.welcome(self._state(), freshness, recovered=recovered, expires_at=expires_at)
+            protocol.welcome(
+                self._state(), self.room.freshness, recovered=recovered, expires_at=expires_at
+            )
         )
         await self._catch_up(since)
 

@@ -235,6 +235,7 @@ class StreamHandler(BaseHandler, WebSocketHandler):
         stream = self.ws_connection.stream
         if stream is None or stream.closed():
             return  # it has gone before it was let in: `get` ends, and leaves the room
+        self.set_nodelay(True)  # Tornado has turned it off behind its answer
         room = self._room
         if self._refusal is None and room is not None:
             try:

@@ -3,17 +3,20 @@
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 from uuid import uuid4
 
 import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import NewTopic
+from kafka.serializer import Deserializer
 
 from tests.running import wait_until
 from workers.mends import mend_fetching
 
 RECORDS = 300
 POLL = 10
+GOOD = 13  # no whole number of polls
 
 
 @pytest.fixture
@@ -32,10 +35,12 @@ def topic(environ: dict[str, str]) -> str:
 
 
 @contextmanager
-def mended(environ: dict[str, str], fetch_max_wait_ms: int) -> Iterator[KafkaConsumer]:
+def mended(
+    environ: dict[str, str], fetch_max_wait_ms: int, **options: Any
+) -> Iterator[KafkaConsumer]:
     consumer = KafkaConsumer(
         bootstrap_servers=environ["KAFKA_BROKERS"], auto_offset_reset="earliest",
-        fetch_max_wait_ms=fetch_max_wait_ms, max_partition_fetch_bytes=16 << 10,
+        fetch_max_wait_ms=fetch_max_wait_ms, max_partition_fetch_bytes=16 << 10, **options,
     )  # fmt: skip
     mend_fetching(consumer)
     try:
@@ -86,3 +91,34 @@ def test_a_partition_that_is_resumed_goes_on(environ: dict[str, str], topic: str
         assert reading.read[paused] == before
         consumer.resume(paused)
         reading.until(lambda: reading.read[paused] == RECORDS, "the one that was paused, too")
+
+
+def test_a_partition_that_is_paused_before_it_fails_fails_when_it_is_resumed(
+    environ: dict[str, str], topic: str
+) -> None:
+    """Without the mend the last poll never returns."""
+    place = TopicPartition(topic, 0)
+    with mended(environ, 500, value_deserializer=Failing()) as consumer:
+        consumer.assign([place])
+        reading = Reading(consumer)
+        reading.until(lambda: reading.read[place] == GOOD, "the records before the bad one")
+        consumer.pause(place)
+        for _ in range(3):
+            assert consumer.poll(timeout_ms=100, max_records=POLL) == {}
+        consumer.resume(place)
+        with pytest.raises(ZeroDivisionError):
+            reading.until(lambda: False, "the bad one")
+        assert reading.read[place] == GOOD
+
+
+class Failing(Deserializer):  # type: ignore[misc]
+    """Reads some records, then none any more."""
+
+    def __init__(self) -> None:
+        self.left = GOOD
+
+    def deserialize(self, topic: str, headers: Any, data: bytes) -> bytes:
+        self.left -= 1
+        if self.left < 0:
+            raise ZeroDivisionError
+        return data

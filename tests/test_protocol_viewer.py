@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from dev.tokens import access_token
 from handlers.protocol_viewer import HELD, MESSAGE_BURST, Wish
-from tests.viewing import SECRET, Joined, Stage, StoredTrip, Wire, deliver, seqs
+from tests.viewing import NOW, SECRET, Joined, Stage, StoredTrip, Wire, deliver, seqs
 from tracking.protocol import HEARTBEAT_S, late_waypoints
 from tracking.store.live import PAGE
 
@@ -43,6 +43,20 @@ def stage(io_loop: object, engine: sa.Engine) -> Stage:
 
 def types(messages: list[dict[str, Any]]) -> list[str]:
     return [each["type"] for each in messages]
+
+
+@pytest.mark.gen_test
+async def test_who_joins_in_silence_is_told_that_points_are_back(stage: Stage, wire: Wire) -> None:
+    """Also when they come before the next look at the room."""
+    stage.state.started_at = NOW - timedelta(minutes=10)
+    joined = await Joined.join(stage, wire)
+    await joined.settled()
+    (welcome,) = await wire.messages()
+    assert welcome["freshness"]["state"] == "lost"
+    stage.publish(1)
+    joined.viewer.room.age(NOW + timedelta(seconds=1), 0.0)
+    _, told = await wire.messages()
+    assert (told["type"], told["state"]) == ("freshness", "live")
 
 
 @pytest.mark.gen_test

@@ -210,6 +210,35 @@ async def test_a_reading_that_fails_is_tried_again_by_the_next() -> None:
     assert await rooms.enter(database.state.booking_id, database.read) is not None
 
 
+@pytest.mark.gen_test
+async def test_a_change_during_a_reading_that_failed_is_not_repeated_later() -> None:
+    """By then it is older than what the database says."""
+    rooms, state = Rooms(), active(uuid4(), 3)
+    room = await entered(rooms, state)
+    rooms.join(room, Viewer())
+    room.changed(change_to(state, "active"))
+    ready = asyncio.Event()
+
+    async def fail(_: UUID) -> LiveState | None:
+        await ready.wait()
+        raise DatabaseUnavailable("gone")
+
+    entering = asyncio.ensure_future(rooms.enter(state.booking_id, fail))
+    await asyncio.sleep(0)
+    room.changed(change_to(state, "active"))
+    ready.set()
+    with pytest.raises(DatabaseUnavailable):
+        await entering
+    room.changed(change_to(state, "completed"))
+    database = Database(active(state.booking_id, 3))
+    assert database.state is not None
+    database.state.status = "completed"
+    database.ready.set()
+    assert await rooms.enter(state.booking_id, database.read) is room
+    assert room.state is database.state
+    assert room.state.status == "completed"
+
+
 def change_to(state: LiveState, status: str) -> TrackChange:
     return TrackChange(
         state.booking_id, uuid4(), "active", "to_pickup", uuid4(), status, "done", uuid4(), None,

@@ -223,6 +223,7 @@ def test_a_server_that_was_paused_goes_on_without_a_gap(faulty: tuple[Server, Pl
         produce(platform, trip, 10, 20)
         threading.Event().wait(30 if SCALE > 1 else 2)  # the pause itself
         server.process.send_signal(signal.SIGCONT)
+        raw.send(frame(PONG))  # this peer lives
         wait_seq(server, trip, 22)
         seqs += seqs_until(raw, 22)
         assert seqs == list(range(1, 23))

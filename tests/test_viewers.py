@@ -1,17 +1,27 @@
 """handlers.viewers on real sockets: the plain stream, and when a connection's time is over."""
 
+import asyncio
+import socket
 import time
 from collections.abc import Callable, Iterator
 from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
+from tornado.httpserver import HTTPServer
+from tornado.testing import bind_unused_port
+from tornado.web import Application
+from tornado.websocket import websocket_connect
 
+from dev.tokens import access_token
+from handlers import routes
 from handlers.outlet import SLOW_LIMIT_S
 from handlers.viewers import PING_S, QUIET_AFTER_END_S, PlainViewer
-from tests.viewing import Seat, Stage, Wire, deliver
+from tests.viewing import SECRET, Seat, Stage, StoredTrip, Wire, deliver, services_of
 from tracking.access import Principal
+from tracking.metrics import Metrics
 from tracking.protocol import late_waypoints
+from tracking.rooms import Rooms
 
 TICK_S = 1.0
 
@@ -148,3 +158,27 @@ async def test_whoever_may_not_watch_any_more_is_told_nothing_more(
     assert [each["seq"] for each in await other.messages()] == [1]
     assert await wire.messages() == []
     other.close()
+
+
+@pytest.mark.gen_test
+async def test_a_frame_does_not_wait_until_the_one_before_is_acknowledged(
+    engine: sa.Engine,
+) -> None:
+    """Tornado leaves Nagle's algorithm on behind its answer to the handshake."""
+    trip, gate = StoredTrip(engine), asyncio.Event()
+    trip.add(1)
+    gate.set()
+    services = services_of(engine, gate, Rooms(), Metrics())
+    server = HTTPServer(Application(routes(), services=services))
+    listening, port = bind_unused_port()
+    server.add_socket(listening)
+    token = access_token(SECRET, trip.owner_id, "owner")
+    address = f"ws://127.0.0.1:{port}/ws/tracking/{trip.booking_id}?token={token}"
+    client = await websocket_connect(address)
+    assert await client.read_message() is not None
+    (viewer,) = services.rooms.everybody()
+    assert isinstance(viewer, PlainViewer)
+    assert viewer.outlet._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    client.close()
+    await server.close_all_connections()
+    server.stop()

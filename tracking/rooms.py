@@ -63,6 +63,10 @@ class Room:
         if self._answers.get(question) is answer:
             del self._answers[question]
 
+    def expect(self) -> None:
+        """The state is about to be read, with all that was published before."""
+        self._unseen.clear()
+
     def begin(self, state: LiveState) -> None:
         """The state as it was read, and what was published meanwhile."""
         old, self.state, self.is_outdated = self.state, state, False
@@ -170,6 +174,7 @@ class Rooms:
 
     async def _read(self, room: Room, read: Read) -> None:
         if room.reading is None:
+            room.expect()
             room.reading = asyncio.ensure_future(_begin(room, read))
         await asyncio.shield(room.reading)
 

@@ -8,9 +8,11 @@ from typing import Any, Final, Self, TypeVar
 from urllib.parse import urlsplit
 
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from jwt.algorithms import HMACAlgorithm
+from jwt.exceptions import InvalidKeyError
 
 from tracking.errors import SettingsError
 
@@ -85,6 +87,10 @@ def _topic_prefix(value: str) -> str:
 def _secret_key(value: str) -> str:
     if len(value.encode()) < MIN_SECRET_BYTES:
         raise ValueError(f"at least {MIN_SECRET_BYTES} bytes")
+    try:
+        HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(value)
+    except InvalidKeyError:
+        raise ValueError("a shared secret, not a public key, certificate or JWK") from None
     return value
 
 
@@ -93,8 +99,9 @@ def _public_key(value: str) -> str:
         key = load_pem_public_key(value.strip().encode())
     except (ValueError, UnsupportedAlgorithm):
         raise ValueError("a PEM public key (-----BEGIN PUBLIC KEY-----)") from None
-    if not isinstance(key, RSAPublicKey | EllipticCurvePublicKey):
-        raise ValueError("a public key for RS256 or ES256")
+    is_p256 = isinstance(key, EllipticCurvePublicKey) and isinstance(key.curve, SECP256R1)
+    if not is_p256 and not isinstance(key, RSAPublicKey):
+        raise ValueError("an RSA key for RS256, or one of the curve P-256 for ES256")
     return value.strip()
 
 
@@ -136,12 +143,13 @@ class _EnvironmentSettings:
         """Raises SettingsError with one line for each variable that is wrong."""
         found, problems = {}, []
         for each in fields(cls):
+            value = None
             try:
                 value = _read(each, environ)
                 if value is not None:
                     found[each.name] = each.metadata["parse"](value)
             except (ValueError, OSError) as error:
-                problems.append(_problem(each, environ, error))
+                problems.append(_problem(each, value or "", error))
         settings = cls(**found)
         # A variable that could not be read is not one that is missing.
         problems = problems or settings.contradictions()
@@ -256,7 +264,7 @@ class Settings(KafkaSettings, DatabaseSettings):
     )
     jwt_secret: str = _variable("", _secret_key, "shared secret of HS256 tokens", secret=True)
     jwt_public_key: str = _variable(
-        "", _public_key, "PEM public key of RS256 or ES256 tokens", secret=False
+        "", _public_key, "PEM public key of RS256 or ES256 tokens", secret=True
     )
     jwt_jwks_url: str = _variable("", _https_url, "JWKS with the keys of RS256 or ES256 tokens")
     jwt_issuers: tuple[str, ...] = _variable(
@@ -330,8 +338,6 @@ def _is_secret(each: Field[Any]) -> bool:
 
 def _plain(settings: _EnvironmentSettings, each: Field[Any]) -> object:
     value = getattr(settings, each.name)
-    if each.name == "jwt_public_key":
-        return bool(value)
     return ",".join(value) if isinstance(value, tuple) else value
 
 
@@ -343,15 +349,14 @@ def _read(each: Field[Any], environ: Mapping[str, str]) -> str | None:
         empty_counts = each.name == "kafka_topic_prefix"
         return environ[name] if environ[name] or empty_counts else None
     path = environ.get(f"{name}_FILE")
-    if path and (_is_secret(each) or each.name == "jwt_public_key"):
+    if path and _is_secret(each):
         return Path(path).read_text().strip()
     return None
 
 
-def _problem(each: Field[Any], environ: Mapping[str, str], error: Exception) -> str:
+def _problem(each: Field[Any], value: str, error: Exception) -> str:
     name = each.name.upper()
     if isinstance(error, OSError):
         return f"{name}_FILE: {error.strerror}: {error.filename!r}; expected a readable file"
-    value = environ.get(name, "")
     found = f"{len(value.encode())} bytes" if _is_secret(each) else repr(value)
     return f"{name}: found {found}, expected {error}"

@@ -28,6 +28,7 @@ def resume_join(consumer: KafkaConsumer) -> None:
 
 class _Fetcher(Fetcher):  # type: ignore[misc]
     _next_partition_records: Any
+    _next_in_line_exception_metadata: Any
 
     def fetched_records(self, *args: Any, **options: Any) -> tuple[dict[Any, list[Any]], bool]:
         """What was fetched, and whether there is more of it, which holds back the next fetch.
@@ -39,7 +40,21 @@ class _Fetcher(Fetcher):  # type: ignore[misc]
         A partition that was paused with something in that slot gets it back when the slot is None.
         Drained, it is not: such a partition would be neither read nor fetched after it is resumed.
         """
+        self._drop_what_failed_and_is_paused()
         if not self._next_partition_records:
             self._next_partition_records = None
         records, has_more = super().fetched_records(*args, **options)
         return records, has_more or bool(self._next_partition_records)
+
+    def _drop_what_failed_and_is_paused(self) -> None:
+        """Records that cannot be read raise in the call after the one that returned those before.
+
+        If their partition is paused in between, the error is forgotten, and their rest, which will
+        never give anything again, is read for ever once it is resumed. Without it the partition is
+        fetched anew then, and raises again.
+        """
+        failed, rest = self._next_in_line_exception_metadata, self._next_partition_records
+        if failed is None or self._subscriptions.is_fetchable(failed.partition):
+            return
+        if rest and rest.topic_partition == failed.partition:
+            rest.drain()

@@ -47,6 +47,7 @@ _NULL: Final = (-1).to_bytes(4, signed=True)
 def transaction(engine: sa.Engine) -> Iterator[Cursor]:
     """One transaction, committed when the block ends well; errors come as SQLAlchemy's.
 
+    For requests each statement is a transaction of its own (server.py): there a block has one.
     The driver's own cursor: batches go through COPY and multi-row statements.
     """
     with engine.begin() as connection:
