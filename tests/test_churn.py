@@ -51,6 +51,7 @@ class Phone:
         self.epoch: str | None = None
         self.seen: list[int] = []
         self.resumed = 0
+        self.closed: int | None = None  # the server's code
         self.problems: list[str] = []
 
     @property
@@ -70,6 +71,7 @@ class Phone:
                 while self.last < until_seq:
                     text = await connection.read_message()
                     if text is None:
+                        self.closed = connection.close_code
                         break
                     self.take(json.loads(text))
         except TimeoutError:

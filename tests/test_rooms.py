@@ -2,7 +2,10 @@
 
 import asyncio
 import json
+from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from uuid import UUID, uuid4
 
 import pytest
@@ -11,7 +14,7 @@ from tracking.audience import Cohort
 from tracking.errors import DatabaseUnavailable
 from tracking.freshness import Freshness
 from tracking.messages import Message, location_update, rfc3339, text_frame, whole_seconds
-from tracking.rooms import Room, Rooms
+from tracking.rooms import LONGEST_S, SHARED_S, Room, Rooms
 from tracking.store.live import LiveState
 from tracking.store.rows import StoredWaypoint, TrackChange
 
@@ -126,6 +129,37 @@ async def test_a_crowd_that_enters_at_once_asks_the_database_once() -> None:
     for _ in range(101):
         rooms.quit(room)
     assert len(rooms) == 0
+
+
+@pytest.mark.gen_test
+async def test_an_answer_is_kept_while_a_crowd_wants_it_and_not_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    room, asked, looks = Room(uuid4()), Counter[str](), list[Callable[[], None]]()
+
+    async def want(question: str) -> None:
+        async def ask() -> None:
+            asked[question] += 1
+
+        await room.shared((question,), ask)
+
+    def call_later(_: float, look: Callable[..., None], *arguments: object) -> None:
+        looks.append(partial(look, *arguments))
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "call_later", call_later)
+    for _ in range(round(LONGEST_S / SHARED_S)):
+        await want("often")
+        await want("often")
+        assert (asked["often"], len(looks)) == (1, 1)
+        looks.pop()()
+    assert looks == []
+    await want("often")
+    await want("once")
+    assert asked == {"often": 2, "once": 1}
+    for look in list(looks):
+        look()
+    await want("once")
+    assert asked["once"] == 2
 
 
 @pytest.mark.gen_test

@@ -1,6 +1,7 @@
 """Viewers that stop reading, flood, vanish or all come back at once; a server without descriptors.
 
-VIEWER_FAULTS scales them: 1 in CI; 12 is 500 stalled viewers, and waits for half-open peers.
+VIEWER_FAULTS scales them: 1 in CI; 12 is 500 stalled viewers, and waits for half-open peers; 50 is a
+storm of 10,000.
 """
 
 import asyncio
@@ -44,7 +45,8 @@ def faulty(
     """A database of its own, too: what is asked of it is counted."""
     log: Path = tmp_path_factory.mktemp("faults") / "server.log"
     with fresh_database(environ) as database:
-        open_ = {"JOINS_PER_SECOND": "0", "MAX_VIEWERS_PER_USER": "0"}
+        limits = ("JOINS_PER_SECOND", "MAX_VIEWERS_PER_USER", "MAX_VIEWERS_PER_ADDRESS")
+        open_ = dict.fromkeys(limits, "0")  # everybody comes from one address here
         with running_server(database, log, **open_) as server:
             brokers, prefix = server.environ["KAFKA_BROKERS"], server.environ["KAFKA_TOPIC_PREFIX"]
             with closing(Platform(brokers, prefix)) as platform:
@@ -185,6 +187,7 @@ async def test_a_storm_of_reconnects_asks_the_database_once_a_room(
     await asyncio.gather(*(phone.listen(3, 60) for phone in phones))
     assert time.monotonic() - start < 60
     assert [each for phone in phones for each in phone.problems] == []
+    assert {phone.closed for phone in phones} == {None}
     assert {tuple(phone.seen) for phone in phones} == {(1, 2, 3)}
     after = await asyncio.to_thread(asked, server)
     calls = {name: after[name] - before[name] for name in after}

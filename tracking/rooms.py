@@ -17,11 +17,23 @@ from tracking.store.live import LiveState
 from tracking.store.rows import StoredWaypoint, TrackChange
 
 R = TypeVar("R")
-# Everybody who comes back at once has missed the same: so many answers are kept so long.
+# Everybody who comes back at once has missed the same: so many answers are kept until nobody has
+# wanted them for so long, and no longer than a storm of reconnects lasts.
 SHARED: Final = 8
 SHARED_S: Final = 5.0
+LONGEST_S: Final = 60.0
 
 Read = Callable[[UUID], Awaitable[LiveState | None]]
+
+
+class _Answer:
+    """What the database said to a question, or will say."""
+
+    __slots__ = ("future", "is_wanted")
+
+    def __init__(self, future: asyncio.Future[Any]) -> None:
+        self.future = future
+        self.is_wanted = True  # since it was looked at last
 
 
 class Room:
@@ -41,26 +53,35 @@ class Room:
         self._silence = Silence()
         self._heard_at: datetime | None = None
         self._unseen: list[StoredWaypoint | TrackChange] = []
-        self._answers: dict[tuple[object, ...], asyncio.Future[Any]] = {}
+        self._answers: dict[tuple[object, ...], _Answer] = {}
         self._position: tuple[StoredWaypoint, Message] | None = None
 
     async def shared(self, question: tuple[object, ...], ask: Callable[[], Awaitable[R]]) -> R:
         """One answer of the database for all who want the same within a few seconds."""
-        answer: asyncio.Future[R] | None = self._answers.get(question)
+        answer = self._answers.pop(question, None)
         if answer is None:
             if len(self._answers) >= SHARED:
                 del self._answers[next(iter(self._answers))]
-            answer = self._answers[question] = asyncio.ensure_future(ask())
-            answer.add_done_callback(partial(self._answered, question))
-        return await asyncio.shield(answer)
+            answer = _Answer(asyncio.ensure_future(ask()))
+            answer.future.add_done_callback(partial(self._answered, question, answer))
+        self._answers[question] = answer
+        answer.is_wanted = True
+        found: R = await asyncio.shield(answer.future)
+        return found
 
-    def _answered(self, question: tuple[object, ...], answer: asyncio.Future[Any]) -> None:
-        failed = answer.cancelled() or answer.exception() is not None
-        delay_s = 0.0 if failed else SHARED_S
-        asyncio.get_running_loop().call_later(delay_s, self._forget, question, answer)
+    def _answered(
+        self, question: tuple[object, ...], answer: _Answer, future: asyncio.Future[Any]
+    ) -> None:
+        failed = future.cancelled() or future.exception() is not None
+        self._look_at(question, answer, 0.0 if failed else LONGEST_S)
 
-    def _forget(self, question: tuple[object, ...], answer: asyncio.Future[Any]) -> None:
-        if self._answers.get(question) is answer:
+    def _look_at(self, question: tuple[object, ...], answer: _Answer, left_s: float) -> None:
+        """Every few seconds: keep what was wanted since, forget the rest."""
+        if answer.is_wanted and left_s > 0:
+            answer.is_wanted = False
+            loop = asyncio.get_running_loop()
+            loop.call_later(SHARED_S, self._look_at, question, answer, left_s - SHARED_S)
+        elif self._answers.get(question) is answer:
             del self._answers[question]
 
     def expect(self) -> None:
