@@ -1,7 +1,7 @@
 """Viewers that stop reading, flood, vanish or all come back at once; a server without descriptors.
 
-VIEWER_FAULTS scales them: 1 in CI; 12 is 500 stalled viewers, and waits for half-open peers; 50 is a
-storm of 10,000.
+VIEWER_FAULTS scales them: 1 in CI; 12 is 500 stalled viewers, and waits for half-open peers; 50 is
+a storm of 10,000.
 """
 
 import asyncio
