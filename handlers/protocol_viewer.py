@@ -61,6 +61,7 @@ class ProtocolViewer(Viewer):
         self._next_position = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._wanted: int | None = None  # from which seq it has to catch up
+        self._is_asked = False  # by the client
         self._task: asyncio.Task[None] | None = None
         self._welcomed = False
         self._notified = False
@@ -86,10 +87,11 @@ class ProtocolViewer(Viewer):
                 await self._join()
             while self._wanted is not None:
                 since, self._wanted = self._wanted, None
+                is_asked, self._is_asked = self._is_asked, False
                 if self._held is None:
                     self.occupied()
                     self._held = deque(maxlen=HELD)
-                await self._catch_up(min(since, self._sent_seq))
+                await self._catch_up(min(since, self._sent_seq), is_asked=is_asked)
         except TrackingError:
             self.connection.close_with(close_codes.OVERLOADED)
         except Exception:
@@ -130,10 +132,11 @@ class ProtocolViewer(Viewer):
         there = await self._ask(count_rows, state.track_id, since, head)
         return (since, True) if there == head - since else (0, False)
 
-    async def _catch_up(self, since: int) -> None:
+    async def _catch_up(self, since: int, *, is_asked: bool = False) -> None:
         """Page by page up to what is held, as often as more has happened than can be held.
 
         What is held is sent as it came: the marker of whoever catches up ends at the newest.
+        A client that asked is answered though there is nothing.
         """
         self._sent_seq = since  # also backwards, when the client asks for it
         await self.outlet.drain()
@@ -145,6 +148,8 @@ class ProtocolViewer(Viewer):
             if state.track_id is None or self._sent_seq >= until:
                 break
             await self._send_pages(state.track_id, until)
+        if is_asked and self._sent_seq == since:
+            self._say(protocol.backfill(self.room.booking_id, [], since, since, more=False))
         self._held = None
         for message in held:
             self._deliver(message)
@@ -268,6 +273,7 @@ class ProtocolViewer(Viewer):
             if isinstance(request, protocol.Refresh):
                 self._refresh(request.token)
             else:
+                self._is_asked = True
                 self._want(request.since_seq)
         except InvalidToken:
             self.connection.close_with(close_codes.INVALID_TOKEN)

@@ -113,6 +113,22 @@ async def test_a_catch_up_while_one_runs_is_answered_after_it(trip: StoredTrip, 
 
 
 @pytest.mark.gen_test
+@pytest.mark.parametrize("since", [3, 4])
+async def test_a_catch_up_is_answered_though_there_is_no_more(
+    trip: StoredTrip, wire: Wire, since: int
+) -> None:
+    trip.add(3)
+    joined = await Joined.join(trip.stage(), wire)
+    await joined.settled()
+    await wire.messages()
+    joined.say(type="catch_up", since_seq=since)
+    await joined.settled()
+    (answer,) = await wire.messages()
+    assert (answer["type"], answer["points"], answer["more"]) == ("backfill", [], False)
+    assert (answer["after_seq"], answer["through_seq"]) == (3, 3)
+
+
+@pytest.mark.gen_test
 async def test_a_catch_up_asked_for_while_joining_is_answered_once_joined(
     trip: StoredTrip, wire: Wire
 ) -> None:
