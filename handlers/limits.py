@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter
+from ipaddress import IPv6Address, IPv6Network
 from typing import Final
 from uuid import UUID
 
@@ -14,6 +15,17 @@ Place = tuple[UUID, str]  # whose it is: a user's, at an address
 BURST_S: Final = 10.0
 # Addresses whose allowance is remembered before the table is emptied of full ones.
 ADDRESSES: Final = 10_000
+
+
+def network_of(remote_ip: str) -> str:
+    """What limits count as one address: of IPv6 the /64, since every customer has a whole one."""
+    try:
+        address = IPv6Address(remote_ip)
+    except ValueError:
+        return remote_ip
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(IPv6Network((address.packed[:8] + bytes(8), 64)))
 
 
 class Limits:

@@ -22,7 +22,7 @@ from tornado.websocket import WebSocketHandler, WebSocketProtocol, WebSocketProt
 
 from handlers.base import SUBPROTOCOL_TOKEN, BaseHandler, booking_id_of
 from handlers.frames import StrictProtocol
-from handlers.limits import Place
+from handlers.limits import Place, network_of
 from handlers.outlet import TICK_S, Outlet
 from handlers.protocol_viewer import ProtocolViewer, Wish
 from handlers.viewers import PlainViewer, Viewer
@@ -169,7 +169,7 @@ class StreamHandler(BaseHandler, WebSocketHandler):
     async def _check(self, text: str) -> None:
         """In the order 429, 401, 400, 503, 404; then the room is entered."""
         services = self.services
-        address = self.request.remote_ip or ""
+        address = network_of(self.request.remote_ip or "")
         services.limits.admit(address)
         self.principal = services.tokens.principal(self.token())
         self.booking_id = booking_id_of(text)

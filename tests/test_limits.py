@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 
 from handlers import limits as limits_module
-from handlers.limits import BURST_S, Limits
+from handlers.limits import BURST_S, Limits, network_of
 from tests.viewing import SECRET
 from tracking.errors import Overloaded, TooManyConnections, TooManyRequests
 from tracking.settings import Settings
@@ -39,6 +39,23 @@ def test_each_user_and_each_address_has_its_own_limit() -> None:
         some.give_back(place)
     some.place(user, "a")
     assert some._total == 1
+
+
+@pytest.mark.parametrize(
+    ("remote_ip", "network"),
+    [
+        ("203.0.113.7", "203.0.113.7"),
+        ("::ffff:203.0.113.7", "203.0.113.7"),
+        ("2001:db8:1:2::1", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2:ffff:ffff:ffff:ffff", "2001:db8:1:2::/64"),
+        ("2001:db8:1:3::1", "2001:db8:1:3::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("::1", "::/64"),
+        ("", ""),
+    ],
+)
+def test_whoever_has_a_network_has_no_more_than_one_address(remote_ip: str, network: str) -> None:
+    assert network_of(remote_ip) == network
 
 
 def test_zero_is_no_limit() -> None:

@@ -284,7 +284,9 @@ class Settings(KafkaSettings, DatabaseSettings):
         50, _whole(0, 1_000_000), "WebSockets of one user at the most; 0 for no limit"
     )
     max_viewers_per_address: int = _variable(
-        5_000, _whole(0, 1_000_000), "WebSockets from one address at the most; 0 for no limit"
+        5_000,
+        _whole(0, 1_000_000),
+        "WebSockets from one address (or IPv6 /64); 0 for no limit",
     )
     joins_per_second: int = _variable(
         200, _whole(0, 1_000_000), "new WebSockets a second from one address; 0 for no limit"
