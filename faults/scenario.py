@@ -173,14 +173,18 @@ class Scenario:
         finally:
             observer.close()
 
-    def read_again(self, last: int) -> None:
-        """The group, which has no member now, begins anew before the last so many records."""
+    def read_again(self, last: int) -> int:
+        """The group, which has no member now, begins anew before the last so many records.
+
+        How many there are: of a partition that has few, less.
+        """
         observer = self._observer()
         try:
             places = observer.places(self.topics)
             each = last // len(places)
             ends = observer.ends(places)
             observer.rewind({place: max(end - each, 0) for place, end in ends.items()})
+            return sum(min(each, end) for end in ends.values())
         finally:
             observer.close()
 

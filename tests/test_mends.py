@@ -12,7 +12,7 @@ from kafka.admin import NewTopic
 from kafka.serializer import Deserializer
 
 from tests.running import wait_until
-from workers.mends import mend_fetching
+from workers.mends import LEAST_WAIT_S, mend
 
 RECORDS = 300
 POLL = 10
@@ -42,7 +42,7 @@ def mended(
         bootstrap_servers=environ["KAFKA_BROKERS"], auto_offset_reset="earliest",
         fetch_max_wait_ms=fetch_max_wait_ms, max_partition_fetch_bytes=16 << 10, **options,
     )  # fmt: skip
-    mend_fetching(consumer)
+    mend(consumer)
     try:
         yield consumer
     finally:
@@ -109,6 +109,15 @@ def test_a_partition_that_is_paused_before_it_fails_fails_when_it_is_resumed(
         with pytest.raises(ZeroDivisionError):
             reading.until(lambda: False, "the bad one")
         assert reading.read[place] == GOOD
+
+
+def test_an_overdue_heartbeat_does_not_make_poll_spin(environ: dict[str, str]) -> None:
+    """So it is while the broker hangs; faults/test_broker.py measures what that costs."""
+    with mended(environ, 500, group_id=f"test-{uuid4().hex[:12]}") as consumer:
+        coordinator = consumer._coordinator
+        coordinator.heartbeat.last_send = coordinator.heartbeat.last_reset = 0.0
+        assert coordinator.time_to_next_heartbeat() == 0
+        assert coordinator.time_to_next_poll() == LEAST_WAIT_S
 
 
 class Failing(Deserializer):  # type: ignore[misc]

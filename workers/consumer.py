@@ -27,7 +27,7 @@ from workers.batches import Batch
 from workers.brokers import connection_options, explained, telling
 from workers.dead_letters import DeadLetters
 from workers.decoding import decoded, topic_pattern
-from workers.mends import mend_fetching, resume_join
+from workers.mends import mend, resume_join
 from workers.offsets import Offsets
 from workers.unreadable import lacks_codec, unreadable
 
@@ -51,8 +51,8 @@ LAG_INTERVAL_S: Final = 5.0
 # The group's coordinator may be away; storing goes on without it.
 KAFKA_TIMEOUT_MS: Final = 5_000
 RECONNECT_S: Final = 1.0
-# kafka-python spins inside poll() while a broker that hangs is the group's coordinator: an empty
-# poll() that took so much CPU is followed by a rest.
+# Whatever else makes kafka-python spin inside poll() (see mends.py): an empty poll() that took so
+# much CPU is followed by a rest.
 SPIN_S: Final = 0.01
 REST_S: Final = 0.5
 # Bytes that cannot be read so often will not be readable later.
@@ -199,7 +199,7 @@ class Consumer:
                 self._stopping.wait(RECONNECT_S)
         else:
             return None
-        mend_fetching(consumer)
+        mend(consumer)
         listener = _Listener(consumer, self.stopped, self._revoked)
         consumer.subscribe(pattern=topic_pattern(self._settings), listener=listener)
         self.last_poll = time.monotonic()

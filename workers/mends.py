@@ -1,18 +1,22 @@
-"""Where kafka-python 3.0.12's `poll()` stalls or forgets, put right. The consumer's thread.
+"""Where kafka-python 3.0.12's `poll()` stalls, spins or forgets, put right. The consumer's thread.
 
 No public call helps with any of it.
 """
 
-from typing import Any
+from typing import Any, Final
 
 from kafka import KafkaConsumer
 from kafka.consumer.fetcher import Fetcher
 from kafka.coordinator.base import MemberState
+from kafka.coordinator.consumer import ConsumerCoordinator
+
+LEAST_WAIT_S: Final = 0.1
 
 
-def mend_fetching(consumer: KafkaConsumer) -> None:
+def mend(consumer: KafkaConsumer) -> None:
     """Once, before the first `poll()`."""
     consumer._fetcher.__class__ = _Fetcher
+    consumer._coordinator.__class__ = _Coordinator
 
 
 def resume_join(consumer: KafkaConsumer) -> None:
@@ -24,6 +28,16 @@ def resume_join(consumer: KafkaConsumer) -> None:
     coordinator = consumer._coordinator
     if coordinator.state is MemberState.REBALANCING:
         coordinator.request_rejoin()
+
+
+class _Coordinator(ConsumerCoordinator):  # type: ignore[misc]
+    def time_to_next_poll(self) -> float:
+        """How long `poll()` may wait for records at a stretch, in seconds.
+
+        Until the next heartbeat, though that is sent without us: while the broker hangs it is
+        overdue, and `poll()` would not wait at all, but spin.
+        """
+        return max(float(super().time_to_next_poll()), LEAST_WAIT_S)
 
 
 class _Fetcher(Fetcher):  # type: ignore[misc]
