@@ -9,6 +9,7 @@ from uuid import uuid4
 import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import NewTopic
+from kafka.coordinator.base import MemberState
 from kafka.serializer import Deserializer
 
 from tests.running import wait_until
@@ -111,13 +112,18 @@ def test_a_partition_that_is_paused_before_it_fails_fails_when_it_is_resumed(
         assert reading.read[place] == GOOD
 
 
-def test_an_overdue_heartbeat_does_not_make_poll_spin(environ: dict[str, str]) -> None:
+def test_an_overdue_heartbeat_does_not_make_poll_spin(
+    environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """So it is while the broker hangs; faults/test_broker.py measures what that costs."""
     with mended(environ, 500, group_id=f"test-{uuid4().hex[:12]}") as consumer:
         coordinator = consumer._coordinator
-        coordinator.heartbeat.last_send = coordinator.heartbeat.last_reset = 0.0
-        assert coordinator.time_to_next_heartbeat() == 0
-        assert coordinator.time_to_next_poll() == LEAST_WAIT_S
+        with monkeypatch.context() as patched:
+            patched.setattr(coordinator, "state", MemberState.STABLE)
+            patched.setattr(coordinator.heartbeat, "last_send", 0.0)
+            patched.setattr(coordinator.heartbeat, "last_reset", 0.0)
+            assert coordinator.time_to_next_heartbeat() == 0
+            assert coordinator.time_to_next_poll() == LEAST_WAIT_S
 
 
 class Failing(Deserializer):  # type: ignore[misc]
