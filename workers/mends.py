@@ -10,6 +10,7 @@ from kafka.consumer.fetcher import Fetcher
 from kafka.coordinator.base import MemberState
 from kafka.coordinator.consumer import ConsumerCoordinator
 
+# Records, and the end of poll()'s own time, end the wait before.
 LEAST_WAIT_S: Final = 0.1
 
 
