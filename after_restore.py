@@ -6,12 +6,12 @@ from datetime import datetime
 
 from kafka.errors import KafkaError
 
-from tracking.database import create_engine
 from tracking.errors import SettingsError
 from tracking.settings import DatabaseSettings, KafkaSettings
-from tracking.store.upkeep import accept_restored
-from workers.brokers import explained
-from workers.rewind import rewind
+from tracking.store.engine import create_engine
+from tracking.store.maintenance.upkeep import accept_restored
+from workers.kafka.clients import explained
+from workers.kafka.rewind import rewind
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2

@@ -11,8 +11,8 @@ from kafka.errors import KafkaError
 
 from tracking.errors import SettingsError
 from tracking.settings import KafkaSettings
-from workers.brokers import explained
-from workers.letterbox import Letter, letters, readable_headers, resend
+from workers.kafka.clients import explained
+from workers.kafka.dead_letter_topic import Letter, letters, readable_headers, resend
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2

@@ -24,28 +24,28 @@ from tornado.web import Application
 
 from handlers import routes
 from handlers.base import NotFoundHandler, log_request
-from handlers.door import Door
 from handlers.limits import Limits
+from handlers.listener import Listener
 from handlers.services import Services
-from handlers.stream import attend, close_all
+from handlers.websocket.handshake import attend, close_all
 from tracking import __version__, logs
-from tracking.access import KeySet, tokens_of
-from tracking.database import check_schema, create_engine, expected_revision
+from tracking.domain.access import KeySet, tokens_of
 from tracking.errors import SchemaOutdated, SettingsError
+from tracking.live.broadcast import LocalRelay, watch_freshness
+from tracking.live.rooms import Rooms
+from tracking.live.sends import fastest_send
 from tracking.metrics import Metrics
-from tracking.rooms import Rooms
 from tracking.settings import Settings, explain
-from workers.brokers import connection_options, explained
-from workers.consumer import Consumer
-from workers.dead_letters import DeadLetters
-from workers.housekeeping import Housekeeping
+from tracking.store.engine import check_schema, create_engine, expected_revision
 from workers.ingest import Ingest
-from workers.keys import refresh_keys
+from workers.jwks import refresh_keys
+from workers.kafka.clients import connection_options, explained
+from workers.kafka.consumer import Consumer
+from workers.kafka.dead_letters import DeadLetters
+from workers.maintenance import Maintenance
+from workers.monitoring.readiness import Readiness
+from workers.monitoring.watchdog import measure_loop, measure_parts, watch_consumer
 from workers.outgoing import Outgoing
-from workers.readiness import Readiness
-from workers.relay import LocalRelay, watch_freshness
-from workers.sends import fastest_send
-from workers.watch import measure_loop, measure_parts, watch_consumer
 
 log = logging.getLogger("tracking.server")
 
@@ -112,7 +112,7 @@ async def serve(settings: Settings) -> int:
             return max(consumer.delay_s(), ingest.oldest_wait(time.monotonic()))
 
         keys = KeySet()
-        housekeeping = Housekeeping(
+        housekeeping = Maintenance(
             writes, _threads(stack, "upkeep", 1), metrics, ingest.offer, delay_s
         )
         jobs = [housekeeping.run(), measure_loop(metrics), watch_consumer(consumer, died)]
@@ -232,7 +232,7 @@ def _listen(stack: AsyncExitStack, settings: Settings, services: Services) -> No
         max_buffer_size=MAX_BODY_BYTES * 2,
     )
     bound = bind_sockets(settings.service_port, settings.service_address or None, backlog=BACKLOG)
-    sockets = [Door.of(each, _descriptors()) for each in bound]
+    sockets = [Listener.of(each, _descriptors()) for each in bound]
     server.add_sockets(sockets)
     for each in sockets:
         host, port = each.getsockname()[:2]

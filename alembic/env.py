@@ -5,10 +5,10 @@ import sys
 from alembic import context
 from sqlalchemy import Connection
 
-from tracking.database import create_engine
 from tracking.errors import SettingsError
-from tracking.models import Base
 from tracking.settings import DatabaseSettings
+from tracking.store.engine import create_engine
+from tracking.store.models import Base
 
 
 def include_name(name: str | None, kind: str, _: object) -> bool:

@@ -16,10 +16,10 @@ from bench.report import table
 from bench.store import BATCH, accepted_fleet, store
 from server import GC_THRESHOLDS
 from tests.running import Trip, connect, fresh_database
-from tracking.database import create_engine
-from tracking.events import LocationUpdate
+from tracking.domain.events import LocationUpdate
 from tracking.settings import DatabaseSettings
 from tracking.store import partitions
+from tracking.store.engine import create_engine
 
 STORED: Final = 10_000_000
 # A trip of an hour and a half, one waypoint every five seconds.

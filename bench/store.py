@@ -18,11 +18,11 @@ from bench.driver import update
 from bench.report import table
 from server import GC_THRESHOLDS
 from tests.running import Trip, connect, fresh_database
-from tracking.database import create_engine
-from tracking.events import BookingEvent, Event, decode
+from tracking.domain.events import BookingEvent, Event, decode
 from tracking.settings import DatabaseSettings
-from tracking.store.ingest import store_batch
-from tracking.store.known_tracks import KnownTracks
+from tracking.store.engine import create_engine
+from tracking.store.ingest.batch import store_batch
+from tracking.store.ingest.track_cache import TrackCache
 
 BATCH: Final = 5_000
 ROWS: Final = 100_000
@@ -107,6 +107,6 @@ def decoded(records: list[bytes]) -> list[Event]:
 
 def store(engine: sa.Engine, events: list[Event]) -> None:
     """As ingest does it when the backlog never ends."""
-    known = KnownTracks()
+    known = TrackCache()
     for first in range(0, len(events), BATCH):
         store_batch(engine, events[first : first + BATCH], (), known)

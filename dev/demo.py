@@ -30,7 +30,7 @@ from dev.services import Services
 from dev.tokens import access_token
 from dev.trips import Plan, Trip, trips_of
 from dev.watch import Show, View, line, watch
-from tracking.close_codes import TRIP_OVER
+from tracking.wire.close_codes import TRIP_OVER
 
 CHECKOUT: Final = Path(__file__).resolve().parent.parent
 TRIPS: Final = 5

@@ -19,8 +19,8 @@ from tornado.httpclient import HTTPClientError, HTTPRequest
 from tornado.websocket import WebSocketClientConnection, websocket_connect
 
 from dev.tokens import access_token
-from tracking.close_codes import TRIP_OVER
-from tracking.protocol import HEARTBEAT_S, SUBPROTOCOL
+from tracking.wire.close_codes import TRIP_OVER
+from tracking.wire.protocol import HEARTBEAT_S, SUBPROTOCOL
 
 # As the apps do: five tries, and from the beginning after the first message.
 WAITS_S: Final = (2, 4, 8, 16, 32)
@@ -47,8 +47,8 @@ class View:
 
     def query(self) -> str:
         """Only what happens from now on, or what was missed."""
-        wish = {"history": "none"} if self._epoch is None else self._known()
-        return urlencode({**wish, "token": self._token()})
+        options = {"history": "none"} if self._epoch is None else self._known()
+        return urlencode({**options, "token": self._token()})
 
     def _known(self) -> dict[str, Any]:
         return {"epoch": self._epoch, "since_seq": self._seq}

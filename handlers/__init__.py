@@ -2,11 +2,11 @@
 
 from tornado.routing import URLSpec
 
-from handlers.document import DOCUMENT, DocumentHandler
-from handlers.health import HealthHandler, MetricsHandler, ReadinessHandler
-from handlers.shares import SharedHandler, ShareHandler
-from handlers.stream import StreamHandler
-from handlers.tracks import RouteHandler, TrackHandler
+from handlers.api.document import DOCUMENT, DocumentHandler
+from handlers.api.health import HealthHandler, MetricsHandler, ReadinessHandler
+from handlers.api.shares import SharedHandler, ShareHandler
+from handlers.api.tracks import RouteHandler, TrackHandler
+from handlers.websocket.handshake import StreamHandler
 
 API = "/api/v1/tracking"
 

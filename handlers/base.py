@@ -12,7 +12,7 @@ import msgspec
 from tornado.web import HTTPError, RequestHandler
 
 from handlers.services import Services
-from tracking.access import Principal, may_watch
+from tracking.domain.access import Principal, may_watch
 from tracking.errors import (
     DatabaseUnavailable,
     InvalidRequest,
@@ -23,7 +23,7 @@ from tracking.errors import (
     TooManyRequests,
     TrackingError,
 )
-from tracking.store.tracks import booking_access
+from tracking.store.read.tracks import booking_access
 
 log = logging.getLogger("tracking.requests")
 

@@ -9,10 +9,10 @@ from typing import Final, TypeVar
 import sqlalchemy as sa
 
 from handlers.limits import Limits
-from tracking.access import Tokens
+from tracking.domain.access import Tokens
 from tracking.errors import DatabaseUnavailable
+from tracking.live.rooms import Rooms
 from tracking.metrics import Metrics
-from tracking.rooms import Rooms
 from tracking.settings import Settings
 
 R = TypeVar("R")

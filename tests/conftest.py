@@ -9,8 +9,8 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, settings
 
 from tests.running import NEEDED, Platform, Server, fresh_database, running_server
-from tracking.database import create_engine
 from tracking.settings import DatabaseSettings
+from tracking.store.engine import create_engine
 
 # One example is many transactions: a slow one is no failure. `--hypothesis-profile=long` is for
 # hours beside other work; `print_blob` makes every failure repeatable.

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from tests.running import Server
 from tests.viewing import parse_frames
-from tracking.protocol import SUBPROTOCOL
+from tracking.wire.protocol import SUBPROTOCOL
 
 TEXT, BINARY, CLOSE, PING, PONG = 0x1, 0x2, 0x8, 0x9, 0xA
 DEADLINE_S = 10.0

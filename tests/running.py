@@ -24,8 +24,8 @@ from tornado.httpclient import HTTPRequest
 from tornado.websocket import WebSocketClientConnection, websocket_connect
 
 from dev.tokens import access_token
-from tracking.database import create_engine
 from tracking.settings import DatabaseSettings
+from tracking.store.engine import create_engine
 
 T = TypeVar("T")
 

@@ -1,4 +1,4 @@
-"""tracking.access: which tokens open something, and for whom."""
+"""tracking.domain.access: which tokens open something, and for whom."""
 
 import base64
 import json
@@ -13,10 +13,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from dev.tokens import access_token
 from tests.keys import public_pem
-from tracking.access import KeySet, Principal, Tokens, may_watch, tokens_of
+from tracking.domain.access import BookingAccess, KeySet, Principal, Tokens, may_watch, tokens_of
 from tracking.errors import InvalidToken
 from tracking.settings import Settings
-from tracking.store.tracks import BookingAccess
 
 SECRET = "s" * 32
 USER = uuid4()

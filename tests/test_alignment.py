@@ -1,11 +1,11 @@
-"""workers.alignment: who waits for whom while a backlog is read."""
+"""workers.kafka.alignment: who waits for whom while a backlog is read."""
 
 from types import SimpleNamespace
 
 import pytest
 from kafka import TopicPartition
 
-from workers.alignment import AHEAD_S, BACKLOG, PROGRESS_S, Alignment
+from workers.kafka.alignment import AHEAD_S, BACKLOG, PROGRESS_S, Alignment
 
 FAST, SLOW = TopicPartition("t", 0), TopicPartition("t", 1)
 FAR = 1_000_000

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 
 from tests.reference import Event, Outcome, outcomes
 from tests.running import envelope
-from tracking import events
-from tracking.store.ingest import Stored, store_batch
-from tracking.store.known_tracks import KnownTracks
+from tracking.domain import events
+from tracking.store.ingest.batch import Stored, store_batch
+from tracking.store.ingest.track_cache import TrackCache
 from tracking.store.sql import transaction
 
 # Ten minutes before a day and a month end; no partition of the year after is there.
@@ -164,14 +164,13 @@ def split(stream: Sequence[Event], choice: Random) -> Iterable[list[Event]]:
 
 def ingest(engine: sa.Engine, stream: Sequence[Event], choice: Random, delay_s: float) -> Stored:
     """All of it, batch by batch, by one of two processes; what the batches changed, added up."""
-    total, processes = Stored(), [KnownTracks(), KnownTracks()]
+    total, processes = Stored(), [TrackCache(), TrackCache()]
     for batch in split(stream, choice):
         events = [decoded(event, delay_s) for event in batch]
         stored = store_batch(engine, events, (), choice.choice(processes))
         counted = stored.update_outcomes.total() + stored.fact_outcomes.total()
         assert counted == len(batch), "every event has exactly one outcome"
-        total.waypoints += stored.waypoints
-        total.changes += stored.changes
+        total.bookings += stored.bookings
         total.update_outcomes += stored.update_outcomes
         total.fact_outcomes += stored.fact_outcomes
     return total

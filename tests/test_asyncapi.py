@@ -14,11 +14,11 @@ from jsonschema import Draft7Validator
 
 from tests.running import CHECKOUT, Platform, Server, Trip
 from tests.test_protocol import Client, owner
-from tracking import close_codes, protocol
-from tracking.close_codes import CloseCode
-from tracking.events import BookingEvent, LocationUpdate
-from tracking.messages import LocationUpdateMessage
-from tracking.store.ingest import store_batch
+from tracking.domain.events import BookingEvent, LocationUpdate
+from tracking.store.ingest.batch import store_batch
+from tracking.wire import close_codes, protocol
+from tracking.wire.close_codes import CloseCode
+from tracking.wire.messages import LocationUpdateMessage
 
 DOCUMENT: dict[str, Any] = yaml.safe_load((CHECKOUT / "docs" / "asyncapi.yaml").read_text())
 SCHEMAS: dict[str, Any] = DOCUMENT["components"]["schemas"]

@@ -1,4 +1,4 @@
-"""tracking.audience behind the real relay: who is asked nothing still gets everything, once."""
+"""tracking.live.audience behind the broadcast: who is asked nothing still gets everything once."""
 
 import asyncio
 import random
@@ -10,15 +10,15 @@ from unittest.mock import Mock
 import pytest
 import sqlalchemy as sa
 
-from handlers.outlet import TICK_S
-from handlers.protocol_viewer import Wish
+from handlers.websocket.protocol_viewer import JoinOptions
+from handlers.websocket.send_queue import TICK_S
 from tests.viewing import Joined, StoredTrip, Wire, seqs
-from tracking import audience
-from tracking.audience import COHORT, WORTH_A_COHORT, Audience, Cohort
-from tracking.messages import location_update
-from tracking.protocol import HEARTBEAT_S
-from tracking.store.ingest import Stored
-from workers import relay
+from tracking.domain.changes import BookingChanges, in_order
+from tracking.live import audience
+from tracking.live import broadcast as relay
+from tracking.live.audience import COHORT, WORTH_A_COHORT, Audience, Cohort
+from tracking.wire.messages import location_update
+from tracking.wire.protocol import HEARTBEAT_S
 
 MANY = WORTH_A_COHORT + 4
 
@@ -55,8 +55,8 @@ class Show:
         self.seats: list[Joined] = []
         self.late = 0
 
-    async def join(self, wire: Wire, **wish: float) -> Joined:
-        joined = await Joined.join(self.stage, wire, Wish(**wish))  # type: ignore[arg-type]
+    async def join(self, wire: Wire, **options: float) -> Joined:
+        joined = await Joined.join(self.stage, wire, JoinOptions(**options))  # type: ignore[arg-type]
         self.seats.append(joined)
         await joined.settled()
         return joined
@@ -64,15 +64,15 @@ class Show:
     async def move(self) -> None:
         await self.stage.relay.publish(self.next())
 
-    def next(self) -> Stored:
+    def next(self) -> list[BookingChanges]:
         """One more position in the table."""
         self.trip.count += 1
-        return self.trip.store(self.trip.count - 1)
+        return self.trip.store(self.trip.count - 1).bookings
 
-    def next_late(self) -> Stored:
+    def next_late(self) -> list[BookingChanges]:
         """One more between the first two seconds of the trip."""
         self.late += 1
-        return self.trip.store(self.late / 1000)
+        return self.trip.store(self.late / 1000).bookings
 
     def leave(self, seat: Joined) -> None:
         self.seats.remove(seat)
@@ -149,7 +149,7 @@ async def test_a_socket_that_is_full_is_asked_until_it_is_free(
     slow = await show.join(new_wire(small=True))
     await show.move()
     assert sizes(show.audience) == ([MANY + 1], 0)
-    while not slow.viewer.outlet.is_busy:  # until a frame goes half
+    while not slow.viewer.send_queue.is_busy:  # until a frame goes half
         await show.move()
     assert sizes(show.audience) == ([MANY], 1)
     count = trip.count
@@ -163,7 +163,7 @@ async def test_a_socket_that_is_full_is_asked_until_it_is_free(
 @pytest.mark.gen_test
 async def test_whom_tornado_answers_is_asked(trip: StoredTrip, new_wire: NewWire) -> None:
     show = await crowd(trip, new_wire)
-    show.seats[0].viewer.outlet.share()
+    show.seats[0].viewer.send_queue.share()
     await show.move()
     assert sizes(show.audience) == ([MANY - 1], 1)
     assert list(seqs(await show.seats[0].wire.messages())) == [1, 2, 3]
@@ -225,7 +225,7 @@ async def test_who_left_while_others_are_served_waits_for_nothing(
 @pytest.mark.gen_test
 async def test_an_old_position_is_not_sent_again(trip: StoredTrip, new_wire: NewWire) -> None:
     show = await crowd(trip, new_wire)
-    await show.stage.relay.publish(Stored([show.stage.waypoint(2)]))
+    await show.stage.relay.publish(in_order([], [show.stage.waypoint(2)]))
     for seat in show.seats:
         assert list(seqs(await seat.wire.messages())) == [1, 2]
 
@@ -264,9 +264,9 @@ async def test_whatever_happens_each_has_seen_all_of_the_table(
             case "leave" if len(show.seats) > MANY:
                 show.leave(seat)
             case "ping":
-                seat.viewer.outlet.ping()
+                seat.viewer.send_queue.ping()
             case "shared":
-                seat.viewer.outlet.share()
+                seat.viewer.send_queue.share()
         most = max([most, *sizes(show.audience)[0]])
     await publishing
     assert most == 5

@@ -18,7 +18,7 @@ from tornado.websocket import WebSocketClientConnection, websocket_connect
 from tests.raw_sockets import RESET
 from tests.running import Platform, Server, Trip, running_server, wait_until
 from tests.test_protocol import stored
-from tracking.protocol import SUBPROTOCOL
+from tracking.wire.protocol import SUBPROTOCOL
 
 VIEWERS = int(os.environ.get("CHURN_VIEWERS", "60"))
 JOINS = int(os.environ.get("CHURN_JOINS", "300"))

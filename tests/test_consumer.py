@@ -1,4 +1,4 @@
-"""workers.consumer with a real Kafka: a group that changes, large records, full memory."""
+"""workers.kafka.consumer with a real Kafka: a group that changes, large records, full memory."""
 
 import json
 import time
@@ -15,9 +15,9 @@ from kafka.structs import OffsetAndMetadata
 from tests.running import Trip, envelope, wait_until
 from tracking.metrics import Metrics
 from tracking.settings import Settings
-from workers.batches import Batch
-from workers.consumer import MAX_BYTES_IN_FLIGHT, PARTITION_FETCH_BYTES, Consumer
-from workers.dead_letters import DeadLetters
+from workers.kafka.batches import Batch
+from workers.kafka.consumer import MAX_BYTES_IN_FLIGHT, PARTITION_FETCH_BYTES, Consumer
+from workers.kafka.dead_letters import DeadLetters
 
 MIB = 1 << 20
 
@@ -177,9 +177,9 @@ def test_a_commit_that_failed_is_tried_again(environ: dict[str, str]) -> None:
     group.produce(3)
     with group.consuming() as consumer:
         wait_until(lambda: group.records == 3, "three records read")
-        tenures = {group.place: consumer._offsets.tenure(group.place)}
+        generations = {group.place: consumer._offsets.generation(group.place)}
         failed = {group.place: OffsetAndMetadata(3, "", -1)}
-        consumer._committed(tenures, failed, RuntimeError("the coordinator moves"))
+        consumer._committed(generations, failed, RuntimeError("the coordinator moves"))
         wait_until(lambda: group.offset() == 3, "committed")
         # ... but not once the partition was somebody else's.
         consumer._committed({group.place: -1}, failed, RuntimeError("the group rebalances"))

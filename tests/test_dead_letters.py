@@ -15,8 +15,8 @@ from kafka.admin import NewTopic
 
 from tests.running import CHECKOUT, Platform, Server, Trip, envelope, running_server, wait_until
 from tracking.settings import Settings
-from workers.dead_letters import CUT, DeadLetter, cut, message_of, source_of
-from workers.letterbox import Letter, letters
+from workers.kafka.dead_letter_topic import Letter, letters
+from workers.kafka.dead_letters import CUT, DeadLetter, cut, message_of, source_of
 
 
 def letter_of(server: Server, expected: int) -> list[Letter]:

@@ -1,4 +1,4 @@
-"""tracking.events: three forms in, checked values out, everything else refused with a reason."""
+"""tracking.domain.events: three forms in, checked values out, the rest refused with a reason."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.running import Trip, envelope, stamp
+from tracking.domain.events import BookingEvent, LocationUpdate, decode
 from tracking.errors import InvalidEvent
-from tracking.events import BookingEvent, LocationUpdate, decode
 
 NOW = datetime(2026, 2, 6, 10, 30, tzinfo=UTC)
 TRIP = Trip(NOW)

@@ -1,4 +1,4 @@
-"""handlers.frames, and the handshake before it: what RFC 6455 asks, on raw sockets."""
+"""handlers.websocket.frames, and the handshake before it: what RFC 6455 asks, on raw sockets."""
 
 import json
 import os

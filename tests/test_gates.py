@@ -16,7 +16,7 @@ from tests.raw_sockets import RawSocket, frame, handshake
 from tests.running import Platform, Server, Trip, running_server, wait_until
 from tests.test_access import INVALID, SECRET
 from tests.test_server import owner, stored_trip
-from tracking.protocol import SUBPROTOCOL
+from tracking.wire.protocol import SUBPROTOCOL
 
 # Everybody may ask these; a new route is not among them, and so has to refuse.
 PUBLIC = {"/health", "/readiness", "/metrics", "/api/v1/tracking/shared/{token}",

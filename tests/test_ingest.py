@@ -17,19 +17,19 @@ from kafka import KafkaAdminClient, KafkaProducer
 from kafka.admin import NewTopic
 
 from tests.running import Server, Trip, connect, envelope, fresh_database, stamp, wait_until
-from tests.test_database import raised
+from tests.test_engine import raised
 from tests.test_store_ingest import accepted, track_of
-from tracking.database import create_engine
+from tracking.live.broadcast import LocalRelay
+from tracking.live.rooms import Rooms
+from tracking.live.sends import send_each
 from tracking.metrics import Metrics
-from tracking.rooms import Rooms
 from tracking.settings import DatabaseSettings, Settings
 from tracking.store import partitions
-from tracking.store.ingest import Stored, store_batch
-from workers.batches import Batch
+from tracking.store.engine import create_engine
+from tracking.store.ingest.batch import Stored, store_batch
 from workers.ingest import Ingest
-from workers.letterbox import Letter, letters
-from workers.relay import LocalRelay
-from workers.sends import send_each
+from workers.kafka.batches import Batch
+from workers.kafka.dead_letter_topic import Letter, letters
 
 NUMBER, POISONED = 60, (0, 17, 18, 59)
 

@@ -31,8 +31,8 @@ from tests.running import (
     wait_until,
 )
 from tracking.settings import KafkaSettings
-from workers.brokers import explained
-from workers.letterbox import letters
+from workers.kafka.clients import explained
+from workers.kafka.dead_letter_topic import letters
 
 USER, PASSWORD = "tracking", "correct-horse-battery"
 

@@ -8,8 +8,8 @@ import pytest
 import sqlalchemy as sa
 
 from tests.running import Platform, Server, Trip, wait_until
-from tracking.events import BookingEvent, LocationUpdate
-from tracking.store.ingest import store_batch
+from tracking.domain.events import BookingEvent, LocationUpdate
+from tracking.store.ingest.batch import store_batch
 
 WAYPOINTS = 100_000
 BATCH = 10_000

@@ -1,12 +1,12 @@
-"""workers.offsets: what may be committed, whoever had the partition in between."""
+"""workers.kafka.offsets: what may be committed, whoever had the partition in between."""
 
 from types import SimpleNamespace
 
 from kafka import TopicPartition
 
-from workers.batches import Batch
-from workers.dead_letters import DeadLetter
-from workers.offsets import Offsets
+from workers.kafka.batches import Batch
+from workers.kafka.dead_letters import DeadLetter
+from workers.kafka.offsets import Offsets
 
 PLACE, OTHER = TopicPartition("t", 0), TopicPartition("t", 1)
 
@@ -14,7 +14,7 @@ PLACE, OTHER = TopicPartition("t", 0), TopicPartition("t", 1)
 def batch(offsets: Offsets, offset: int, *dead: int, place: TopicPartition = PLACE) -> Batch:
     """Read now, up to the offset; of these records some are dead."""
     made = Batch(offsets={tuple(place): offset})
-    made.tenures = {tuple(place): offsets.tenure(place)}
+    made.generations = {tuple(place): offsets.generation(place)}
     for number in dead:
         record = SimpleNamespace(topic=place.topic, partition=place.partition, offset=number)
         made.dead.append(DeadLetter(record, "reason"))

@@ -12,7 +12,7 @@ from openapi_spec_validator import validate
 from tornado.web import RequestHandler
 
 from handlers import routes
-from handlers.document import DOCUMENT
+from handlers.api.document import DOCUMENT
 from tests.running import Platform, Server, Trip
 from tests.test_server import owner, stored_trip
 

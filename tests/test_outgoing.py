@@ -17,12 +17,12 @@ from kafka.admin import NewTopic
 
 from tests.running import Platform, Server, Trip, connect, fresh_database, wait_until
 from tests.test_store_ingest import accepted, delivered, update
-from tracking.database import create_engine
 from tracking.metrics import Metrics
 from tracking.settings import DatabaseSettings, Settings
-from tracking.store.ingest import store_batch
+from tracking.store.engine import create_engine
+from tracking.store.ingest.batch import store_batch
+from tracking.store.outbox.watermarks import UnsentTrack, UnsentWaypoint
 from tracking.store.sql import transaction
-from tracking.store.watermarks import UnsentTrack, UnsentWaypoint
 from workers.outgoing import Outgoing, fair_shares, spans, thinned
 
 START = Trip().start
@@ -175,7 +175,7 @@ def test_a_drainer_killed_before_it_deletes_an_event_sends_the_same_again(
     def kill(*_: object) -> None:
         raise Killed
 
-    monkeypatch.setattr("tracking.store.outbox.delete_events", kill)
+    monkeypatch.setattr("tracking.store.outbox.events.delete_events", kill)
     died: list[BaseException] = []
     outgoing = Outgoing(Settings.from_environment(own), engine, Metrics(), died.append)
     outgoing.start()

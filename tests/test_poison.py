@@ -14,11 +14,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.running import Platform, Trip, envelope, running_server, stamp, wait_until
+from tracking.domain.events import (
+    BOOKING_KINDS,
+    BookingEvent,
+    Event,
+    Headers,
+    LocationUpdate,
+    decode,
+)
 from tracking.errors import InvalidEvent
-from tracking.events import BOOKING_KINDS, BookingEvent, Event, Headers, LocationUpdate, decode
 from tracking.settings import Settings
-from tracking.store.ingest import store_batch
-from workers.letterbox import letters
+from tracking.store.ingest.batch import store_batch
+from workers.kafka.dead_letter_topic import letters
 
 NOW = datetime(2026, 2, 6, 10, 30, tzinfo=UTC)
 UPDATE = "runner.location_update"

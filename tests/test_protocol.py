@@ -17,10 +17,10 @@ from tornado.websocket import (
 )
 
 from tests.running import Platform, Server, Trip, wait_until
-from tracking import protocol
+from tracking.domain.events import BookingEvent, LocationUpdate
 from tracking.errors import InvalidRequest
-from tracking.events import BookingEvent, LocationUpdate
-from tracking.store.ingest import store_batch
+from tracking.store.ingest.batch import store_batch
+from tracking.wire import protocol
 
 WAIT_S = 15
 
@@ -161,15 +161,15 @@ async def test_a_resume_brings_what_was_missed_and_nothing_else(
 
 
 @pytest.mark.gen_test
-@pytest.mark.parametrize("wish", [{"epoch": "other", "since_seq": 2}, {"since_seq": 99},
+@pytest.mark.parametrize("options", [{"epoch": "other", "since_seq": 2}, {"since_seq": 99},
                                   {"since_seq": 2}])  # fmt: skip
 async def test_what_cannot_be_resumed_is_said_and_sent_whole(
-    server: Server, platform: Platform, wish: dict[str, Any]
+    server: Server, platform: Platform, options: dict[str, Any]
 ) -> None:
     trip = await asyncio.to_thread(stored, server, platform, 3)
-    if wish["since_seq"] == 99:
-        wish = {**wish, "epoch": head(server, trip)["epoch"]}
-    client = await Client.join(server, trip.booking_id, owner(server, trip), **wish)
+    if options["since_seq"] == 99:
+        options = {**options, "epoch": head(server, trip)["epoch"]}
+    client = await Client.join(server, trip.booking_id, owner(server, trip), **options)
     assert (await client.next_of("welcome"))["recovered"] is False
     await client.next_of("backfill")
     assert client.seqs() == [1, 2, 3]

@@ -1,4 +1,4 @@
-"""handlers.protocol_viewer on real sockets: held, thinned, caught up, refreshed, over."""
+"""handlers.websocket.protocol_viewer on real sockets: held, thinned, caught up, refreshed, over."""
 
 import asyncio
 import time
@@ -11,10 +11,10 @@ import pytest
 import sqlalchemy as sa
 
 from dev.tokens import access_token
-from handlers.protocol_viewer import HELD, MESSAGE_BURST, Wish
+from handlers.websocket.protocol_viewer import HELD, MESSAGE_BURST, JoinOptions
 from tests.viewing import NOW, SECRET, Joined, Stage, StoredTrip, Wire, deliver, seqs
-from tracking.protocol import HEARTBEAT_S, late_waypoints
-from tracking.store.live import PAGE
+from tracking.store.read.live import PAGE
+from tracking.wire.protocol import HEARTBEAT_S, late_waypoints
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ async def test_more_than_can_be_held_is_read_again(trip: StoredTrip, wire: Wire,
 async def test_a_catch_up_while_one_runs_is_answered_after_it(trip: StoredTrip, wire: Wire) -> None:
     trip.add(6)
     stage = trip.stage()
-    joined = await Joined.join(stage, wire, Wish(history=False))
+    joined = await Joined.join(stage, wire, JoinOptions(history=False))
     await joined.settled()
     stage.gate.clear()
     joined.say(type="catch_up", since_seq=4)
@@ -134,7 +134,7 @@ async def test_a_catch_up_asked_for_while_joining_is_answered_once_joined(
 ) -> None:
     trip.add(3)
     stage = trip.stage()
-    joined = await Joined.join(stage, wire, Wish(history=False))
+    joined = await Joined.join(stage, wire, JoinOptions(history=False))
     joined.say(type="catch_up", since_seq=1)
     await joined.settled()
     messages = await wire.messages()
@@ -158,7 +158,7 @@ async def test_a_slow_viewer_gets_late_waypoints_page_by_page(
             stage.room.moved(waypoint)
         deliver(joined.viewer, late_waypoints(part))
     stage.publish(*trip.add(2))
-    assert slow_wire.outlet._unsent_bytes == 0
+    assert slow_wire.send_queue._unsent_bytes == 0
     last = b'"seq":%d' % (5 * PAGE + 2)
     messages = await slow_wire.messages(until=last)
     assert list(seqs(messages)) == list(range(1, 5 * PAGE + 3))
@@ -168,7 +168,7 @@ async def test_a_slow_viewer_gets_late_waypoints_page_by_page(
 
 @pytest.mark.gen_test
 async def test_thinning_never_loses_the_newest(stage: Stage, wire: Wire) -> None:
-    joined = await Joined.join(stage, wire, Wish(min_interval_s=0.2))
+    joined = await Joined.join(stage, wire, JoinOptions(min_interval_s=0.2))
     await joined.settled()
     stage.publish(*range(1, 50))
     first = await wire.messages()
@@ -185,7 +185,7 @@ async def test_what_was_thinned_is_in_a_catch_up_and_not_sent_after_it(
     trip: StoredTrip, wire: Wire
 ) -> None:
     stage = trip.stage()
-    joined = await Joined.join(stage, wire, Wish(min_interval_s=0.15))
+    joined = await Joined.join(stage, wire, JoinOptions(min_interval_s=0.15))
     await joined.settled()
     stage.publish(*trip.add(5))
     stage.gate.clear()
@@ -200,7 +200,7 @@ async def test_what_was_thinned_is_in_a_catch_up_and_not_sent_after_it(
 
 @pytest.mark.gen_test
 async def test_no_thinned_position_follows_the_end(stage: Stage, wire: Wire) -> None:
-    joined = await Joined.join(stage, wire, Wish(min_interval_s=0.1))
+    joined = await Joined.join(stage, wire, JoinOptions(min_interval_s=0.1))
     await joined.settled()
     stage.publish(1, 2)
     await wire.messages()
@@ -218,8 +218,8 @@ async def test_a_token_that_is_refreshed_before_the_welcome_is_in_it(
     trip.add(3)
     stage = trip.stage()
     stage.gate.clear()
-    wish = Wish(epoch=stage.state.epoch, since_seq=1)
-    joined = await Joined.join(stage, wire, wish, stage.principal(lifetime_s=3))
+    options = JoinOptions(epoch=stage.state.epoch, since_seq=1)
+    joined = await Joined.join(stage, wire, options, stage.principal(lifetime_s=3))
     await asyncio.sleep(0)
     joined.viewer.tick(time.monotonic() + 1)
     token = access_token(SECRET, trip.owner_id, "owner", lifetime=timedelta(minutes=30))
@@ -312,8 +312,8 @@ async def test_a_runner_who_is_replaced_while_joining_is_told_nothing(
     trip.add(3)
     stage = trip.stage()
     stage.gate.clear()
-    wish = Wish(epoch=stage.state.epoch, since_seq=1)
-    joined = await Joined.join(stage, wire, wish, stage.principal("runner"))
+    options = JoinOptions(epoch=stage.state.epoch, since_seq=1)
+    joined = await Joined.join(stage, wire, options, stage.principal("runner"))
     await asyncio.sleep(0)
     stage.change(runner_id=uuid4())
     stage.gate.set()
@@ -349,12 +349,12 @@ async def test_heartbeats_do_not_pile_up_for_a_stalled_viewer(
     slow_wire.fill()
     start = time.monotonic()
     for second in range(39):
-        before = slow_wire.outlet.last_sent
+        before = slow_wire.send_queue.last_sent
         joined.viewer.tick(start + second)
-        if slow_wire.outlet.last_sent != before:
-            slow_wire.outlet.last_sent = start + second  # the clock of this test
+        if slow_wire.send_queue.last_sent != before:
+            slow_wire.send_queue.last_sent = start + second  # the clock of this test
     assert joined.seat.code() is None
-    assert len(slow_wire.outlet._unsent or ()) <= 3 + 39 // HEARTBEAT_S
+    assert len(slow_wire.send_queue._unsent or ()) <= 3 + 39 // HEARTBEAT_S
 
 
 @pytest.mark.gen_test
@@ -374,7 +374,7 @@ async def test_something_arrives_every_heartbeat_though_a_browser_sees_no_pings(
         messages = await wire.messages(until=b'"heartbeat"' if is_due else b"")
         assert [each["type"] for each in messages] == ["heartbeat"] * is_due
         if is_due:
-            wire.outlet.last_sent = now
+            wire.send_queue.last_sent = now
 
 
 @pytest.mark.gen_test

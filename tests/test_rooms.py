@@ -1,4 +1,4 @@
-"""tracking.rooms and tracking.messages: who watches, and what they get."""
+"""tracking.live.rooms and tracking.wire.messages: who watches, and what they get."""
 
 import asyncio
 import json
@@ -10,13 +10,13 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from tracking.audience import Cohort
+from tracking.domain.freshness import Freshness
+from tracking.domain.tracks import LiveState, TrackChange
+from tracking.domain.waypoints import StoredWaypoint
 from tracking.errors import DatabaseUnavailable
-from tracking.freshness import Freshness
-from tracking.messages import Message, location_update, rfc3339, text_frame, whole_seconds
-from tracking.rooms import LONGEST_S, SHARED_S, Room, Rooms
-from tracking.store.live import LiveState
-from tracking.store.rows import StoredWaypoint, TrackChange
+from tracking.live.audience import Cohort
+from tracking.live.rooms import LONGEST_S, SHARED_S, Room, Rooms
+from tracking.wire.messages import Message, location_update, rfc3339, text_frame, whole_seconds
 
 AT = datetime(2026, 2, 6, 10, 30, 0, 999999, tzinfo=UTC)
 

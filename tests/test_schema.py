@@ -8,10 +8,10 @@ from alembic.util import CommandError
 
 from tests.running import CHECKOUT, Trip
 from tests.test_store_ingest import accepted, delivered, update
-from tracking.database import check_schema, expected_revision
+from tracking.domain.events import Event
 from tracking.errors import SchemaOutdated
-from tracking.events import Event
-from tracking.store.ingest import store_batch
+from tracking.store.engine import check_schema, expected_revision
+from tracking.store.ingest.batch import store_batch
 
 
 def migrate(engine: sa.Engine, action: str, *arguments: str) -> None:

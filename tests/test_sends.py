@@ -1,4 +1,4 @@
-"""workers.sends and workers.io_uring: one frame to many sockets, by both ways."""
+"""tracking.live.sends and tracking.live.io_uring: one frame to many sockets, by both ways."""
 
 import errno
 import os
@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from tests.raw_sockets import RESET
-from workers import sends
-from workers.io_uring import Ring
-from workers.sends import Send, fastest_send, send_each
+from tracking.live import sends
+from tracking.live.io_uring import Ring
+from tracking.live.sends import Send, fastest_send, send_each
 
 ENTRIES = 16
 FRAME = b"\x81\x7e\x01\x2c" + bytes(range(256)) + b"x" * 44

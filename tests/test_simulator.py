@@ -16,7 +16,7 @@ from kafka import KafkaConsumer
 
 from dev.gpx import GpxError, read_gpx
 from tests.running import CHECKOUT
-from tracking.events import BOOKING_KINDS
+from tracking.domain.events import BOOKING_KINDS
 
 START = "2026-02-06T10:30:00Z"
 

@@ -1,4 +1,4 @@
-"""tracking.store.ingest on a real PostGIS: whatever the order, the same rows."""
+"""tracking.store.ingest.batch on a real PostGIS: whatever the order, the same rows."""
 
 import random
 from collections.abc import Sequence
@@ -10,12 +10,14 @@ import pytest
 import sqlalchemy as sa
 
 from tests.running import Trip
-from tracking.events import BookingEvent, Event, LocationUpdate
-from tracking.store import parking, upkeep
-from tracking.store.ingest import store_batch
-from tracking.store.routes import RouteSlice, page
+from tracking.domain.events import BookingEvent, Event, LocationUpdate
+from tracking.domain.tracks import TrackView
+from tracking.store.ingest import parking
+from tracking.store.ingest.batch import store_batch
+from tracking.store.maintenance import upkeep
+from tracking.store.read.routes import RouteSlice, page
+from tracking.store.read.tracks import find_track, last_position
 from tracking.store.sql import transaction
-from tracking.store.tracks import TrackView, find_track, last_position
 
 
 def accepted(trip: Trip, second: float = 0, runner_id: UUID | None = None) -> BookingEvent:

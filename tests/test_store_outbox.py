@@ -1,4 +1,4 @@
-"""tracking.store.outbox and watermarks: what is to go out, written with its cause."""
+"""tracking.store.outbox.events and watermarks: what is to go out, written with its cause."""
 
 import json
 from collections.abc import Iterator
@@ -11,13 +11,14 @@ import sqlalchemy as sa
 
 from tests.running import Trip, fresh_database
 from tests.test_store_ingest import accepted, delivered, track_of, update
-from tracking.database import create_engine
-from tracking.events import BookingEvent, Event
+from tracking.domain.events import BookingEvent, Event
 from tracking.settings import DatabaseSettings
-from tracking.store import outbox, watermarks
-from tracking.store.ingest import store_batch
+from tracking.store.engine import create_engine
+from tracking.store.ingest.batch import store_batch
+from tracking.store.outbox import events as outbox
+from tracking.store.outbox import watermarks
+from tracking.store.outbox.watermarks import Published
 from tracking.store.sql import transaction
-from tracking.store.watermarks import Published
 
 
 @pytest.fixture(scope="module")

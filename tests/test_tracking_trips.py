@@ -1,4 +1,4 @@
-"""tracking.trips: what a booking's facts add up to, in whatever order they came."""
+"""tracking.domain.trips: what a booking's facts add up to, in whatever order they came."""
 
 from datetime import UTC, datetime, timedelta
 from itertools import permutations
@@ -6,8 +6,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from tracking.events import BookingEvent
-from tracking.trips import Assignment, trip_of
+from tracking.domain.events import BookingEvent
+from tracking.domain.trips import Assignment, trip_of
 
 BOOKING, OWNER, ANNA, BEN = uuid4(), uuid4(), UUID(int=1), UUID(int=2)
 START = datetime(2026, 2, 6, 23, 50, tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""handlers.viewers on real sockets: the plain stream, and when a connection's time is over."""
+"""handlers.websocket.viewers on real sockets: the plain stream, and when a connection ends."""
 
 import asyncio
 import socket
@@ -15,13 +15,13 @@ from tornado.websocket import websocket_connect
 
 from dev.tokens import access_token
 from handlers import routes
-from handlers.outlet import SLOW_LIMIT_S
-from handlers.viewers import PING_S, QUIET_AFTER_END_S, PlainViewer
+from handlers.websocket.send_queue import SLOW_LIMIT_S
+from handlers.websocket.viewers import PING_S, QUIET_AFTER_END_S, PlainViewer
 from tests.viewing import SECRET, Seat, Stage, StoredTrip, Wire, deliver, services_of
-from tracking.access import Principal
+from tracking.domain.access import Principal
+from tracking.live.rooms import Rooms
 from tracking.metrics import Metrics
-from tracking.protocol import late_waypoints
-from tracking.rooms import Rooms
+from tracking.wire.protocol import late_waypoints
 
 TICK_S = 1.0
 
@@ -36,7 +36,7 @@ class Plain:
     async def join(cls, stage: Stage, wire: Wire, principal: Principal | None = None) -> "Plain":
         room = await stage.enter()
         seat = Seat(stage.services, principal or stage.principal())
-        viewer = PlainViewer(seat, room, wire.outlet)
+        viewer = PlainViewer(seat, room, wire.send_queue)
         seat.viewer = viewer
         stage.rooms.join(room, viewer)
         viewer.begin()
@@ -49,10 +49,10 @@ class Plain:
             now = start + second * TICK_S
             if answers(now):
                 self.viewer._heard_at = now
-            before = self.wire.outlet.last_sent
+            before = self.wire.send_queue.last_sent
             self.viewer.tick(now)
-            if self.wire.outlet.last_sent != before:
-                self.wire.outlet.last_sent = now  # the clock of this test
+            if self.wire.send_queue.last_sent != before:
+                self.wire.send_queue.last_sent = now  # the clock of this test
             if self.seat.closed:
                 return now - start
         raise AssertionError("never closed")
@@ -178,7 +178,7 @@ async def test_a_frame_does_not_wait_until_the_one_before_is_acknowledged(
     assert await client.read_message() is not None
     (viewer,) = services.rooms.everybody()
     assert isinstance(viewer, PlainViewer)
-    assert viewer.outlet._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    assert viewer.send_queue._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
     client.close()
     await server.close_all_connections()
     server.stop()

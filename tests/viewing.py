@@ -15,23 +15,24 @@ import sqlalchemy as sa
 from tornado.iostream import IOStream
 
 from handlers.limits import Limits
-from handlers.outlet import Outlet
-from handlers.protocol_viewer import ProtocolViewer, Wish
 from handlers.services import Services
-from handlers.viewers import Viewer
-from tracking.access import Principal, tokens_of
-from tracking.audience import Subscriber
-from tracking.close_codes import CloseCode
-from tracking.events import BookingEvent, LocationUpdate
-from tracking.messages import Message, location_update
+from handlers.websocket.protocol_viewer import JoinOptions, ProtocolViewer
+from handlers.websocket.send_queue import SendQueue
+from handlers.websocket.viewers import Viewer
+from tracking.domain.access import Principal, tokens_of
+from tracking.domain.events import BookingEvent, LocationUpdate
+from tracking.domain.tracks import LiveState, TrackChange
+from tracking.domain.waypoints import StoredWaypoint
+from tracking.live.audience import Subscriber
+from tracking.live.broadcast import LocalRelay
+from tracking.live.rooms import Room, Rooms
+from tracking.live.sends import send_each
 from tracking.metrics import Metrics
-from tracking.rooms import Room, Rooms
 from tracking.settings import Settings
-from tracking.store.ingest import Stored, store_batch
-from tracking.store.live import LiveState, live_state
-from tracking.store.rows import StoredWaypoint, TrackChange
-from workers.relay import LocalRelay
-from workers.sends import send_each
+from tracking.store.ingest.batch import Stored, store_batch
+from tracking.store.read.live import live_state
+from tracking.wire.close_codes import CloseCode
+from tracking.wire.messages import Message, location_update
 
 SECRET = "s" * 32
 # A kernel takes at least so much for a socket that asks for little.
@@ -55,7 +56,7 @@ class Wire:
         self.peer.setblocking(False)
         self.stream = IOStream(ours)
         self.metrics = Metrics()
-        self.outlet = Outlet(self.stream, self.metrics)
+        self.send_queue = SendQueue(self.stream, self.metrics)
         self.read = bytearray()
 
     def close(self) -> None:
@@ -65,7 +66,7 @@ class Wire:
     def fill(self) -> None:
         """Until the socket takes no more."""
         while not self.stream.writing():
-            self.outlet.send(b"\x81\x7e\x04\x00" + b" " * 1024)
+            self.send_queue.send(b"\x81\x7e\x04\x00" + b" " * 1024)
 
     async def frames(self, *, until: bytes = b"") -> list[bytes]:
         """The payloads that came since: all that was sent, or up to the one with these bytes."""
@@ -81,7 +82,7 @@ class Wire:
             await asyncio.sleep(0 if more else 0.002)
 
     def _waits(self) -> bool:
-        return self.outlet.is_busy or bool(self.read)
+        return self.send_queue.is_busy or bool(self.read)
 
     def _read_some(self) -> bool | None:
         """None at the end."""
@@ -237,11 +238,15 @@ class Joined:
 
     @classmethod
     async def join(
-        cls, stage: Stage, wire: Wire, wish: Wish | None = None, principal: Principal | None = None
+        cls,
+        stage: Stage,
+        wire: Wire,
+        options: JoinOptions | None = None,
+        principal: Principal | None = None,
     ) -> "Joined":
         room = await stage.enter()
         seat = Seat(stage.services, principal or stage.principal())
-        viewer = ProtocolViewer(seat, room, wire.outlet, wish or Wish())
+        viewer = ProtocolViewer(seat, room, wire.send_queue, options or JoinOptions())
         seat.viewer = viewer
         stage.rooms.join(room, viewer)
         viewer.begin()

@@ -9,7 +9,7 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from tracking import __version__
-from tracking.events import KNOWN_TYPES
+from tracking.domain.events import KNOWN_TYPES
 
 # From a direct send on an idle machine to a minute's outage.
 LATENCY_BUCKETS = (

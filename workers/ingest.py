@@ -16,15 +16,15 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from tracking.database import is_poison, is_transient
-from tracking.events import BOOKING_KINDS, BookingEvent, Event
+from tracking.domain.events import BOOKING_KINDS, BookingEvent, Event
+from tracking.live.broadcast import Relay
 from tracking.metrics import Metrics
-from tracking.store import parking
-from tracking.store.ingest import Stored, store_batch
-from tracking.store.known_tracks import KnownTracks
-from workers.batches import Batch
-from workers.dead_letters import DeadLetter
-from workers.relay import Relay
+from tracking.store.engine import is_poison, is_transient
+from tracking.store.ingest import parking
+from tracking.store.ingest.batch import Stored, store_batch
+from tracking.store.ingest.track_cache import TrackCache
+from workers.kafka.batches import Batch
+from workers.kafka.dead_letters import DeadLetter
 
 log = logging.getLogger("tracking.ingest")
 
@@ -55,7 +55,7 @@ class Ingest:
         # Told of each batch after its commit: the consumer, and who sends events out.
         self.stored: list[Callable[[Batch], None]] = []
         self._died = died
-        self._known = KnownTracks()  # the executor's one thread
+        self._known = TrackCache()  # the executor's one thread
         self._waiting: deque[Batch] = deque()
         self._current: Batch | None = None
         self._task: asyncio.Task[None] | None = None
@@ -213,7 +213,7 @@ class Ingest:
         """In order, and beside the next transaction."""
         if self._publishing is not None:
             await self._publishing
-        self._publishing = asyncio.create_task(self._relay.publish(stored))
+        self._publishing = asyncio.create_task(self._relay.publish(stored.bookings))
 
 
 def _type(event: Event) -> str:

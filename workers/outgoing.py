@@ -18,14 +18,15 @@ import sqlalchemy as sa
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
-from tracking.database import is_transient
-from tracking.messages import envelope, rfc3339
 from tracking.metrics import Metrics
 from tracking.settings import Settings
-from tracking.store import outbox, watermarks
-from tracking.store.outbox import OutboxRow
-from tracking.store.watermarks import Published, Span, UnsentTrack, UnsentWaypoint
-from workers.brokers import abandon, connection_options, kept
+from tracking.store.engine import is_transient
+from tracking.store.outbox import events as outbox
+from tracking.store.outbox import watermarks
+from tracking.store.outbox.events import OutboxRow
+from tracking.store.outbox.watermarks import Published, Span, UnsentTrack, UnsentWaypoint
+from tracking.wire.messages import envelope, rfc3339
+from workers.kafka.clients import abandon, connection_options, kept
 
 log = logging.getLogger("tracking.outgoing")
 

@@ -5,7 +5,7 @@ from uuid import uuid5
 import sqlalchemy as sa
 from alembic import op
 
-from tracking.messages import rfc3339
+from tracking.wire.messages import rfc3339
 
 revision: str = "0002"
 down_revision: str | None = "0001"

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
-from tracking.store.rows import StoredWaypoint
+from tracking.domain.waypoints import StoredWaypoint
 
 NOBODY: Final = UUID(int=0)
 

@@ -21,8 +21,8 @@ from tornado.websocket import WebSocketHandler
 
 from bench.fanout.offers import NOBODY, offer, waypoint
 from server import BACKLOG, GC_THRESHOLDS
-from tracking.messages import Message, location_update
-from workers.sends import fastest_send
+from tracking.live.sends import fastest_send
+from tracking.wire.messages import Message, location_update
 
 # The answer to the one key that our viewers send (RFC 6455, section 1.3).
 ACCEPT: Final = (

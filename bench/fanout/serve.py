@@ -17,12 +17,12 @@ from tornado.ioloop import IOLoop
 
 import server
 from bench.fanout.offers import offer, waypoint
-from tracking import audience
-from tracking.store.ingest import Stored
-from workers import consumer
-from workers.batches import Batch
-from workers.relay import LocalRelay
-from workers.sends import send_each
+from tracking.domain.changes import in_order
+from tracking.live import audience
+from tracking.live.broadcast import LocalRelay
+from tracking.live.sends import send_each
+from workers.kafka import consumer
+from workers.kafka.batches import Batch
 
 # Far above what the database gives, so that nothing that was stored is newer.
 FIRST_SEQ = 1_000_000
@@ -50,7 +50,7 @@ class OfferedRelay(LocalRelay):
         async def publish(number: int, due: float) -> None:
             self._seq += 1
             booking_id = bookings[number % len(bookings)]
-            await self.publish(Stored([waypoint(booking_id, self._seq, due)]))
+            await self.publish(in_order([], [waypoint(booking_id, self._seq, due)]))
 
         number = await offer(publish, job["rate"], job["seconds"])
         writer.write(json.dumps({"published": number}).encode() + b"\n")

@@ -6,8 +6,8 @@ from uuid import UUID, uuid4
 
 import sqlalchemy as sa
 
-from tracking.database import translated
-from tracking.models import ShareLink
+from tracking.store.engine import translated
+from tracking.store.models import ShareLink
 
 
 @translated

@@ -1,0 +1,243 @@
+"""What one viewer's socket takes: straight to it, or a bounded queue. IOLoop thread."""
+
+import asyncio
+import errno
+import socket
+import time
+from collections import deque
+from typing import Final, Protocol
+
+from tornado.iostream import IOStream, StreamClosedError
+
+from tracking.metrics import Metrics
+
+# Live messages that wait for a slow viewer. A phone loses its radio for 10 to 15 s in a tunnel:
+# that much at one update a second, some 4 KiB; what the kernel buffers comes on top.
+MARK: Final = 16
+# A viewer that was over the mark is not slow any more when so few wait.
+RELIEVED: Final = MARK // 2
+# A viewer that has been over the mark for so long is gone.
+SLOW_LIMIT_S: Final = 5.0
+# A page of a backfill is 130 kB: so long on a link of 4 kB/s.
+PAGE_LIMIT_S: Final = 30.0
+# Status messages are never dropped, but nothing real needs so much: it is stuck at once.
+LIMIT_BYTES: Final = 256 << 10
+# Between two calls of `tick`.
+TICK_S: Final = 1.0
+PING: Final = b"\x89\x00"  # RFC 6455, section 5.5.2: an empty ping
+# The socket's buffer is full.
+WOULD_BLOCK: Final = (-errno.EAGAIN, -errno.EWOULDBLOCK)
+
+
+class Owner(Protocol):
+    """Who sends through an send_queue."""
+
+    def occupied(self) -> None:
+        """Until it is free again, each frame has to be offered."""
+
+
+class SendQueue:
+    """Frames leave in order. Positions give way to newer ones; everything else is kept."""
+
+    # Thousands are gone through for one position: what is looked at lies close together.
+    __slots__ = (
+        "_drained",
+        "_is_awaiting",
+        "_is_shared",
+        "_is_used",
+        "_may_be_writing",
+        "_metrics",
+        "_over_since",
+        "_page_since",
+        "_socket",
+        "_stream",
+        "_unsent",
+        "_unsent_bytes",
+        "is_ended",
+        "last_sent",
+        "owner",
+    )
+
+    def __init__(self, stream: IOStream, metrics: Metrics) -> None:
+        self.owner: Owner | None = None
+        self._stream = stream
+        # Its number is -1 as soon as it is closed.
+        self._socket: Final[socket.socket] = stream.socket
+        self._metrics = metrics
+        self._unsent: deque[tuple[bytes, bool]] | None = None  # a deque is 600 bytes
+        self._unsent_bytes = 0
+        self._over_since = 0.0  # since when it has been over the mark; 0: it is not
+        self._page_since = 0.0
+        self._drained: asyncio.Future[None] | None = None
+        self._is_awaiting = False  # the stream will call `_written`
+        self.is_ended = False  # nothing may follow
+        self._is_shared = False  # Tornado writes to the stream, too: it answers pings
+        self._is_used = False  # since the last tick
+        self._may_be_writing = True  # the answer to the handshake
+        self.last_sent = time.monotonic()
+
+    def take(self, frame: bytes, *, replaceable: bool = True) -> int | None:
+        """The descriptor to which it may go at once; None if it was kept or nothing may follow."""
+        descriptor = self._socket.fileno()
+        if descriptor < 0 or self.is_ended:
+            return None
+        self._is_used = True
+        if self._may_be_writing and (self._unsent or self._stream.writing()):
+            self._keep(frame, replaceable)
+            return None
+        self._may_be_writing = self._is_shared
+        return descriptor
+
+    def free_socket(self) -> socket.socket | None:
+        """Frames may go to it without a question until the owner is told that it is occupied."""
+        return None if self._may_be_writing or self.is_ended else self._socket
+
+    def share(self) -> None:
+        """Tornado writes to the stream, too, whenever it likes: it is asked each time."""
+        self._is_shared = True
+        self._occupy()
+
+    def _occupy(self) -> None:
+        self._may_be_writing = True
+        if self.owner is not None:
+            self.owner.occupied()
+
+    def tick(self, now: float) -> None:
+        """Once a second: a clock for each frame and viewer would be another object each."""
+        if self._is_used:
+            # When exactly is not known: a heartbeat comes rather early than late.
+            self.last_sent, self._is_used = now - TICK_S, False
+
+    def sent(self, frame: bytes, count: int) -> None:
+        """So much of it was taken (negative: an errno); the stream sends the rest, and tells us."""
+        if count < 0 and count not in WOULD_BLOCK:
+            self.cut()
+        else:
+            self._leave_to_stream(frame[max(count, 0) :])
+
+    def send(self, frame: bytes, *, replaceable: bool = False) -> None:
+        """Now or later; never blocks and never raises."""
+        if self.take(frame, replaceable=replaceable) is not None:
+            self._write(frame)
+
+    def ping(self) -> None:
+        """Ask whether the peer lives: no message, so it doesn't count as the last one sent."""
+        is_used = self._is_used
+        self.send(PING)
+        self._is_used = is_used
+
+    async def send_page(self, frame: bytes) -> None:
+        """Return when the socket has taken it: memory holds one page."""
+        self.send(frame)
+        await self.drain()
+
+    async def drain(self) -> None:
+        """Return when the socket has taken everything, or never will."""
+        self._page_since = time.monotonic()
+        while self.is_busy:
+            self._drained = asyncio.get_running_loop().create_future()
+            self._await_stream()
+            await self._drained
+        self._page_since = 0.0
+
+    @property
+    def is_busy(self) -> bool:
+        """Something waits for the socket."""
+        if self.is_ended or self._stream.closed():
+            return False
+        return bool(self._unsent) or self._stream.writing()
+
+    @property
+    def is_over(self) -> bool:
+        """More waits than a healthy viewer ever lets wait."""
+        return bool(self._over_since)
+
+    def is_stuck(self, now: float) -> bool:
+        """It has taken too little for too long: a close frame would wait behind the rest."""
+        if self._unsent_bytes > LIMIT_BYTES:
+            return True
+        if self._page_since and now - self._page_since > PAGE_LIMIT_S:
+            return True
+        return bool(self._over_since) and now - self._over_since > SLOW_LIMIT_S
+
+    def cut(self) -> None:
+        """Drop what waits, and the connection."""
+        self.discard()
+        self._stream.close()
+
+    def discard(self) -> None:
+        """Nothing follows a close frame: neither what waits nor what somebody still sends."""
+        self.is_ended = True
+        self._occupy()
+        self._unsent = None
+        self._unsent_bytes, self._over_since = 0, 0.0
+        self._wake()
+
+    def _write(self, frame: bytes) -> None:
+        self._metrics.messages.inc()
+        try:
+            count = self._socket.send(frame)
+        except OSError as error:
+            count = -(error.errno or errno.EIO)
+        if count < len(frame):
+            self.sent(frame, count)
+
+    def _leave_to_stream(self, rest: bytes) -> None:
+        """The stream waits until the socket takes the rest, and tells us."""
+        self._occupy()
+        try:
+            written = self._stream.write(rest)
+        except StreamClosedError:
+            self._wake()
+            return
+        self._is_awaiting = True
+        written.add_done_callback(self._written)
+
+    def _await_stream(self) -> None:
+        """Be told, too, when what holds the socket is not ours: Tornado's answer to a ping."""
+        if not self._is_awaiting:
+            self._leave_to_stream(b"")
+
+    def _keep(self, frame: bytes, replaceable: bool) -> None:
+        """Over the mark a newer position takes the place of the oldest unsent one."""
+        if self._unsent_bytes > LIMIT_BYTES:
+            return  # it is cut at the next look
+        if self._unsent is None:
+            self._unsent = deque()
+        if replaceable and len(self._unsent) >= MARK:
+            self._drop_oldest_position(self._unsent)
+        self._unsent.append((frame, replaceable))
+        self._unsent_bytes += len(frame)
+        if len(self._unsent) >= MARK:
+            self._over_since = self._over_since or time.monotonic()
+        self._await_stream()
+
+    def _drop_oldest_position(self, unsent: deque[tuple[bytes, bool]]) -> None:
+        oldest = next((i for i, (_, old) in enumerate(unsent) if old), None)
+        if oldest is not None:
+            self._unsent_bytes -= len(unsent[oldest][0])
+            del unsent[oldest]
+            self._metrics.replaced.inc()
+
+    def _written(self, future: "asyncio.Future[None]") -> None:
+        """The socket took what waited: send what was kept meanwhile."""
+        self._is_awaiting = False
+        if future.cancelled() or future.exception() is not None:
+            self._wake()
+            return
+        while self._unsent and not self._stream.closed() and not self._stream.writing():
+            frame, _ = self._unsent.popleft()
+            self._unsent_bytes -= len(frame)
+            self._write(frame)
+        if not self._unsent:
+            self._unsent = None
+        if self._unsent is None or len(self._unsent) <= RELIEVED:
+            self._over_since = 0.0
+        if self.is_busy:
+            self._await_stream()
+        else:
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)

@@ -1,0 +1,1 @@
+"""What happens on a trip, as values and pure functions: no database, no network."""

@@ -1,0 +1,58 @@
+"""A track as others see it: what changed, its state for viewers, its head for requests."""
+
+from datetime import datetime
+from uuid import UUID
+
+from msgspec import Struct
+
+from tracking.domain.waypoints import StoredWaypoint
+
+
+class TrackChange(Struct, frozen=True):
+    """A trip that began, or whose status, phase or runner changed."""
+
+    booking_id: UUID
+    track_id: UUID
+    old_status: str | None  # None: the trip has just begun
+    old_phase: str | None
+    old_runner_id: UUID | None
+    status: str
+    phase: str
+    runner_id: UUID
+    owner_id: UUID | None
+    epoch: str
+    started_at: datetime
+    completed_at: datetime | None
+
+
+class LiveState(Struct):
+    """A booking as its viewers see it. Before the acceptance there is no track, epoch or phase."""
+
+    booking_id: UUID
+    owner_id: UUID | None
+    runner_id: UUID | None = None
+    track_id: UUID | None = None
+    epoch: str | None = None
+    status: str = "requested"
+    phase: str | None = None
+    started_at: datetime | None = None
+    head_seq: int = 0
+    last: StoredWaypoint | None = None  # where the marker stands
+
+
+class TrackView(Struct, frozen=True):
+    """A track with its head, as the API shows it. Distances in millimetres."""
+
+    id: UUID
+    booking_id: UUID
+    runner_id: UUID
+    status: str
+    phase: str
+    started_at: datetime
+    completed_at: datetime | None
+    epoch: str
+    version: int
+    head_seq: int
+    waypoint_count: int
+    distance_mm: int
+    last_recorded_at: datetime | None

@@ -1,0 +1,1 @@
+"""Who watches which booking, and how a position reaches them."""

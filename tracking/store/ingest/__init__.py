@@ -1,0 +1,1 @@
+"""The transaction that stores a batch of events."""

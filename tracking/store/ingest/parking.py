@@ -1,0 +1,193 @@
+"""Location updates that no track has claimed. Part of the ingest transaction, or of its sweep.
+
+An update whose booking was not accepted yet waits here for a day. One without booking id waits
+even when it was applied: a track that is told of late may cover it, too.
+"""
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+import sqlalchemy as sa
+from msgspec.structs import replace
+from psycopg2.extensions import cursor as Cursor
+
+from tracking.domain.events import LocationUpdate
+from tracking.store.sql import execute_rows, transaction
+
+# Seven hours of a phone that reports every five seconds; beyond it the oldest are refused.
+LIMIT_OF_RUNNER: Final = 5_000
+
+_FIELDS: Final = (
+    "p.id, p.runner_id, p.booking_id, ST_X(p.position), ST_Y(p.position), p.speed_kmh,"
+    " p.heading_degrees, p.recorded_at, p.reported_at, p.received_at"
+)
+
+
+class Parked(LocationUpdate, frozen=True, gc=False, kw_only=True):
+    """A parked update with its row's id."""
+
+    id: int
+
+
+def park(cursor: Cursor, updates: Sequence[tuple[LocationUpdate, bool]]) -> set[int]:
+    """Store updates, each with whether it was applied; the indexes of those that were not there."""
+    keys: dict[tuple[object, ...], int] = {}
+    for index, (update, _) in enumerate(updates):
+        keys.setdefault(_key(update), index)
+    inserted = execute_rows(
+        cursor,
+        "INSERT INTO parked_updates (runner_id, booking_id, reported_at, recorded_at, received_at,"
+        " speed_kmh, heading_degrees, position, applied) VALUES %s"
+        " ON CONFLICT ON CONSTRAINT parked_updates_key DO NOTHING"
+        " RETURNING runner_id, booking_id, reported_at",
+        [_row(*updates[i]) for _, i in sorted(keys.items(), key=lambda item: str(item[0]))],
+        "(%s, %s::uuid, %s, %s, %s, %s::real, %s::real,"
+        " ST_SetSRID(ST_MakePoint(%s, %s), 4326), %s)",
+    )
+    return {keys[key] for key in inserted}
+
+
+def with_first_corrections(
+    cursor: Cursor, updates: Sequence[LocationUpdate]
+) -> list[LocationUpdate]:
+    """A clock that is corrected differently the second time does not make another update."""
+    corrected = {_key(u): u for u in updates if u.recorded_at != u.reported_at}
+    rows = execute_rows(
+        cursor,
+        "SELECT p.runner_id, p.booking_id, p.reported_at, p.recorded_at FROM (VALUES %s) v"
+        " (runner_id, booking_id, reported_at) JOIN parked_updates p ON p.runner_id = v.runner_id"
+        " AND p.booking_id IS NOT DISTINCT FROM v.booking_id AND p.reported_at = v.reported_at",
+        list(corrected),
+        "(%s, %s::uuid, %s)",
+    )
+    first = {tuple(key): recorded_at for *key, recorded_at in rows}
+    if not first:
+        return list(updates)
+    return [replace(u, recorded_at=first.get(_key(u), u.recorded_at)) for u in updates]
+
+
+def _key(update: LocationUpdate) -> tuple[UUID, UUID | None, datetime]:
+    return update.runner_id, update.booking_id, update.reported_at
+
+
+def _row(update: LocationUpdate, applied: bool) -> tuple[object, ...]:
+    return (
+        update.runner_id,
+        update.booking_id,
+        update.reported_at,
+        update.recorded_at,
+        update.received_at,
+        update.speed_kmh,
+        update.heading_degrees,
+        update.longitude,
+        update.latitude,
+        applied,
+    )
+
+
+def adoptable(
+    cursor: Cursor, booking_ids: Collection[UUID], ids: Collection[int] | None = None
+) -> list[Parked]:
+    """What waits for these bookings, or for their runners while they had them, in order.
+
+    Only the rows with these ids, if they are given.
+    """
+    if not booking_ids or (ids is not None and not ids):
+        return []
+    cursor.execute(
+        f"""
+        SELECT {_FIELDS} FROM parked_updates p WHERE p.booking_id = ANY(%(ids)s)
+        UNION
+        SELECT {_FIELDS} FROM assignments a JOIN parked_updates p
+          ON p.runner_id = a.runner_id AND p.booking_id IS NULL
+          AND a.started_at - interval '1 minute' <= p.recorded_at
+          AND (a.ended_at IS NULL OR a.ended_at + interval '1 minute' >= p.recorded_at)
+        WHERE a.booking_id = ANY(%(ids)s)
+        ORDER BY received_at, id
+        """,
+        {"ids": list(booking_ids)},
+    )
+    found = [_parked(row) for row in cursor]
+    return found if ids is None else [update for update in found if update.id in ids]
+
+
+def waiting_ids(engine: sa.Engine, booking_ids: Collection[UUID]) -> list[int]:
+    """Rows that wait for these bookings."""
+    with transaction(engine) as cursor:
+        return [update.id for update in adoptable(cursor, booking_ids)]
+
+
+def refuse(engine: sa.Engine, id_: int) -> None:
+    """A row that no track can take."""
+    with transaction(engine) as cursor:
+        cursor.execute("DELETE FROM parked_updates WHERE id = %s", (id_,))
+
+
+def _parked(row: Sequence[object]) -> Parked:
+    id_, runner_id, booking_id, *rest = row
+    return Parked(runner_id, booking_id, *rest, id=id_)  # type: ignore[arg-type]
+
+
+def settle(cursor: Cursor, updates: Collection[Parked]) -> None:
+    """After adoption or refusal: those of a booking go, those without booking id are marked."""
+    if not updates:
+        return
+    ids = [update.id for update in updates]
+    cursor.execute(
+        "DELETE FROM parked_updates WHERE id = ANY(%s) AND booking_id IS NOT NULL", (ids,)
+    )
+    cursor.execute(
+        "UPDATE parked_updates SET applied = true WHERE id = ANY(%s) AND NOT applied", (ids,)
+    )
+
+
+def claimed_bookings(engine: sa.Engine) -> set[UUID]:
+    """Bookings whose track covers an update that waits: two processes missed each other's.
+
+    Only what was parked in the last ten minutes: no transaction is that long.
+    """
+    with transaction(engine) as cursor:
+        cursor.execute(
+            """
+            SELECT DISTINCT a.booking_id FROM parked_updates p JOIN assignments a
+              ON a.runner_id = p.runner_id
+              AND (p.booking_id IS NULL OR p.booking_id = a.booking_id)
+              AND a.started_at - interval '1 minute' <= p.recorded_at
+              AND (a.ended_at IS NULL OR a.ended_at + interval '1 minute' >= p.recorded_at)
+            WHERE NOT p.applied AND p.parked_at > now() - interval '10 minutes'
+            """
+        )
+        return {booking_id for (booking_id,) in cursor}
+
+
+def expire(engine: sa.Engine) -> int:
+    """Refuse what waited a day, or is over its runner's limit; how many were never applied."""
+    with transaction(engine) as cursor:
+        cursor.execute(
+            "DELETE FROM parked_updates WHERE parked_at < now() - interval '1 day'"
+            " RETURNING applied"
+        )
+        gone = cursor.fetchall()
+        cursor.execute(
+            """
+            DELETE FROM parked_updates WHERE id IN (
+                SELECT id FROM (
+                    SELECT id, row_number() OVER (PARTITION BY runner_id ORDER BY id DESC) AS place
+                    FROM parked_updates) ranked
+                WHERE place > %s)
+            RETURNING applied
+            """,
+            (LIMIT_OF_RUNNER,),
+        )
+        gone += cursor.fetchall()
+        return sum(not applied for (applied,) in gone)
+
+
+def count(engine: sa.Engine) -> int:
+    """How many wait and were never applied."""
+    with transaction(engine) as cursor:
+        cursor.execute("SELECT count(*) FROM parked_updates WHERE NOT applied")
+        (waiting,) = cursor.fetchone() or (0,)
+        return int(waiting)

@@ -1,0 +1,71 @@
+"""Values that pass between the statements of one ingest transaction."""
+
+from datetime import datetime
+from uuid import UUID
+
+from msgspec import Struct, field
+
+from tracking.domain.events import LocationUpdate
+from tracking.domain.routes import Gap, Place
+from tracking.domain.trips import GRACE, Assignment
+
+
+class Announcement(Struct, frozen=True):
+    """How a trip ended, as the last outgoing event says."""
+
+    event_id: UUID
+    distance_mm: int
+    completed_at: datetime
+
+
+class TrackState(Struct):
+    """A track under its booking's lock, and what the batch adds to it."""
+
+    booking_id: UUID
+    id: UUID
+    owner_id: UUID | None
+    runner_id: UUID
+    status: str
+    phase: str
+    started_at: datetime
+    completed_at: datetime | None
+    head_seq: int
+    waypoint_count: int
+    distance_mm: int
+    last: Place | None  # the newest waypoint of the route
+    version: int  # counts the changes of the row
+    epoch: str
+    delivered: bool = False  # final, unlike every other end
+    announced: Announcement | None = None  # since it was last active
+    assignments: tuple[Assignment, ...] = ()
+    newest: Place | None = None  # like `last`, the batch included
+    added: list["Addition"] = field(default_factory=list)
+    # The newest row that left the route: the marker was there, and does not go back.
+    shown_until: datetime | None = None
+    # Where a waypoint falls that is newer than all stored ones; one object, compared by identity.
+    end: Gap = Gap(None, None)
+
+    @property
+    def begins_at(self) -> datetime:
+        """No waypoint of the route is older."""
+        return min(assignment.started_at for assignment in self.assignments) - GRACE
+
+    @property
+    def ends_at(self) -> datetime | None:
+        """No stored waypoint of the route is newer."""
+        return None if self.last is None else self.last.recorded_at
+
+    def covers(self, update: LocationUpdate) -> bool:
+        for assignment in self.assignments:  # a loop: a generator costs more than what it does
+            if assignment.runner_id == update.runner_id and assignment.covers(update.recorded_at):
+                return True
+        return False
+
+
+class Addition(Struct, gc=False):
+    """A waypoint that the batch adds."""
+
+    update: LocationUpdate
+    place: Place
+    gap: Gap  # between the stored waypoints
+    late: bool  # a newer one was known already, on the route or not

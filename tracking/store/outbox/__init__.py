@@ -1,0 +1,1 @@
+"""What is still to go out to other services."""

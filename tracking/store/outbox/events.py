@@ -1,0 +1,216 @@
+"""Outgoing events that wait for Kafka: written with their cause, drained by one process at a time.
+
+`tracking.started`, `tracking.completed` and `tracking.corrected` have rows of their own. A position
+needs none: see `store.watermarks`.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID, uuid5
+
+import psycopg2.extras
+import sqlalchemy as sa
+from msgspec import Struct
+from psycopg2.extensions import cursor as Cursor
+
+from tracking.domain.tracks import TrackChange
+from tracking.store.ingest.track_state import Announcement, TrackState
+from tracking.store.outbox import watermarks
+from tracking.store.sql import execute_rows, transaction
+from tracking.wire.messages import rfc3339
+
+# Any number: the first process that locks it drains, the others wait for their turn.
+DRAINER_LOCK: Final = 7_242_001
+
+
+class OutboxRow(Struct, frozen=True):
+    """An event that may go out now."""
+
+    id: int
+    event_id: UUID
+    type: str
+    booking_id: UUID
+    data: dict[str, Any]
+    created_at: datetime
+
+
+def write_lifecycle(
+    cursor: Cursor, changes: Iterable[TrackChange], tracks: Mapping[UUID, TrackState]
+) -> None:
+    """Part of the ingest transaction, after the waypoints: a completed trip tells its distance."""
+    begun = [tracks[c.booking_id] for c in changes if c.old_status is None]
+    _write(cursor, [_started(track) for track in begun])
+    # What was announced of a trip that goes on is history: its next end is news again.
+    resumed = [t for t in tracks.values() if t.announced is not None and t.status == "active"]
+    for track in resumed:
+        track.announced = None
+    completed = [t for t in tracks.values() if t.status == "completed" and t.announced is None]
+    _write(cursor, [_completed(track) for track in completed])
+    corrected = [t for t in tracks.values() if t.status == "completed" and _differs(t)]
+    _correct(cursor, corrected)
+    ended = [tracks[c.booking_id] for c in changes if c.status != "active"]
+    watermarks.mark_ended(cursor, {track.id for track in [*ended, *corrected]})
+    _write_announced(cursor, [*resumed, *completed, *corrected])
+
+
+def _write(cursor: Cursor, rows: Collection[Sequence[object]]) -> None:
+    execute_rows(
+        cursor,
+        "INSERT INTO outbox (event_id, type, booking_id, track_id, after_seq, data) VALUES %s",
+        rows,
+    )
+
+
+def _started(track: TrackState) -> tuple[object, ...]:
+    at = rfc3339(track.started_at)
+    data = {**_identity(track), "started_at": at, "occurred_at": at}
+    event_id = uuid5(track.id, "tracking.started")
+    return event_id, "tracking.started", track.booking_id, track.id, 0, psycopg2.extras.Json(data)
+
+
+def _completed(track: TrackState) -> tuple[object, ...]:
+    """The row; and from now on this is what the trip's end was said to be."""
+    assert track.completed_at is not None
+    event_id = uuid5(track.id, f"tracking.completed {rfc3339(track.completed_at)}")
+    track.announced = Announcement(event_id, track.distance_mm, track.completed_at)
+    return _end_row("tracking.completed", track, track.announced, {})
+
+
+def _differs(track: TrackState) -> bool:
+    """Is the trip's end another one than the last event said?"""
+    said = track.announced
+    return said is not None and (said.distance_mm, said.completed_at) != (
+        track.distance_mm,
+        track.completed_at,
+    )
+
+
+def _correct(cursor: Cursor, tracks: Sequence[TrackState]) -> None:
+    """A correction for each, in place of the one that waits: consumers have not seen that."""
+    if not tracks:
+        return
+    seen = _withdraw(cursor, tracks)
+    rows = []
+    for track in tracks:
+        assert track.announced is not None
+        before = track.announced = seen.get(track.id, track.announced)
+        if _differs(track):  # else the correction that was withdrawn has cancelled itself out
+            track.announced = _announcement(track, before)
+            rows.append(_corrected(track, before))
+    _write(cursor, rows)
+
+
+def _withdraw(cursor: Cursor, tracks: Sequence[TrackState]) -> dict[UUID, Announcement]:
+    """Delete corrections that the drainer has not taken; by track, what each would replace."""
+    cursor.execute(
+        "DELETE FROM outbox WHERE track_id = ANY(%s) AND type = 'tracking.corrected' AND NOT taken"
+        " RETURNING track_id, (data->>'replaces')::uuid,"
+        " round((data->>'previous_distance_km')::numeric * 1000000)::bigint,"
+        " (data->>'previous_completed_at')::timestamptz",
+        ([track.id for track in tracks],),
+    )
+    return {track_id: Announcement(*seen) for track_id, *seen in cursor}
+
+
+def _announcement(track: TrackState, before: Announcement) -> Announcement:
+    assert track.completed_at is not None
+    end = f"{track.distance_mm} {rfc3339(track.completed_at)}"
+    event_id = uuid5(track.id, f"tracking.corrected {before.event_id} {end}")
+    return Announcement(event_id, track.distance_mm, track.completed_at)
+
+
+def _corrected(track: TrackState, before: Announcement) -> tuple[object, ...]:
+    assert track.announced is not None
+    replaced = {
+        "previous_distance_km": before.distance_mm / 1_000_000,
+        "previous_completed_at": rfc3339(before.completed_at),
+        "replaces": str(before.event_id),
+    }
+    return _end_row("tracking.corrected", track, track.announced, replaced)
+
+
+def _end_row(
+    type_: str, track: TrackState, end: Announcement, more: Mapping[str, object]
+) -> tuple[object, ...]:
+    at = rfc3339(end.completed_at)
+    data = {
+        **_identity(track),
+        "total_distance_km": end.distance_mm / 1_000_000,
+        "completed_at": at,
+        "occurred_at": at,
+        **more,
+    }
+    json = psycopg2.extras.Json(data)
+    return end.event_id, type_, track.booking_id, track.id, track.head_seq, json
+
+
+def _write_announced(cursor: Cursor, tracks: Iterable[TrackState]) -> None:
+    execute_rows(
+        cursor,
+        "UPDATE tracks SET announced_id = v.id, announced_distance_mm = v.distance_mm,"
+        " announced_completed_at = v.completed_at"
+        " FROM (VALUES %s) v (track_id, id, distance_mm, completed_at)"
+        " WHERE tracks.id = v.track_id",
+        [
+            (t.id, *((a.event_id, a.distance_mm, a.completed_at) if a else (None, None, None)))
+            for t in tracks
+            for a in [t.announced]
+        ],
+        "(%s, %s::uuid, %s::bigint, %s::timestamptz)",
+    )
+
+
+def _identity(track: TrackState) -> dict[str, object]:
+    return {
+        "track_id": str(track.id),
+        "booking_id": str(track.booking_id),
+        "runner_id": str(track.runner_id),
+        "owner_id": None if track.owner_id is None else str(track.owner_id),
+    }
+
+
+def try_lock_drainer(connection: sa.Connection) -> bool:
+    """Held until the connection is closed, so that a dead drainer cannot keep it."""
+    return bool(connection.scalar(sa.select(sa.func.pg_try_advisory_lock(DRAINER_LOCK))))
+
+
+def take_due(engine: sa.Engine, limit: int) -> list[OutboxRow]:
+    """Events whose positions have all gone out, oldest first; from now on they stay as they are.
+
+    A row that ingest is about to replace is left for the next time.
+    """
+    with transaction(engine) as cursor:
+        cursor.execute(
+            f"""
+            WITH due AS (
+                SELECT o.id FROM outbox o LEFT JOIN published_watermarks p USING (track_id)
+                WHERE o.after_seq <= coalesce(p.published_seq, o.after_seq) AND NOT EXISTS (
+                    SELECT FROM tracks t, waypoints w
+                    WHERE t.id = p.track_id AND w.seq <= p.published_seq
+                      AND {watermarks.NEWEST_WAITS})
+                ORDER BY o.id LIMIT %s FOR UPDATE OF o SKIP LOCKED
+            )
+            UPDATE outbox o SET taken = true FROM due WHERE o.id = due.id
+            RETURNING o.id, o.event_id, o.type, o.booking_id, o.data, o.created_at
+            """,
+            (limit,),
+        )
+        return sorted((OutboxRow(*row) for row in cursor), key=lambda row: row.id)
+
+
+def delete_events(engine: sa.Engine, ids: Collection[int]) -> None:
+    if ids:
+        with transaction(engine) as cursor:
+            cursor.execute("DELETE FROM outbox WHERE id = ANY(%s)", (list(ids),))
+
+
+def oldest(engine: sa.Engine) -> datetime | None:
+    """Since when the oldest event waits, a position or another."""
+    with transaction(engine) as cursor:
+        cursor.execute(
+            "SELECT least((SELECT created_at FROM outbox ORDER BY id LIMIT 1),"
+            " (SELECT min(unsent_since) FROM published_watermarks WHERE unsent_since IS NOT NULL))"
+        )
+        (since,) = cursor.fetchone() or (None,)
+        return since  # type: ignore[no-any-return]

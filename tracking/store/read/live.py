@@ -1,0 +1,75 @@
+"""What a viewer who joins is told, and the rows that he missed."""
+
+from typing import Final
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from tracking.domain.tracks import LiveState
+from tracking.domain.waypoints import MissedWaypoint, StoredWaypoint
+from tracking.store.engine import translated
+from tracking.store.sql import transaction
+
+# Points of one backfill: some 130 kB as text.
+PAGE: Final = 1_000
+
+
+@translated
+def live_state(engine: sa.Engine, booking_id: UUID) -> LiveState | None:
+    """None for a booking that nothing is known of."""
+    with transaction(engine) as cursor:
+        cursor.execute(
+            """
+            SELECT b.booking_id, b.owner_id, t.runner_id, t.id, t.epoch,
+                   coalesce(t.status, 'requested'), t.phase, t.started_at,
+                   coalesce(t.head_seq, 0), w.seq, w.runner_id, ST_X(w.position), ST_Y(w.position),
+                   w.speed_kmh, w.heading_degrees, w.recorded_at, w.received_at
+            FROM bookings b LEFT JOIN tracks t ON t.booking_id = b.booking_id
+            LEFT JOIN waypoints w ON w.track_id = t.id
+                AND w.recorded_at = t.last_recorded_at AND w.runner_id = t.last_runner_id
+                AND w.reported_at = t.last_reported_at
+            WHERE b.booking_id = %s
+            """,
+            (booking_id,),
+        )
+        row = cursor.fetchone()
+    if row is None:
+        return None
+    state = LiveState(*row[:9])
+    if row[9] is not None:
+        track_id = row[3]
+        state.last = StoredWaypoint(booking_id, track_id, *row[9:], False)  # type: ignore[call-arg]
+    return state
+
+
+@translated
+def missed_page(
+    engine: sa.Engine, track_id: UUID, after_seq: int, head_seq: int
+) -> list[MissedWaypoint]:
+    """The next PAGE waypoints of the route above a seq, in seq order; fewer at the end.
+
+    Rows at or below a head never change, so no transaction stays open for a slow reader. What left
+    the route is nobody's to see: its seq is missing here.
+    """
+    with transaction(engine) as cursor:
+        cursor.execute(
+            f"""
+            SELECT seq, ST_Y(position), ST_X(position), speed_kmh, heading_degrees, recorded_at
+            FROM waypoints WHERE track_id = %s AND seq > %s AND seq <= %s AND in_route
+            ORDER BY seq LIMIT {PAGE}
+            """,
+            (track_id, after_seq, head_seq),
+        )
+        return [MissedWaypoint(*row) for row in cursor]
+
+
+@translated
+def count_rows(engine: sa.Engine, track_id: UUID, after_seq: int, head_seq: int) -> int:
+    """How many of the rows between two seqs are still there; less when months were dropped."""
+    with transaction(engine) as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM waypoints WHERE track_id = %s AND seq > %s AND seq <= %s",
+            (track_id, after_seq, head_seq),
+        )
+        (count,) = cursor.fetchone() or (0,)
+    return int(count)

@@ -1,0 +1,70 @@
+"""The waypoints of a route, page by page, in route order."""
+
+from collections.abc import Iterator
+from typing import Any, Final
+from uuid import UUID
+
+import sqlalchemy as sa
+from msgspec import Struct
+
+from tracking.domain.routes import Order
+from tracking.domain.waypoints import RouteWaypoint
+from tracking.store.engine import translated
+from tracking.store.sql import transaction
+
+# Some 200 kB of Python objects: large enough to be fast, small enough for many at once.
+PAGE: Final = 1_000
+
+
+class RouteSlice(Struct, frozen=True):
+    """Which waypoints: newer than `since_seq`, not newer than `head_seq`."""
+
+    track_id: UUID
+    since_seq: int
+    head_seq: int
+
+
+class Extent(Struct, frozen=True):
+    """How many waypoints a slice has, and their bounding box: west, south, east, north."""
+
+    count: int
+    bbox: tuple[float, float, float, float] | None
+
+
+@translated
+def extent(engine: sa.Engine, part: RouteSlice) -> Extent:
+    with transaction(engine) as cursor:
+        cursor.execute(
+            """
+            SELECT count(*), min(ST_X(position)), min(ST_Y(position)), max(ST_X(position)),
+                   max(ST_Y(position))
+            FROM waypoints WHERE track_id = %s AND seq > %s AND seq <= %s AND in_route
+            """,
+            (part.track_id, part.since_seq, part.head_seq),
+        )
+        count, *bbox = cursor.fetchone() or (0, None, None, None, None)
+    return Extent(count, tuple(bbox) if count else None)
+
+
+@translated
+def page(engine: sa.Engine, part: RouteSlice, after: Order | None) -> list[RouteWaypoint]:
+    """The next PAGE waypoints after that place in the order; empty at the end.
+
+    Rows at or below a head never change, so no transaction stays open for a slow reader.
+    """
+    beyond, place = "", ()
+    if after is not None:
+        beyond = "AND recorded_at >= %s AND (recorded_at, runner_id, reported_at) > (%s, %s, %s)"
+        place = (after[0], *after)  # type: ignore[assignment]
+    with transaction(engine) as cursor:
+        cursor.execute(
+            f"""
+            SELECT seq, runner_id, ST_X(position), ST_Y(position), speed_kmh, heading_degrees,
+                   recorded_at, reported_at
+            FROM waypoints WHERE track_id = %s {beyond} AND seq > %s AND seq <= %s AND in_route
+            ORDER BY recorded_at, runner_id, reported_at LIMIT {PAGE}
+            """,
+            (part.track_id, *place, part.since_seq, part.head_seq),
+        )
+        rows: Iterator[tuple[Any, ...]] = iter(cursor)
+        return [RouteWaypoint(*row) for row in rows]

@@ -1,0 +1,55 @@
+"""What requests ask about a track. Raises DatabaseUnavailable when PostgreSQL is away."""
+
+from typing import Any, Final
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from tracking.domain.access import BookingAccess
+from tracking.domain.tracks import TrackView
+from tracking.domain.waypoints import StoredWaypoint
+from tracking.store.engine import translated
+from tracking.store.models import Booking, Track
+from tracking.store.sql import transaction
+
+_VIEW: Final = [getattr(Track, name) for name in TrackView.__struct_fields__]
+
+
+@translated
+def booking_access(engine: sa.Engine, booking_id: UUID) -> BookingAccess | None:
+    """None for a booking that nothing is known of."""
+    statement = (
+        sa.select(Booking.booking_id, Booking.owner_id, Track.runner_id)
+        .outerjoin(Track, Track.booking_id == Booking.booking_id)
+        .where(Booking.booking_id == booking_id)
+    )
+    with engine.connect() as connection:
+        row = connection.execute(statement).first()
+    return None if row is None else BookingAccess(*row)
+
+
+@translated
+def find_track(engine: sa.Engine, booking_id: UUID) -> TrackView | None:
+    """None before the booking was accepted."""
+    with engine.connect() as connection:
+        row = connection.execute(sa.select(*_VIEW).where(Track.booking_id == booking_id)).first()
+    return None if row is None else TrackView(*row)
+
+
+@translated
+def last_position(engine: sa.Engine, booking_id: UUID) -> StoredWaypoint | None:
+    """The newest waypoint of the route: where the marker stands."""
+    with transaction(engine) as cursor:
+        cursor.execute(
+            """
+            SELECT t.booking_id, t.id, w.seq, w.runner_id, ST_X(w.position), ST_Y(w.position),
+                   w.speed_kmh, w.heading_degrees, w.recorded_at, w.received_at, false
+            FROM tracks t JOIN waypoints w ON w.track_id = t.id
+                AND w.recorded_at = t.last_recorded_at AND w.runner_id = t.last_runner_id
+                AND w.reported_at = t.last_reported_at
+            WHERE t.booking_id = %s
+            """,
+            (booking_id,),
+        )
+        row: tuple[Any, ...] | None = cursor.fetchone()
+    return None if row is None else StoredWaypoint(*row)

@@ -1,0 +1,1 @@
+"""What goes over a wire: bytes for viewers and other services."""

@@ -1,0 +1,1 @@
+"""Everything that speaks to Kafka; each client stays on one thread."""

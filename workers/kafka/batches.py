@@ -1,0 +1,42 @@
+"""What the consumer thread hands to the IOLoop: one value for each crossing."""
+
+import time
+from collections import Counter
+from typing import Any
+from uuid import UUID
+
+from msgspec import Struct, field
+
+from tracking.domain.events import Event
+from workers.kafka.dead_letters import DeadLetter
+
+
+class Batch(Struct):
+    """Checked events in the order of arrival, and what is true once they are stored."""
+
+    events: list[Event] = field(default_factory=list)
+    # The Kafka record of each event, as it came: an event that proves to be poison is kept whole.
+    records: list[Any] = field(default_factory=list)
+    # (topic, partition) -> the offset to commit: the last one read, plus one.
+    offsets: dict[tuple[str, int], int] = field(default_factory=dict)
+    # ... in which generation of the partition they were read: see workers/kafka/offsets.py.
+    generations: dict[tuple[str, int], int] = field(default_factory=dict)
+    # Outcomes that are known without the database: ignored, dead, skipped, by type.
+    outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
+    dead: list[DeadLetter] = field(default_factory=list)
+    size: int = 0  # records read
+    bytes: int = 0  # that they hold in memory
+    taken_at: float = field(default_factory=time.monotonic)
+    adopt: frozenset[UUID] = frozenset()  # bookings whose parked updates are looked at again
+
+    def extend(self, other: "Batch") -> None:
+        """Append what arrived later."""
+        self.events += other.events
+        self.records += other.records
+        self.offsets |= other.offsets
+        self.generations |= other.generations
+        self.outcomes += other.outcomes
+        self.dead += other.dead
+        self.size += other.size
+        self.bytes += other.bytes
+        self.adopt |= other.adopt

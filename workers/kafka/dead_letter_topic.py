@@ -1,0 +1,150 @@
+"""The dead letters that Kafka keeps: read them, and send them again after a fix.
+
+Any thread; each call makes its own client.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
+from typing import Any, Final
+
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from msgspec import Struct
+
+from tracking.settings import KafkaSettings
+from workers.kafka.clients import connection_options
+from workers.kafka.dead_letters import (
+    CUT,
+    DEAD_LETTER_TOPIC,
+    NULL,
+    OFFSET,
+    PARTITION,
+    REASON,
+    RETRY_TOPIC,
+    TIME,
+    TOPIC,
+    original_headers,
+    source_of,
+)
+
+TIMEOUT_MS: Final = 10_000
+# Sent and acknowledged together: some megabytes, and progress several times a second.
+SLICE: Final = 500
+
+
+class Letter(Struct, frozen=True):
+    """A dead letter as it is kept. `id` is its place in the dead-letter topic."""
+
+    id: str
+    reason: str
+    source: str  # topic/partition@offset
+    time: str  # when it was written, RFC 3339
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes]]
+
+    @property
+    def resendable(self) -> bool:
+        """A letter that was cut is not the event any more."""
+        return CUT not in source_of(self.headers)
+
+
+def letters(settings: KafkaSettings, since: datetime | None = None) -> Iterator[Letter]:
+    """Every letter that is kept now, or those written since; KafkaError when Kafka is away."""
+    consumer = KafkaConsumer(
+        **connection_options(settings),
+        group_id=None,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        bootstrap_timeout_ms=TIMEOUT_MS,
+        allow_auto_create_topics=False,
+    )
+    try:
+        topic = settings.topic(DEAD_LETTER_TOPIC)
+        places = [TopicPartition(topic, n) for n in consumer.partitions_for_topic(topic) or ()]
+        if places:
+            yield from _read(consumer, places, since)
+    finally:
+        consumer.close(autocommit=False, timeout_ms=TIMEOUT_MS)
+
+
+def _read(
+    consumer: KafkaConsumer, places: list[TopicPartition], since: datetime | None
+) -> Iterator[Letter]:
+    """Up to where the partitions end now: others may be writing."""
+    consumer.assign(places)
+    ends = consumer.end_offsets(places, timeout_ms=TIMEOUT_MS)
+    consumer.seek_to_beginning(*places)
+    while any(consumer.position(p, timeout_ms=TIMEOUT_MS) < end for p, end in ends.items()):
+        for place, records in consumer.poll(timeout_ms=1_000).items():
+            for record in records:
+                written_at = record.timestamp / 1000
+                if record.offset < ends[place] and (
+                    since is None or written_at >= since.timestamp()
+                ):
+                    yield _letter(record)
+
+
+def _letter(record: Any) -> Letter:
+    added = {
+        name: value.decode(errors="replace") for name, value in source_of(record.headers).items()
+    }
+    place = f"{added.get(TOPIC, '?')}/{added.get(PARTITION, '?')}@{added.get(OFFSET, '?')}"
+    return Letter(
+        id=f"{record.partition}:{record.offset}",
+        reason=added.get(REASON, "?"),
+        source=place,
+        time=added.get(TIME, "?"),
+        key=record.key,
+        value=None if NULL in added else record.value,
+        headers=list(record.headers),
+    )
+
+
+def resend(
+    settings: KafkaSettings, chosen: Iterable[Letter], progress: Callable[[int], None]
+) -> int:
+    """Put letters into the retry topic, which the service reads; how many were acknowledged.
+
+    `progress` is told the number so far. Raises KafkaError: what was acknowledged is there, and
+    sending it again does no harm.
+    """
+    producer = KafkaProducer(
+        **connection_options(settings),
+        max_request_size=64 << 20,
+        bootstrap_timeout_ms=TIMEOUT_MS,
+        max_block_ms=TIMEOUT_MS,
+        linger_ms=5,
+    )
+    topic = settings.topic(RETRY_TOPIC)
+    done = 0
+    try:
+        waiting: list[Any] = []
+        for letter in chosen:
+            value = b"" if letter.value is None and letter.key is None else letter.value
+            waiting.append(
+                producer.send(topic, key=letter.key, value=value, headers=letter.headers)
+            )
+            if len(waiting) == SLICE:
+                done += _acknowledge(waiting)
+                progress(done)
+        done += _acknowledge(waiting)
+        progress(done)
+    finally:
+        producer.close(timeout=TIMEOUT_MS / 1000)
+    return done
+
+
+def _acknowledge(waiting: list[Any]) -> int:
+    for future in waiting:
+        future.get(timeout=TIMEOUT_MS / 1000)
+    count = len(waiting)
+    waiting.clear()
+    return count
+
+
+def readable_headers(letter: Letter) -> list[tuple[str, str]]:
+    """All headers as text, ours first."""
+    ours = list(source_of(letter.headers).items())
+    return [
+        (n, v.decode(errors="backslashreplace")) for n, v in ours + original_headers(letter.headers)
+    ]

@@ -1,0 +1,50 @@
+"""How the process itself does: loop delay, gauges, and a consumer that is stuck. IOLoop thread."""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import sqlalchemy as sa
+from sqlalchemy.pool import QueuePool
+
+from tracking.live.rooms import Rooms
+from tracking.metrics import Metrics
+from workers.ingest import Ingest
+from workers.kafka.consumer import Consumer
+from workers.monitoring.thread_cpu import ThreadCpu
+
+SAMPLE_S: Final = 0.1
+LOOK_S: Final = 1.0
+# Nothing in the process can mend a poll() that does not return: the supervisor can.
+POLL_DEAD_S: Final = 120.0
+
+
+async def measure_loop(metrics: Metrics) -> None:
+    """How late the loop runs what is due, ten times a second, until cancelled."""
+    while True:
+        due = time.perf_counter() + SAMPLE_S
+        await asyncio.sleep(SAMPLE_S)
+        metrics.loop_delay.observe(max(time.perf_counter() - due, 0.0))
+
+
+def measure_parts(
+    metrics: Metrics, rooms: Rooms, ingest: Ingest, engines: Mapping[str, sa.Engine]
+) -> None:
+    """Gauges that are read when Prometheus scrapes, which the loop does itself."""
+    metrics.registry.register(ThreadCpu())
+    metrics.rooms.set_function(lambda: len(rooms))
+    metrics.subscribers.set_function(lambda: rooms.subscribers)
+    metrics.oldest_unstored.set_function(lambda: ingest.oldest_wait(time.monotonic()))
+    for name, engine in engines.items():
+        if isinstance(engine.pool, QueuePool):
+            metrics.pool_in_use.labels(name).set_function(engine.pool.checkedout)
+
+
+async def watch_consumer(consumer: Consumer, died: Callable[[BaseException], None]) -> None:
+    """End the process when poll(), or whatever the thread does between two, does not return."""
+    while True:
+        await asyncio.sleep(LOOK_S)
+        if time.monotonic() - consumer.last_poll > POLL_DEAD_S:
+            died(TimeoutError(f"Kafka's poll() has not returned for {POLL_DEAD_S:.0f} s"))
+            return
