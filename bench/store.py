@@ -18,7 +18,8 @@ from bench.driver import update
 from bench.report import table
 from server import GC_THRESHOLDS
 from tests.running import Trip, connect, fresh_database
-from tracking.domain.events import BookingEvent, Event, decode
+from tracking.domain.decoding import decode
+from tracking.domain.events import BookingEvent, Event
 from tracking.settings import DatabaseSettings
 from tracking.store.engine import create_engine
 from tracking.store.ingest.batch import store_batch

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from tests.reference import Event, Outcome, outcomes
 from tests.running import envelope
-from tracking.domain import events
+from tracking.domain import decoding, events
 from tracking.store.ingest.batch import Stored, store_batch
 from tracking.store.ingest.track_cache import TrackCache
 from tracking.store.sql import transaction
@@ -140,7 +140,7 @@ def decoded(event: Event, delay_s: float = 1.0) -> events.Event:
     type_, data = event
     value = json.dumps(envelope(type_, data)).encode()
     kafka_time = moment(data) + timedelta(seconds=delay_s)
-    found = events.decode(f"{type_.partition('.')[0]}.events", value, [], kafka_time).event
+    found = decoding.decode(f"{type_.partition('.')[0]}.events", value, [], kafka_time).event
     assert found is not None
     return found
 

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.running import Trip, envelope, stamp
-from tracking.domain.events import BookingEvent, LocationUpdate, decode
+from tracking.domain.decoding import decode
+from tracking.domain.events import BookingEvent, LocationUpdate
 from tracking.errors import InvalidEvent
 
 NOW = datetime(2026, 2, 6, 10, 30, tzinfo=UTC)

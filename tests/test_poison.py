@@ -14,14 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.running import Platform, Trip, envelope, running_server, stamp, wait_until
-from tracking.domain.events import (
-    BOOKING_KINDS,
-    BookingEvent,
-    Event,
-    Headers,
-    LocationUpdate,
-    decode,
-)
+from tracking.domain.decoding import decode
+from tracking.domain.envelopes import Headers
+from tracking.domain.events import BOOKING_KINDS, BookingEvent, Event, LocationUpdate
 from tracking.errors import InvalidEvent
 from tracking.settings import Settings
 from tracking.store.ingest.batch import store_batch

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.running import CHECKOUT, Platform, Server, Trip, wait_until
-from tracking.domain.events import decode
+from tracking.domain.decoding import decode
 from tracking.settings import Settings
 
 README = (CHECKOUT / "README.md").read_text()

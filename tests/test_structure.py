@@ -9,7 +9,7 @@ from tests.running import CHECKOUT
 
 # Library -> where it may be imported, besides server.py.
 LIBRARIES = {
-    "sqlalchemy": ("tracking/store/models.py", "tracking/store/engine.py", "tracking/store/"),
+    "sqlalchemy": ("tracking/store/engine.py", "tracking/store/"),
     "psycopg2": ("tracking/store/",),
     "kafka": ("workers/",),
     "tornado": ("handlers/", "workers/"),

@@ -14,8 +14,8 @@ WGS84: Final = Geod(ellps="WGS84")
 Order: TypeAlias = tuple[datetime, UUID, datetime]
 
 
-class Place(NamedTuple):
-    """A waypoint's place in its route: the order first, then where it is (degrees)."""
+class Vertex(NamedTuple):
+    """A waypoint's vertex in its route: the order first, then where it is (degrees)."""
 
     recorded_at: datetime
     runner_id: UUID
@@ -32,29 +32,29 @@ class Place(NamedTuple):
 class Gap(NamedTuple):
     """Two stored neighbours; None at an end of the route. New waypoints fall into gaps."""
 
-    before: Place | None
-    after: Place | None
+    before: Vertex | None
+    after: Vertex | None
 
 
-def growth_mm(additions: Sequence[tuple[Gap, Sequence[Place]]]) -> list[int]:
+def growth_mm(additions: Sequence[tuple[Gap, Sequence[Vertex]]]) -> list[int]:
     """By how much each gap's new waypoints, in route order, lengthen the route."""
-    chains = [_chain(gap, places) for gap, places in additions]
+    chains = [_chain(gap, vertices) for gap, vertices in additions]
     split = [_chain(gap, ()) if gap.before and gap.after else () for gap, _ in additions]
     return [new - old for new, old in zip(lengths_mm(chains), lengths_mm(split), strict=True)]
 
 
-def _chain(gap: Gap, places: Sequence[Place]) -> list[Place]:
+def _chain(gap: Gap, vertices: Sequence[Vertex]) -> list[Vertex]:
     before, after = gap
-    return [*((before,) if before else ()), *places, *((after,) if after else ())]
+    return [*((before,) if before else ()), *vertices, *((after,) if after else ())]
 
 
-def lengths_mm(chains: Sequence[Sequence[Place]]) -> list[int]:
+def lengths_mm(chains: Sequence[Sequence[Vertex]]) -> list[int]:
     """Each chain's length: a sum of whole millimetres, so that the order of addition can't show."""
-    places = [*chain.from_iterable(chains)]
-    if len(places) < 2:
+    vertices = [*chain.from_iterable(chains)]
+    if len(vertices) < 2:
         return [0] * len(chains)
-    longitudes = [place.longitude for place in places]
-    latitudes = [place.latitude for place in places]
+    longitudes = [vertex.longitude for vertex in vertices]
+    latitudes = [vertex.latitude for vertex in vertices]
     # One call for all; the legs between the end of one chain and the next are left out below.
     metres = WGS84.inv(longitudes[:-1], latitudes[:-1], longitudes[1:], latitudes[1:])[2]
     millimetres = [round(length * 1000) for length in metres]

@@ -95,6 +95,15 @@ def number_array(values: Iterable[float | None]) -> str:
     return "{" + ",".join("NULL" if value is None else repr(value) for value in values) + "}"
 
 
+# A nullable point from the two numbers of `pair`.
+POINT: Final = "ST_SetSRID(ST_MakePoint(%s, %s), 4326)"
+
+
+def pair(point: tuple[float, float] | None) -> tuple[float | None, float | None]:
+    """A point as the two parameters that `POINT` takes."""
+    return point if point is not None else (None, None)
+
+
 TIME_OF: Final = "timestamptz '2000-01-01 00:00Z' + interval '1 microsecond' *"
 
 

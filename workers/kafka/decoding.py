@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from kafka import TopicPartition
 
-from tracking.domain.events import Decoded, decode
+from tracking.domain.decoding import Decoded, decode
 from tracking.errors import InvalidEvent
 from tracking.settings import KafkaSettings
 from workers.kafka.batches import Batch

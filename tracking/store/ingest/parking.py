@@ -130,7 +130,7 @@ def _parked(row: Sequence[object]) -> Parked:
     return Parked(runner_id, booking_id, *rest, id=id_)  # type: ignore[arg-type]
 
 
-def settle(cursor: Cursor, updates: Collection[Parked]) -> None:
+def release(cursor: Cursor, updates: Collection[Parked]) -> None:
     """After adoption or refusal: those of a booking go, those without booking id are marked."""
     if not updates:
         return

@@ -1,12 +1,13 @@
 """Values that pass between the statements of one ingest transaction."""
 
 from datetime import datetime
+from typing import TypeAlias
 from uuid import UUID
 
 from msgspec import Struct, field
 
 from tracking.domain.events import LocationUpdate
-from tracking.domain.routes import Gap, Place
+from tracking.domain.routes import Gap, Vertex
 from tracking.domain.trips import GRACE, Assignment
 
 
@@ -32,13 +33,13 @@ class TrackState(Struct):
     head_seq: int
     waypoint_count: int
     distance_mm: int
-    last: Place | None  # the newest waypoint of the route
+    last: Vertex | None  # the newest waypoint of the route
     version: int  # counts the changes of the row
     epoch: str
     delivered: bool = False  # final, unlike every other end
     announced: Announcement | None = None  # since it was last active
     assignments: tuple[Assignment, ...] = ()
-    newest: Place | None = None  # like `last`, the batch included
+    newest: Vertex | None = None  # like `last`, the batch included
     added: list["Addition"] = field(default_factory=list)
     # The newest row that left the route: the marker was there, and does not go back.
     shown_until: datetime | None = None
@@ -66,6 +67,21 @@ class Addition(Struct, gc=False):
     """A waypoint that the batch adds."""
 
     update: LocationUpdate
-    place: Place
+    vertex: Vertex
     gap: Gap  # between the stored waypoints
     late: bool  # a newer one was known already, on the route or not
+
+
+# Number in the batch, a track, an update that the track covers.
+Candidate: TypeAlias = tuple[int, TrackState, LocationUpdate]
+
+
+def vertex_of(update: LocationUpdate) -> Vertex:
+    """Where the update stands in its route."""
+    return Vertex(
+        update.recorded_at,
+        update.runner_id,
+        update.reported_at,
+        update.longitude,
+        update.latitude,
+    )

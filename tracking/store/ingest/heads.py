@@ -1,0 +1,47 @@
+"""The head of a track: newest seq, last position, count and distance, in its row."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from psycopg2.extensions import cursor as Cursor
+
+from tracking.store.ingest.track_state import TrackState
+from tracking.store.sql import TIME_OF, number_array, time_array, uuid_array
+
+
+def write_heads(cursor: Cursor, tracks: Sequence[TrackState]) -> None:
+    """One statement for all of them."""
+    if not tracks:
+        return
+    lasts = [track.last for track in tracks]
+    for track in tracks:
+        track.version += 1
+    cursor.execute(
+        _HEADS,
+        (
+            uuid_array(track.booking_id for track in tracks),
+            number_array(track.version for track in tracks),
+            number_array(track.head_seq for track in tracks),
+            number_array(track.waypoint_count for track in tracks),
+            number_array(track.distance_mm for track in tracks),
+            time_array(last and last.recorded_at for last in lasts),
+            uuid_array(last and last.runner_id for last in lasts),
+            time_array(last and last.reported_at for last in lasts),
+            number_array(last and last.longitude for last in lasts),
+            number_array(last and last.latitude for last in lasts),
+        ),
+    )
+
+
+_HEADS: Final = f"""
+    UPDATE tracks SET head_seq = v.head_seq, waypoint_count = v.waypoint_count,
+        distance_mm = v.distance_mm, last_recorded_at = {TIME_OF} v.recorded,
+        last_runner_id = v.runner_id, last_reported_at = {TIME_OF} v.reported,
+        last_position = ST_SetSRID(ST_MakePoint(v.x, v.y), 4326),
+        version = v.version, settled = false, updated_at = now()
+    FROM unnest(%s::uuid[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[],
+                %s::uuid[], %s::bigint[], %s::float8[], %s::float8[])
+        AS v (booking_id, version, head_seq, waypoint_count, distance_mm, recorded, runner_id,
+              reported, x, y)
+    WHERE tracks.booking_id = v.booking_id
+"""

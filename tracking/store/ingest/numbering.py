@@ -1,0 +1,121 @@
+"""New waypoints into their table: numbered, measured, written; then the heads of their tracks.
+
+Part of the ingest transaction, under the bookings' locks.
+"""
+
+from collections.abc import Collection, Iterator, Sequence
+from itertools import groupby
+from typing import Final
+
+from psycopg2.extensions import cursor as Cursor
+
+from tracking.domain.events import LocationUpdate
+from tracking.domain.routes import Gap, Vertex, growth_mm
+from tracking.domain.waypoints import StoredWaypoint
+from tracking.store import partitions
+from tracking.store.ingest.heads import write_heads
+from tracking.store.ingest.track_state import Addition, TrackState
+from tracking.store.outbox import watermarks
+from tracking.store.sql import WAYPOINT_COLUMNS, copy_binary, microseconds, packed_waypoint
+
+# Some 60 kB: large enough that handing it over costs nothing, small enough that both work at once.
+PIECE_ROWS: Final = 500
+
+
+def write_waypoints(cursor: Cursor, tracks: Collection[TrackState]) -> list[StoredWaypoint]:
+    """Number, measure and store what was gathered; move the heads.
+
+    Each track's waypoints come back in the order of seq: batches as they arrived, the newer ones
+    of a batch by recorded time, then those that were late.
+    """
+    grown = [track for track in tracks if track.added]
+    if not grown:
+        return []
+    watermarks.mark_grown(cursor, grown)
+    partitions.ensure(cursor, [a.vertex.recorded_at for track in grown for a in track.added])
+    stored: list[StoredWaypoint] = []
+    copy_binary(cursor, f"waypoints ({WAYPOINT_COLUMNS})", _rows(grown, stored))
+    write_heads(cursor, grown)
+    return stored
+
+
+def _rows(tracks: Sequence[TrackState], stored: list[StoredWaypoint]) -> Iterator[bytes]:
+    """Number, measure and pack piece by piece, while the database stores the piece before."""
+    piece: list[TrackState] = []
+    for last, track in enumerate(tracks, 1):
+        piece.append(track)
+        if last == len(tracks) or sum(len(t.added) for t in piece) >= PIECE_ROWS:
+            _measure(piece)
+            yield b"".join([row for track in piece for row in _numbered(track, stored)])
+            piece.clear()
+
+
+def _numbered(track: TrackState, stored: list[StoredWaypoint]) -> list[bytes]:
+    rows, track_bytes = [], track.id.bytes
+    for seq, addition in enumerate(track.added, track.head_seq + 1):
+        stored.append(_stored(track, seq, addition))
+        rows.append(_packed(track_bytes, seq, addition.update))
+    track.head_seq += len(rows)
+    track.waypoint_count += len(rows)
+    track.last = track.newest
+    return rows
+
+
+def _measure(tracks: Sequence[TrackState]) -> None:
+    """Add to each track's distance what its new waypoints change."""
+    additions = [(track, *run) for track in tracks for run in _by_gap(track)]
+    growths = growth_mm([(gap, vertices) for _, gap, vertices in additions])
+    for (track, _, _), growth in zip(additions, growths, strict=True):
+        track.distance_mm += growth
+
+
+def _by_gap(track: TrackState) -> list[tuple[Gap, list[Vertex]]]:
+    """The new vertices in route order, by the gap between stored waypoints that they fall into."""
+    if not any(addition.late for addition in track.added):
+        return [(track.end, [addition.vertex for addition in track.added])]
+    ordered = sorted(track.added, key=_vertex_of)
+    # Neighbours in the order share a gap: compared, not hashed, which costs more than the leg.
+    return [(gap, [a.vertex for a in run]) for gap, run in groupby(ordered, key=_gap_of)]
+
+
+def _vertex_of(addition: Addition) -> Vertex:
+    return addition.vertex
+
+
+def _gap_of(addition: Addition) -> Gap:
+    return addition.gap
+
+
+def _stored(track: TrackState, seq: int, addition: Addition) -> StoredWaypoint:
+    update = addition.update
+    return StoredWaypoint(
+        track.booking_id,
+        track.id,
+        seq,
+        update.runner_id,
+        update.longitude,
+        update.latitude,
+        update.speed_kmh,
+        update.heading_degrees,
+        update.recorded_at,
+        update.received_at,
+        addition.late,
+    )
+
+
+def _packed(track_id: bytes, seq: int, update: LocationUpdate) -> bytes:
+    recorded = reported = microseconds(update.recorded_at)
+    if update.reported_at is not update.recorded_at:
+        reported = microseconds(update.reported_at)
+    return packed_waypoint(
+        track_id,
+        seq,
+        update.runner_id.int.to_bytes(16),  # what .bytes does, without its call
+        recorded,
+        reported,
+        microseconds(update.received_at),
+        update.longitude,
+        update.latitude,
+        update.speed_kmh,
+        update.heading_degrees,
+    )

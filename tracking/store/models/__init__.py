@@ -1,0 +1,20 @@
+"""The tables. `alembic check` holds them against the migrations; `store/` reads and writes them."""
+
+from tracking.store.models.base import Base
+from tracking.store.models.bookings import AssignmentRow, Booking, BookingFact, Track
+from tracking.store.models.outgoing import OutboxEvent, PublishedWatermark, ShareLink
+from tracking.store.models.waypoints import ParkedUpdate, RouteMetadata, Waypoint
+
+__all__ = [
+    "AssignmentRow",
+    "Base",
+    "Booking",
+    "BookingFact",
+    "OutboxEvent",
+    "ParkedUpdate",
+    "PublishedWatermark",
+    "RouteMetadata",
+    "ShareLink",
+    "Track",
+    "Waypoint",
+]

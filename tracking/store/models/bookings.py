@@ -1,0 +1,119 @@
+"""Bookings, their facts, and the trips that these add up to."""
+
+from datetime import datetime
+from uuid import UUID
+
+from geoalchemy2 import WKBElement
+from sqlalchemy import (
+    Boolean,
+    CheckConstraint,
+    ForeignKey,
+    Identity,
+    Index,
+    UniqueConstraint,
+    func,
+    text,
+)
+from sqlalchemy.orm import Mapped, mapped_column
+
+from tracking.store.models.base import Base, geometry
+
+
+class Booking(Base):
+    """Every booking heard of, accepted or not. Its row is the lock that ingest takes first."""
+
+    __tablename__ = "bookings"
+
+    booking_id: Mapped[UUID] = mapped_column(primary_key=True)
+    owner_id: Mapped[UUID | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class BookingFact(Base):
+    """One booking event. A trip is computed from all of a booking's facts, in any order."""
+
+    __tablename__ = "booking_facts"
+    __table_args__ = (
+        UniqueConstraint(
+            "booking_id",
+            "kind",
+            "occurred_at",
+            "runner_id",
+            name="booking_facts_key",
+            postgresql_nulls_not_distinct=True,
+        ),
+    )
+
+    id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
+    booking_id: Mapped[UUID] = mapped_column(ForeignKey("bookings.booking_id"))
+    kind: Mapped[str]
+    occurred_at: Mapped[datetime]
+    runner_id: Mapped[UUID | None]
+    owner_id: Mapped[UUID | None]
+    booking_number: Mapped[str | None]
+    at: Mapped[datetime | None]
+    pickup: Mapped[WKBElement | None] = mapped_column(geometry("POINT"))
+    dropoff: Mapped[WKBElement | None] = mapped_column(geometry("POINT"))
+    stored_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Track(Base):
+    """The record of one booking's trip, with the head: what its newest waypoints add up to."""
+
+    __tablename__ = "tracks"
+    __table_args__ = (
+        CheckConstraint("status IN ('active', 'completed', 'cancelled')", name="tracks_status"),
+        CheckConstraint("phase IN ('to_pickup', 'to_dropoff', 'done')", name="tracks_phase"),
+        # Maintenance looks for trips that nobody ended; there are few active ones.
+        Index("tracks_active", "id", postgresql_where=text("status = 'active'")),
+        # ... and for those whose metadata are behind.
+        Index("tracks_unsettled", "id", postgresql_where=text("NOT settled")),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    booking_id: Mapped[UUID] = mapped_column(ForeignKey("bookings.booking_id"), unique=True)
+    booking_number: Mapped[str | None]
+    owner_id: Mapped[UUID | None]
+    runner_id: Mapped[UUID]
+    status: Mapped[str]
+    phase: Mapped[str]
+    end_reason: Mapped[str | None]
+    pickup: Mapped[WKBElement | None] = mapped_column(geometry("POINT"))
+    dropoff: Mapped[WKBElement | None] = mapped_column(geometry("POINT"))
+    started_at: Mapped[datetime]
+    picked_up_at: Mapped[datetime | None]
+    completed_at: Mapped[datetime | None]
+    epoch: Mapped[str]
+    version: Mapped[int] = mapped_column(server_default=text("1"))
+    head_seq: Mapped[int] = mapped_column(server_default=text("0"))
+    waypoint_count: Mapped[int] = mapped_column(server_default=text("0"))
+    distance_mm: Mapped[int] = mapped_column(server_default=text("0"))
+    # The newest waypoint of the route; together they are its place in the order.
+    last_recorded_at: Mapped[datetime | None]
+    last_runner_id: Mapped[UUID | None]
+    last_reported_at: Mapped[datetime | None]
+    last_position: Mapped[WKBElement | None] = mapped_column(geometry("POINT"))
+    # What the last tracking.completed or tracking.corrected since the trip was active says.
+    announced_id: Mapped[UUID | None]
+    announced_distance_mm: Mapped[int | None]
+    announced_completed_at: Mapped[datetime | None]
+    # False while route_metadata is older than the head.
+    settled: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class AssignmentRow(Base):
+    """Which runner had which booking when."""
+
+    __tablename__ = "assignments"
+    __table_args__ = (
+        Index("assignments_booking", "booking_id"),
+        Index("assignments_runner", "runner_id", "started_at"),
+    )
+
+    id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
+    booking_id: Mapped[UUID] = mapped_column(ForeignKey("bookings.booking_id"))
+    runner_id: Mapped[UUID]
+    started_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]

@@ -1,0 +1,98 @@
+"""Waypoints, what they add up to, and updates that wait for a track."""
+
+from datetime import datetime
+from uuid import UUID
+
+from geoalchemy2 import WKBElement
+from sqlalchemy import (
+    ForeignKey,
+    Identity,
+    Index,
+    UniqueConstraint,
+    func,
+    text,
+)
+from sqlalchemy.orm import Mapped, mapped_column
+
+from tracking.store.models.base import Base, geometry
+
+
+class Waypoint(Base):
+    """One recorded position of a track. Partitioned by month: retention drops a partition."""
+
+    __tablename__ = "waypoints"
+    __table_args__ = (
+        Index("waypoints_seq", "track_id", "seq"),
+        # The same phone report, should its correction have come out differently the second time.
+        Index(
+            "waypoints_corrected",
+            "track_id",
+            "runner_id",
+            "reported_at",
+            postgresql_where=text("recorded_at <> reported_at"),
+        ),
+        {"postgresql_partition_by": "RANGE (recorded_at)"},
+    )
+
+    # The primary key is the order of the route, and what makes two reports the same one.
+    track_id: Mapped[UUID] = mapped_column(primary_key=True)
+    recorded_at: Mapped[datetime] = mapped_column(primary_key=True)
+    runner_id: Mapped[UUID] = mapped_column(primary_key=True)
+    reported_at: Mapped[datetime] = mapped_column(primary_key=True)
+    seq: Mapped[int]
+    received_at: Mapped[datetime]
+    position: Mapped[WKBElement] = mapped_column(geometry("POINT"), nullable=False)
+    speed_kmh: Mapped[float | None]
+    heading_degrees: Mapped[float | None]
+    # False once its trip turned out to have ended, or changed its runner, before it was recorded.
+    in_route: Mapped[bool] = mapped_column(server_default=text("true"))
+
+
+class RouteMetadata(Base):
+    """What a route adds up to; a few seconds behind while the trip runs, exact afterwards."""
+
+    __tablename__ = "route_metadata"
+
+    track_id: Mapped[UUID] = mapped_column(
+        ForeignKey("tracks.id", ondelete="CASCADE"), primary_key=True
+    )
+    head_seq: Mapped[int]
+    distance_m: Mapped[float] = mapped_column(server_default=text("0"))
+    duration_s: Mapped[float] = mapped_column(server_default=text("0"))
+    moving_s: Mapped[float] = mapped_column(server_default=text("0"))
+    average_speed_kmh: Mapped[float | None]
+    max_speed_kmh: Mapped[float | None]
+    waypoint_count: Mapped[int]
+    longest_gap_s: Mapped[float | None]
+    bounding_box: Mapped[WKBElement | None] = mapped_column(geometry("GEOMETRY"))
+    simplified: Mapped[WKBElement | None] = mapped_column(geometry("GEOMETRY"))
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class ParkedUpdate(Base):
+    """A location update that no track has claimed; one without booking id stays a day anyway."""
+
+    __tablename__ = "parked_updates"
+    __table_args__ = (
+        UniqueConstraint(
+            "runner_id",
+            "booking_id",
+            "reported_at",
+            name="parked_updates_key",
+            postgresql_nulls_not_distinct=True,
+        ),
+        Index("parked_updates_booking", "booking_id"),
+        Index("parked_updates_parked_at", "parked_at"),
+    )
+
+    id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
+    runner_id: Mapped[UUID]
+    booking_id: Mapped[UUID | None]
+    recorded_at: Mapped[datetime]
+    reported_at: Mapped[datetime]
+    received_at: Mapped[datetime]
+    position: Mapped[WKBElement] = mapped_column(geometry("POINT"), nullable=False)
+    speed_kmh: Mapped[float | None]
+    heading_degrees: Mapped[float | None]
+    applied: Mapped[bool] = mapped_column(server_default=text("false"))
+    parked_at: Mapped[datetime] = mapped_column(server_default=func.now())
