@@ -27,13 +27,13 @@ from handlers.base import NotFoundHandler, log_request
 from handlers.limits import Limits
 from handlers.listener import Listener
 from handlers.services import Services
-from handlers.websocket.handshake import attend, close_all
+from handlers.websocket.ticker import close_all, tick_viewers
 from tracking import __version__, logs
 from tracking.domain.access import KeySet, tokens_of
 from tracking.errors import SchemaOutdated, SettingsError
-from tracking.live.broadcast import LocalRelay, watch_freshness
+from tracking.live.broadcast import Broadcast, watch_freshness
 from tracking.live.rooms import Rooms
-from tracking.live.sends import fastest_send
+from tracking.live.sender import fastest_sender
 from tracking.metrics import Metrics
 from tracking.settings import Settings, explain
 from tracking.store.engine import check_schema, create_engine, expected_revision
@@ -99,7 +99,7 @@ async def serve(settings: Settings) -> int:
         stack.push_async_callback(_stop_dead_letters, dead_letters)
 
         consumer = Consumer(settings, metrics, dead_letters, died)
-        relay = LocalRelay(rooms, metrics, fastest_send())
+        relay = Broadcast(rooms, metrics, fastest_sender())
         ingest = Ingest(
             writes, _threads(stack, "ingest", 1), relay, metrics, settings.batch_records, died
         )
@@ -116,7 +116,7 @@ async def serve(settings: Settings) -> int:
             writes, _threads(stack, "upkeep", 1), metrics, ingest.offer, delay_s
         )
         jobs = [housekeeping.run(), measure_loop(metrics), watch_consumer(consumer, died)]
-        jobs += [attend(rooms, metrics), watch_freshness(rooms, delay_s)]
+        jobs += [tick_viewers(rooms, metrics), watch_freshness(rooms, delay_s)]
         if settings.jwt_jwks_url:
             jobs += [refresh_keys(settings.jwt_jwks_url, keys)]
         _start_jobs(stack, jobs, died)

@@ -19,9 +19,9 @@ from kafka.admin import NewTopic
 from tests.running import Server, Trip, connect, envelope, fresh_database, stamp, wait_until
 from tests.test_engine import raised
 from tests.test_store_ingest import accepted, track_of
-from tracking.live.broadcast import LocalRelay
+from tracking.live.broadcast import Broadcast
 from tracking.live.rooms import Rooms
-from tracking.live.sends import send_each
+from tracking.live.sender import send_each
 from tracking.metrics import Metrics
 from tracking.settings import DatabaseSettings, Settings
 from tracking.store import partitions
@@ -227,7 +227,7 @@ def stored_by_ingest(engine: sa.Engine, batch: Batch) -> list[BaseException]:
     async def run() -> list[BaseException]:
         with ThreadPoolExecutor(1) as executor:
             metrics, died = Metrics(), list[BaseException]()
-            relay = LocalRelay(Rooms(), metrics, send_each)
+            relay = Broadcast(Rooms(), metrics, send_each)
             ingest = Ingest(engine, executor, relay, metrics, 100, died.append)
             ingest.offer(batch)
             assert await ingest.close(10)

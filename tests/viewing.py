@@ -24,9 +24,9 @@ from tracking.domain.events import BookingEvent, LocationUpdate
 from tracking.domain.tracks import LiveState, TrackChange
 from tracking.domain.waypoints import StoredWaypoint
 from tracking.live.audience import Subscriber
-from tracking.live.broadcast import LocalRelay
+from tracking.live.broadcast import Broadcast
 from tracking.live.rooms import Room, Rooms
-from tracking.live.sends import send_each
+from tracking.live.sender import send_each
 from tracking.metrics import Metrics
 from tracking.settings import Settings
 from tracking.store.ingest.batch import Stored, store_batch
@@ -180,7 +180,7 @@ class Stage:
         self.rooms, self.metrics, self.gate = Rooms(), Metrics(), asyncio.Event()
         self.gate.set()
         self.services = services_of(engine, self.gate, self.rooms, self.metrics)
-        self.relay = LocalRelay(self.rooms, self.metrics, send_each)
+        self.relay = Broadcast(self.rooms, self.metrics, send_each)
         self.room: Room | None = None
 
     async def enter(self) -> Room:

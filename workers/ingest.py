@@ -17,7 +17,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from tracking.domain.events import BOOKING_KINDS, BookingEvent, Event
-from tracking.live.broadcast import Relay
+from tracking.live.broadcast import Broadcast
 from tracking.metrics import Metrics
 from tracking.store.engine import is_poison, is_transient
 from tracking.store.ingest import parking
@@ -42,7 +42,7 @@ class Ingest:
         self,
         engine: sa.Engine,
         executor: Executor,
-        relay: Relay,
+        relay: Broadcast,
         metrics: Metrics,
         batch_records: int,
         died: Callable[[BaseException], None],

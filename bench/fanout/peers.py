@@ -21,7 +21,7 @@ from tornado.websocket import WebSocketHandler
 
 from bench.fanout.offers import NOBODY, offer, waypoint
 from server import BACKLOG, GC_THRESHOLDS
-from tracking.live.sends import fastest_send
+from tracking.live.sender import fastest_sender
 from tracking.wire.messages import Message, location_update
 
 # The answer to the one key that our viewers send (RFC 6455, section 1.3).
@@ -38,7 +38,7 @@ def bare(listener: socket.socket, kind: str) -> Publish:
     """Accept, answer the handshake, and keep the socket."""
     sockets: list[socket.socket] = []
     asyncio.get_running_loop().add_reader(listener, _accept, listener, sockets)
-    send = fastest_send()
+    send = fastest_sender()
 
     def by_socket(message: Message) -> None:
         for each in sockets:

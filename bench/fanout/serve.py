@@ -19,8 +19,8 @@ import server
 from bench.fanout.offers import offer, waypoint
 from tracking.domain.changes import in_order
 from tracking.live import audience
-from tracking.live.broadcast import LocalRelay
-from tracking.live.sends import send_each
+from tracking.live.broadcast import Broadcast
+from tracking.live.sender import send_each
 from workers.kafka import consumer
 from workers.kafka.batches import Batch
 
@@ -30,14 +30,14 @@ FIRST_SEQ = 1_000_000
 MOST_BYTES = 1 << 20
 
 
-class OfferedRelay(LocalRelay):
+class OfferedBroadcast(Broadcast):
     """A relay with a second source."""
 
     loop: IOLoop
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        OfferedRelay.loop = IOLoop.current()
+        OfferedBroadcast.loop = IOLoop.current()
         self._seq = FIRST_SEQ
         self._task = asyncio.ensure_future(
             asyncio.start_unix_server(self._answer, os.environ["BENCH_OFFERS"], limit=MOST_BYTES)
@@ -62,7 +62,7 @@ def apply(variant: str) -> None:
     for name, _, value in (part.partition("=") for part in variant.split(",") if part):
         match name:
             case "send":
-                server.fastest_send = partial(WAYS.__getitem__, value)  # type: ignore[attr-defined]
+                server.fastest_sender = partial(WAYS.__getitem__, value)  # type: ignore[attr-defined]
             case "switch":
                 server.SWITCH_INTERVAL_S = float(value)  # type: ignore[misc]
             case "gc":
@@ -94,13 +94,13 @@ def _give_and_wait(limit_s: float) -> Callable[[Any, Batch], None]:
     def waiting(self: consumer.Consumer, batch: Batch) -> None:
         taken = threading.Event()
         give(self, batch)
-        OfferedRelay.loop.add_callback(taken.set)
+        OfferedBroadcast.loop.add_callback(taken.set)
         taken.wait(limit_s)
 
     return waiting
 
 
-server.LocalRelay = OfferedRelay  # type: ignore[attr-defined, assignment]
+server.Broadcast = OfferedBroadcast  # type: ignore[attr-defined, assignment]
 apply(os.environ.get("BENCH_VARIANT", ""))
 
 if __name__ == "__main__":

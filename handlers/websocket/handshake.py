@@ -4,13 +4,10 @@ Everything is checked before the upgrade. On the plain stream a refusal is an HT
 cannot read that, so `tracking.v1` is upgraded and closed with the refusal's code.
 """
 
-import asyncio
 import base64
 import binascii
 import logging
-import random
 import socket
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
@@ -24,7 +21,7 @@ from handlers.base import SUBPROTOCOL_TOKEN, BaseHandler, booking_id_of
 from handlers.limits import Place, network_of
 from handlers.websocket.frames import StrictProtocol
 from handlers.websocket.protocol_viewer import JoinOptions, ProtocolViewer
-from handlers.websocket.send_queue import TICK_S, SendQueue
+from handlers.websocket.send_queue import SendQueue
 from handlers.websocket.viewers import PlainViewer, Viewer
 from tracking.domain.access import BookingAccess, Principal, may_watch
 from tracking.domain.tracks import LiveState
@@ -38,8 +35,7 @@ from tracking.errors import (
     TooManyRequests,
     TrackingError,
 )
-from tracking.live.rooms import Room, Rooms
-from tracking.metrics import Metrics
+from tracking.live.rooms import Room
 from tracking.store.read.live import live_state
 from tracking.wire import close_codes
 from tracking.wire.close_codes import CloseCode
@@ -70,14 +66,6 @@ REFUSED: Final[Mapping[type[TrackingError], str]] = {
 MAX_INTERVAL_MS: Final = 600_000
 # Left to itself the kernel keeps megabytes for a viewer that stopped reading; doubled by Linux.
 SEND_BUFFER_BYTES: Final = 64 << 10
-# Viewers that are looked at before the loop may do something else.
-TICK_SLICE: Final = 500
-# A stopping server lets its viewers go over so long, so many times a second.
-DRAIN_SPREAD_S: Final = 3.0
-DRAIN_STEPS: Final = 50
-PAUSE_S: Final = 0.01  # between two viewers, when they are few
-# They are told to come back within so long: by then another process is there.
-RETRY_S: Final = (1, 5)
 WEBSOCKET_VERSION: Final = "13"
 # What is left of a handshake, the same for all: nobody writes to it after the upgrade.
 NO_HEADERS: Final = HTTPHeaders()
@@ -312,32 +300,3 @@ def _is_key(text: str) -> bool:
         return len(base64.b64decode(text, validate=True)) == 16
     except (binascii.Error, ValueError):
         return False
-
-
-async def attend(rooms: Rooms, metrics: Metrics) -> None:
-    """Look at every viewer once a second, until cancelled: pings, ends, heartbeats."""
-    while True:
-        await asyncio.sleep(TICK_S)
-        now, over, behind = time.monotonic(), 0, 0
-        for count, viewer in enumerate(rooms.everybody(), 1):
-            if isinstance(viewer, Viewer):
-                viewer.tick(now)
-                over += viewer.send_queue.is_over
-                behind += viewer.is_catching_up
-            if count % TICK_SLICE == 0:
-                await asyncio.sleep(0)
-        metrics.slow_viewers.set(over)
-        metrics.catching_up.set(behind)
-
-
-async def close_all(rooms: Rooms) -> None:
-    """Tell everybody to come back to another process, spread so that they don't come at once."""
-    viewers = [each for each in rooms.everybody() if isinstance(each, Viewer)]
-    size = -(-len(viewers) // DRAIN_STEPS)  # few: one at a time
-    for start in range(0, len(viewers), max(size, 1)):
-        for viewer in viewers[start : start + size]:
-            viewer.connection.close_with(close_codes.going_away(random.randint(*RETRY_S)))
-        await asyncio.sleep(min(DRAIN_SPREAD_S / DRAIN_STEPS, PAUSE_S * size))
-    for each in list(rooms.everybody()):  # who joined meanwhile
-        if isinstance(each, Viewer):
-            each.connection.close_with(close_codes.going_away(RETRY_S[1]))

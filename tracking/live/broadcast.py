@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import groupby
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from tracking.domain.changes import BookingChanges, Entry
 from tracking.domain.tracks import TrackChange
@@ -13,7 +13,7 @@ from tracking.domain.waypoints import StoredWaypoint
 from tracking.live import audience
 from tracking.live.audience import Cohort, Subscriber
 from tracking.live.rooms import Room, Rooms
-from tracking.live.sends import Send
+from tracking.live.sender import Sender
 from tracking.metrics import Metrics
 from tracking.store.read.live import PAGE
 from tracking.wire.messages import Message, location_update
@@ -26,22 +26,16 @@ FRESHNESS_S: Final = 1.0
 ROOMS_PER_SLICE: Final = 500
 
 
-class Relay(Protocol):
-    """Carries what was stored to those who watch."""
+class Broadcast:
+    """Carries committed changes to the rooms of this process."""
 
-    async def publish(self, bookings: Sequence[BookingChanges]) -> None:
-        """In the order of seq for each booking; returns when every subscriber has been served."""
-
-
-class LocalRelay:
-    """To the rooms of this process."""
-
-    def __init__(self, rooms: Rooms, metrics: Metrics, send: Send) -> None:
+    def __init__(self, rooms: Rooms, metrics: Metrics, send: Sender) -> None:
         self._rooms = rooms
         self._metrics = metrics
         self._send = send
 
     async def publish(self, bookings: Sequence[BookingChanges]) -> None:
+        """In the order of the entries; returns when every subscriber has been served."""
         turn = Turn()
         for booking in bookings:
             room = self._rooms.room(booking.booking_id)

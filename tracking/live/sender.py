@@ -9,10 +9,10 @@ from typing import Final
 
 from tracking.live.io_uring import Ring
 
-log = logging.getLogger("tracking.sends")
+log = logging.getLogger("tracking.sender")
 
 # Who did not take the whole frame: its index, and how many bytes it took (negative: an errno).
-Send = Callable[[Sequence[int], bytes], list[tuple[int, int]]]
+Sender = Callable[[Sequence[int], bytes], list[tuple[int, int]]]
 
 # Sends in one system call; one takes three to eight microseconds, and nobody else runs meanwhile.
 RING_ENTRIES: Final = 1024
@@ -37,7 +37,7 @@ def send_each(descriptors: Sequence[int], frame: bytes) -> list[tuple[int, int]]
     return short
 
 
-def fastest_send() -> Send:
+def fastest_sender() -> Sender:
     """One call for all where the kernel permits it, else a call for each; says which."""
     try:
         ring = Ring(RING_ENTRIES)
