@@ -3,7 +3,6 @@
 import logging
 import re
 import secrets
-from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, Final
 from uuid import UUID
@@ -11,31 +10,14 @@ from uuid import UUID
 import msgspec
 from tornado.web import HTTPError, RequestHandler
 
+from handlers.rejections import BUG, rejection_of
 from handlers.services import Services
 from tracking.domain.access import Principal, may_watch
-from tracking.errors import (
-    DatabaseUnavailable,
-    InvalidRequest,
-    InvalidToken,
-    NotFound,
-    Overloaded,
-    TooManyConnections,
-    TooManyRequests,
-    TrackingError,
-)
+from tracking.errors import InvalidRequest, InvalidToken, NotFound, TrackingError
 from tracking.store.read.tracks import booking_access
 
 log = logging.getLogger("tracking.requests")
 
-STATUS_OF: Final[Mapping[type[TrackingError], int]] = {
-    InvalidRequest: 400,
-    InvalidToken: 401,
-    NotFound: 404,
-    DatabaseUnavailable: 503,
-    TooManyRequests: 429,
-    TooManyConnections: 429,
-    Overloaded: 503,
-}
 # The outage of a database that restarts; a client that waits so long finds it back.
 RETRY_AFTER_S: Final = 2
 REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -136,14 +118,14 @@ class BaseHandler(RequestHandler):
         self.write(msgspec.json.encode(value))
 
     def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
-        """Expected refusals are not worth a traceback; their status is in the access log."""
+        """Expected rejections are not worth a traceback; their status is in the access log."""
         if not isinstance(value, TrackingError | HTTPError):
             log.error("request %s failed", self.request_id, exc_info=(typ, value, tb))
 
     def send_error(self, status_code: int = 500, **kwargs: Any) -> None:
         error = kwargs.get("exc_info", (None, None))[1]
         if isinstance(error, TrackingError):
-            status_code = STATUS_OF.get(type(error), 500)
+            status_code = rejection_of(error).status
         if self._headers_written:
             # Half an answer is out: cut the connection, or it would look like a whole one.
             self.detach().close()
@@ -152,10 +134,10 @@ class BaseHandler(RequestHandler):
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         error = kwargs.get("exc_info", (None, None))[1]
-        known = isinstance(error, TrackingError) and type(error) in STATUS_OF
-        self.refuse(status_code, str(error) if known else self._reason)
+        is_known = rejection_of(error) is not BUG
+        self.reject(status_code, str(error) if is_known else self._reason)
 
-    def refuse(self, status: int, message: str) -> None:
+    def reject(self, status: int, message: str) -> None:
         """The error body that the apps show."""
         self.set_status(status)
         if status == 401:

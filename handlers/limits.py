@@ -9,7 +9,7 @@ from uuid import UUID
 from tracking.errors import Overloaded, TooManyConnections, TooManyRequests
 from tracking.settings import Settings
 
-Place = tuple[UUID, str]  # whose it is: a user's, at an address
+Slot = tuple[UUID, str]  # of one open WebSocket: its user and address
 
 # A burst of so many seconds' joins is let through: everybody behind a gateway comes back at once.
 BURST_S: Final = 10.0
@@ -43,8 +43,8 @@ class Limits:
         self._allowances: dict[str, tuple[float, float]] = {}
         self._tidy_at = ADDRESSES
 
-    def admit(self, address: str) -> None:
-        """One more join of this address; before its token is even looked at."""
+    def count_join(self, address: str) -> None:
+        """One more join of this address, before its token is looked at; raises TooManyRequests."""
         if not self._joins:
             return
         now, most = time.monotonic(), self._joins * BURST_S
@@ -65,8 +65,8 @@ class Limits:
             if left + (now - then) * self._joins < most
         }
 
-    def place(self, user_id: UUID, address: str) -> Place:
-        """A place for one viewer, who gives it back."""
+    def acquire(self, user_id: UUID, address: str) -> Slot:
+        """A slot for one viewer, to be released; raises Overloaded or TooManyConnections."""
         if self._total >= self._max_viewers:
             raise Overloaded("too many viewers")
         if self._of_user and self._users[user_id] >= self._of_user:
@@ -76,8 +76,8 @@ class Limits:
         self._count(user_id, address, 1)
         return user_id, address
 
-    def give_back(self, place: Place) -> None:
-        self._count(*place, -1)
+    def release(self, slot: Slot) -> None:
+        self._count(*slot, -1)
 
     def _count(self, user_id: UUID, address: str, change: int) -> None:
         self._total += change

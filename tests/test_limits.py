@@ -17,27 +17,27 @@ def limits(max_viewers: int = 100, **settings: Any) -> Limits:
     return Limits(Settings(jwt_secret=SECRET, **settings), max_viewers)
 
 
-def test_a_place_that_is_given_back_is_free_again() -> None:
+def test_a_slot_that_is_released_is_free_again() -> None:
     some, user = limits(max_viewers=1), uuid4()
     for _ in range(3):
-        place = some.place(user, "a")
+        slot = some.acquire(user, "a")
         with pytest.raises(Overloaded):
-            some.place(uuid4(), "b")
-        some.give_back(place)
+            some.acquire(uuid4(), "b")
+        some.release(slot)
     assert (some._total, dict(some._users), dict(some._addresses)) == (0, {}, {})
 
 
 def test_each_user_and_each_address_has_its_own_limit() -> None:
     some, user = limits(max_viewers_per_user=2, max_viewers_per_address=3), uuid4()
-    places = [some.place(user, "a"), some.place(user, "b")]
+    slots = [some.acquire(user, "a"), some.acquire(user, "b")]
     with pytest.raises(TooManyConnections, match="user"):
-        some.place(user, "c")
-    places += [some.place(uuid4(), "a"), some.place(uuid4(), "a")]
+        some.acquire(user, "c")
+    slots += [some.acquire(uuid4(), "a"), some.acquire(uuid4(), "a")]
     with pytest.raises(TooManyConnections, match="address"):
-        some.place(uuid4(), "a")
-    for place in places:
-        some.give_back(place)
-    some.place(user, "a")
+        some.acquire(uuid4(), "a")
+    for slot in slots:
+        some.release(slot)
+    some.acquire(user, "a")
     assert some._total == 1
 
 
@@ -62,8 +62,8 @@ def test_zero_is_no_limit() -> None:
     some = limits(10_000, max_viewers_per_user=0, max_viewers_per_address=0, joins_per_second=0)
     user = uuid4()
     for _ in range(5_000):
-        some.admit("a")
-        some.place(user, "a")
+        some.count_join("a")
+        some.acquire(user, "a")
 
 
 def test_a_burst_of_joins_passes_and_then_their_rate(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,13 +74,13 @@ def test_a_burst_of_joins_passes_and_then_their_rate(monkeypatch: pytest.MonkeyP
     def admitted() -> int:
         for count in range(1000):
             try:
-                some.admit("a")
+                some.count_join("a")
             except TooManyRequests:
                 return count
         raise AssertionError("no limit")
 
     assert admitted() == 5 * BURST_S
-    some.admit("b")
+    some.count_join("b")
     clock[0] += 2
     assert admitted() == 10
     clock[0] += 1000
@@ -103,10 +103,10 @@ def test_a_flood_of_addresses_is_forgotten_and_costs_little(
 
     monkeypatch.setattr(some, "_forget_full", counted)
     for number in range(10_000):
-        some.admit(str(number))
+        some.count_join(str(number))
     assert len(tidied) < 10
     clock[0] += 100
     for number in range(30_000):
-        some.admit(f"later {number}")
+        some.count_join(f"later {number}")
         clock[0] += 0.1
     assert len(some._allowances) < 200

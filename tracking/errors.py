@@ -1,4 +1,4 @@
-"""Everything that can go wrong by name. `handlers.base` maps it to HTTP in one table."""
+"""Everything that can go wrong by name. `handlers.rejections` is what a caller gets for it."""
 
 
 class TrackingError(Exception):
@@ -42,4 +42,4 @@ class TooManyConnections(TrackingError):
 
 
 class Overloaded(TrackingError):
-    """The server has no place left; another one, or a little later, may have."""
+    """The server is full; another one, or a little later, may have."""

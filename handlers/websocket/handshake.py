@@ -1,72 +1,38 @@
-"""`/ws/tracking/{bookingId}`: the handshake, and the life of a connection. IOLoop thread.
+"""`/ws/tracking/{bookingId}`: the life of a connection, from its upgrade to its end. IOLoop thread.
 
-Everything is checked before the upgrade. On the plain stream a refusal is an HTTP status; a browser
-cannot read that, so `tracking.v1` is upgraded and closed with the refusal's code.
+Everything is checked before the upgrade (`admission`). On the plain stream a rejection is an HTTP
+status; a browser cannot read that, so `tracking.v1` is upgraded and closed with its code.
 """
 
-import base64
-import binascii
 import logging
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 from uuid import UUID
 
 from tornado.httputil import HTTPHeaders
-from tornado.web import HTTPError
 from tornado.websocket import WebSocketHandler, WebSocketProtocol, WebSocketProtocol13
 
-from handlers.base import SUBPROTOCOL_TOKEN, BaseHandler, booking_id_of
-from handlers.limits import Place, network_of
+from handlers.base import BaseHandler
+from handlers.limits import Slot
+from handlers.rejections import rejection_of
+from handlers.websocket.admission import WEBSOCKET_VERSION, admit, check_access, check_upgrade
 from handlers.websocket.frames import StrictProtocol
 from handlers.websocket.protocol_viewer import JoinOptions, ProtocolViewer
 from handlers.websocket.send_queue import SendQueue
 from handlers.websocket.viewers import PlainViewer, Viewer
-from tracking.domain.access import BookingAccess, Principal, may_watch
-from tracking.domain.tracks import LiveState
-from tracking.errors import (
-    DatabaseUnavailable,
-    InvalidRequest,
-    InvalidToken,
-    NotFound,
-    Overloaded,
-    TooManyConnections,
-    TooManyRequests,
-    TrackingError,
-)
+from tracking.domain.access import Principal
+from tracking.errors import NotFound, TrackingError
 from tracking.live.rooms import Room
-from tracking.store.read.live import live_state
 from tracking.wire import close_codes
 from tracking.wire.close_codes import CloseCode
-from tracking.wire.protocol import MAX_SEQ, SUBPROTOCOL
+from tracking.wire.protocol import SUBPROTOCOL
 
 log = logging.getLogger("tracking.stream")
 
-CODE_OF: Final[Mapping[type[TrackingError], CloseCode]] = {
-    InvalidRequest: close_codes.BAD_REQUEST,
-    InvalidToken: close_codes.INVALID_TOKEN,
-    NotFound: close_codes.NOT_FOUND,
-    DatabaseUnavailable: close_codes.OVERLOADED,
-    Overloaded: close_codes.OVERLOADED,
-    TooManyRequests: close_codes.TOO_MANY,
-    TooManyConnections: close_codes.TOO_MANY_CONNECTIONS,
-}
-# As metrics name them.
-REFUSED: Final[Mapping[type[TrackingError], str]] = {
-    InvalidRequest: "bad_request",
-    InvalidToken: "invalid_token",
-    NotFound: "not_found",
-    DatabaseUnavailable: "database_unavailable",
-    Overloaded: "full",
-    TooManyRequests: "too_many_requests",
-    TooManyConnections: "too_many_connections",
-}
-# A client may ask for a position every ten minutes at the least.
-MAX_INTERVAL_MS: Final = 600_000
 # Left to itself the kernel keeps megabytes for a viewer that stopped reading; doubled by Linux.
 SEND_BUFFER_BYTES: Final = 64 << 10
-WEBSOCKET_VERSION: Final = "13"
 # What is left of a handshake, the same for all: nobody writes to it after the upgrade.
 NO_HEADERS: Final = HTTPHeaders()
 NO_ARGUMENTS: Final[dict[str, list[bytes]]] = {}
@@ -80,9 +46,9 @@ class StreamHandler(BaseHandler, WebSocketHandler):
         "_closing",
         "_is_v1",
         "_options",
-        "_place",
-        "_refusal",
+        "_rejected_with",
         "_room",
+        "_slot",
         "booking_id",
         "principal",
         "viewer",
@@ -94,8 +60,8 @@ class StreamHandler(BaseHandler, WebSocketHandler):
     principal: Principal
 
     def initialize(self) -> None:
-        self._place: Place | None = None
-        self._refusal: CloseCode | None = None
+        self._slot: Slot | None = None
+        self._rejected_with: CloseCode | None = None
         self._closing = False
         self._is_v1 = SUBPROTOCOL in self.subprotocols()
         self._room: Room | None = None
@@ -104,33 +70,25 @@ class StreamHandler(BaseHandler, WebSocketHandler):
 
     async def get(self, text: str) -> None:
         """Returns when the connection has ended."""
-        self._check_handshake()
+        check_upgrade(self.request)
         try:
             try:
-                with self._counted():
-                    await self._check(text)
+                await self._admit(text)
             except TrackingError as error:
                 if not self._is_v1:
                     raise
-                self._refusal = CODE_OF[type(error)]
+                self._rejected_with = rejection_of(error).close_code
             await super().get(text)
         finally:
             self._leave()
-            if self._place is not None:
-                self.services.limits.give_back(self._place)
+            if self._slot is not None:
+                self.services.limits.release(self._slot)
 
-    def _check_handshake(self) -> None:
-        """RFC 6455, section 4.2.1: what cannot be upgraded has no close code."""
-        request, headers = self.request, self.request.headers
-        connection = [part.strip().lower() for part in headers.get("Connection", "").split(",")]
-        if headers.get("Upgrade", "").lower() != "websocket" or "upgrade" not in connection:
-            raise InvalidRequest("a WebSocket upgrade is expected here")
-        if request.version != "HTTP/1.1":
-            raise InvalidRequest("a WebSocket needs HTTP/1.1")
-        if headers.get("Sec-WebSocket-Version") != WEBSOCKET_VERSION:
-            raise HTTPError(426)
-        if not _is_key(headers.get("Sec-WebSocket-Key", "")):
-            raise InvalidRequest("Sec-WebSocket-Key is not 16 bytes in base64")
+    async def _admit(self, text: str) -> None:
+        with self._counted():
+            admission = await admit(self, text)
+        self.principal, self.booking_id = admission.principal, admission.booking_id
+        self._options, self._slot, self._room = admission.options, admission.slot, admission.room
 
     def write_error(self, status_code: int, **kwargs: object) -> None:
         if status_code == 426:
@@ -146,59 +104,13 @@ class StreamHandler(BaseHandler, WebSocketHandler):
             yield
             outcome = "joined"
         except TrackingError as error:
-            outcome = REFUSED.get(type(error), "failed")
+            outcome = rejection_of(error).outcome
             raise
         finally:
             self.services.metrics.joins.labels(self._protocol_name(), outcome).inc()
 
     def _protocol_name(self) -> str:
         return SUBPROTOCOL if self._is_v1 else "plain"
-
-    async def _check(self, text: str) -> None:
-        """In the order 429, 401, 400, 503, 404; then the room is entered."""
-        services = self.services
-        address = network_of(self.request.remote_ip or "")
-        services.limits.admit(address)
-        self.principal = services.tokens.principal(self.token())
-        self.booking_id = booking_id_of(text)
-        self._options = self._join_options()
-        for name in self.subprotocols():
-            if name != SUBPROTOCOL and not name.startswith(SUBPROTOCOL_TOKEN):
-                raise InvalidRequest("unknown WebSocket subprotocol")
-        self._place = services.limits.place(self.principal.user_id, address)
-        room = await services.rooms.enter(self.booking_id, self._read_state)
-        if room is None:
-            raise NotFound("no such booking")
-        self._room = room
-        self._check_access(room)
-
-    async def _read_state(self, booking_id: UUID) -> LiveState | None:
-        return await self.services.ask(live_state, booking_id)
-
-    def _check_access(self, room: Room) -> None:
-        """Asked again after the upgrade: meanwhile it may have gone to another runner."""
-        assert room.state is not None
-        access = BookingAccess(self.booking_id, room.state.owner_id, room.state.runner_id)
-        if not may_watch(self.principal, access):
-            raise NotFound("no such booking")
-
-    def _join_options(self) -> JoinOptions:
-        """Of a `tracking.v1` client; the apps' query holds nothing of it."""
-        history = self.get_query_argument("history", "all")
-        if history not in ("all", "none"):
-            raise InvalidRequest("history is all or none")
-        since = self.get_query_argument("since_seq", None)
-        if since is not None and self.whole_number("since_seq", 0) > MAX_SEQ:
-            raise InvalidRequest("since_seq is out of range")
-        interval_ms = self.whole_number("min_interval_ms", 0)
-        if interval_ms > MAX_INTERVAL_MS:
-            raise InvalidRequest(f"min_interval_ms is above {MAX_INTERVAL_MS}")
-        return JoinOptions(
-            epoch=self.get_query_argument("epoch", None),
-            since_seq=None if since is None else int(since),
-            history=history == "all",
-            min_interval_s=interval_ms / 1000,
-        )
 
     def check_origin(self, origin: str) -> bool:
         """Any, until there is a list: access comes from the token, never from a cookie."""
@@ -225,13 +137,13 @@ class StreamHandler(BaseHandler, WebSocketHandler):
             return  # it has gone before it was let in: `get` ends, and leaves the room
         self.set_nodelay(True)  # Tornado has turned it off behind its answer
         room = self._room
-        if self._refusal is None and room is not None:
+        if room is not None:
             try:
-                self._check_access(room)
+                check_access(self.principal, room)
             except NotFound:
-                self._refusal = close_codes.NOT_FOUND
-        if self._refusal is not None or room is None:
-            self.close_with(self._refusal or close_codes.INTERNAL)
+                self._rejected_with = close_codes.NOT_FOUND
+        if self._rejected_with is not None or room is None:
+            self.close_with(self._rejected_with or close_codes.INTERNAL)
             return
         stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         send_queue = SendQueue(stream, self.services.metrics)
@@ -292,11 +204,3 @@ class StreamHandler(BaseHandler, WebSocketHandler):
             log.debug("%s left", self.request_id)
             self.viewer.end()
             self.services.rooms.leave(room, self.viewer)
-
-
-def _is_key(text: str) -> bool:
-    """A nonce of 16 bytes."""
-    try:
-        return len(base64.b64decode(text, validate=True)) == 16
-    except (binascii.Error, ValueError):
-        return False

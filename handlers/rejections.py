@@ -1,0 +1,43 @@
+"""What a rejected request or connection is answered: one table for HTTP and WebSocket."""
+
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+from tracking.errors import (
+    DatabaseUnavailable,
+    InvalidRequest,
+    InvalidToken,
+    NotFound,
+    Overloaded,
+    TooManyConnections,
+    TooManyRequests,
+    TrackingError,
+)
+from tracking.wire import close_codes
+from tracking.wire.close_codes import CloseCode
+
+
+class Rejection(NamedTuple):
+    """One row: what REST and the plain stream answer, what `tracking.v1` is closed with."""
+
+    status: int
+    close_code: CloseCode
+    outcome: str  # label of tracking_joins_total
+
+
+REJECTIONS: Final[Mapping[type[TrackingError], Rejection]] = {
+    InvalidRequest: Rejection(400, close_codes.BAD_REQUEST, "bad_request"),
+    InvalidToken: Rejection(401, close_codes.INVALID_TOKEN, "invalid_token"),
+    NotFound: Rejection(404, close_codes.NOT_FOUND, "not_found"),
+    TooManyRequests: Rejection(429, close_codes.TOO_MANY, "too_many_requests"),
+    TooManyConnections: Rejection(429, close_codes.TOO_MANY_CONNECTIONS, "too_many_connections"),
+    Overloaded: Rejection(503, close_codes.OVERLOADED, "full"),
+    DatabaseUnavailable: Rejection(503, close_codes.OVERLOADED, "database_unavailable"),
+}
+# Everything that is not in the table is a bug: the caller learns nothing of it.
+BUG: Final = Rejection(500, close_codes.INTERNAL, "failed")
+
+
+def rejection_of(error: object) -> Rejection:
+    """The row of an error; BUG for everything that has none."""
+    return REJECTIONS.get(type(error), BUG) if isinstance(error, TrackingError) else BUG
