@@ -15,8 +15,6 @@ from functools import partial
 from typing import Any, Final
 
 import sqlalchemy as sa
-from kafka import KafkaAdminClient
-from kafka.errors import KafkaError
 from tornado.httpserver import HTTPServer
 from tornado.ioloop import IOLoop
 from tornado.netutil import bind_sockets
@@ -30,16 +28,16 @@ from handlers.services import Services
 from handlers.websocket.ticker import close_all, tick_viewers
 from tracking import __version__, logs
 from tracking.domain.access import KeySet, tokens_of
-from tracking.errors import SchemaOutdated, SettingsError
+from tracking.errors import SettingsError
 from tracking.live.broadcast import Broadcast, watch_freshness
 from tracking.live.rooms import Rooms
 from tracking.live.sender import fastest_sender
 from tracking.metrics import Metrics
 from tracking.settings import Settings, explain
-from tracking.store.engine import check_schema, create_engine, expected_revision
+from tracking.store.engine import create_engine, expected_revision
+from workers.connection_check import check_connections
 from workers.ingest import Ingest
 from workers.jwks import refresh_keys
-from workers.kafka.clients import connection_options, explained
 from workers.kafka.consumer import Consumer
 from workers.kafka.dead_letters import DeadLetters
 from workers.maintenance import Maintenance
@@ -65,8 +63,6 @@ BACKLOG: Final = 4096
 SWITCH_INTERVAL_S: Final = 0.0005
 # A collection of young objects every 50,000 allocations; old ones are few and rarely die.
 GC_THRESHOLDS: Final = (50_000, 20, 100)
-
-NEEDED_TOPICS: Final = ("booking.events", "runner.events", "tracking.events", "dead-letter")
 
 EXIT_FAILED: Final = 1
 EXIT_SETTINGS: Final = 2
@@ -109,7 +105,7 @@ async def serve(settings: Settings) -> int:
         stack.push_async_callback(_stop_intake, consumer, ingest)
 
         def delay_s() -> float:
-            return max(consumer.delay_s(), ingest.oldest_wait(time.monotonic()))
+            return max(consumer.lag.delay_s(), ingest.oldest_wait(time.monotonic()))
 
         keys = KeySet()
         housekeeping = Maintenance(
@@ -242,42 +238,6 @@ def _listen(stack: AsyncExitStack, settings: Settings, services: Services) -> No
     stack.callback(server.stop)
 
 
-def check(settings: Settings) -> int:
-    """Try every connection; one line each. 0 if all is well."""
-    failed = 0
-    for name, attempt in (("database", _check_database), ("kafka", _check_kafka)):
-        try:
-            print(f"{name}: {attempt(settings)}")
-        except (sa.exc.SQLAlchemyError, SchemaOutdated, KafkaError, OSError) as error:
-            text = str(getattr(error, "orig", None) or error).strip().splitlines()
-            print(f"{name}: {text[0] if text else repr(error)}", file=sys.stderr)
-            failed += 1
-    return EXIT_FAILED if failed else 0
-
-
-def _check_database(settings: Settings) -> str:
-    engine = create_engine(settings, name="check", pool_size=1)
-    try:
-        with engine.connect() as connection:
-            check_schema(connection, expected_revision())
-            version = connection.scalar(sa.text("SELECT postgis_lib_version()"))
-    finally:
-        engine.dispose()
-    return f"ok, schema {expected_revision()}, PostGIS {version}"
-
-
-def _check_kafka(settings: Settings) -> str:
-    with explained():
-        admin = KafkaAdminClient(**connection_options(settings), bootstrap_timeout_ms=5_000)
-        try:
-            topics = set(admin.list_topics())
-        finally:
-            admin.close()
-    needed = [settings.topic(name) for name in NEEDED_TOPICS]
-    missing = [name for name in needed if name not in topics]
-    return "ok" + (f", not there yet: {', '.join(missing)}" if missing else "")
-
-
 def main() -> int:
     """The exit status: 0 stopped, 1 a worker or connection failed, 2 wrong settings."""
     parser = argparse.ArgumentParser(
@@ -295,7 +255,7 @@ def main() -> int:
         print(error, file=sys.stderr)
         return EXIT_SETTINGS
     if arguments.check:
-        return check(settings)
+        return EXIT_FAILED if check_connections(settings) else 0
     logs.configure(settings.log_level, settings.log_format)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     gc.set_threshold(*GC_THRESHOLDS)

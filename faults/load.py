@@ -16,7 +16,7 @@ from msgspec import Struct, field
 
 from faults import poison
 from faults.trips import KINDS, Said, Trip, trips
-from workers.kafka.clients import abandon
+from workers.kafka.patches import abandon
 
 # Topics of one scenario, three partitions each: two services, and two single types.
 TOPICS: Final = ("booking.events", "runner.events", "booking.accepted", "runner.location_update")

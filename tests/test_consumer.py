@@ -16,8 +16,10 @@ from tests.running import Trip, envelope, wait_until
 from tracking.metrics import Metrics
 from tracking.settings import Settings
 from workers.kafka.batches import Batch
-from workers.kafka.consumer import MAX_BYTES_IN_FLIGHT, PARTITION_FETCH_BYTES, Consumer
+from workers.kafka.connection import PARTITION_FETCH_BYTES
+from workers.kafka.consumer import Consumer
 from workers.kafka.dead_letters import DeadLetters
+from workers.kafka.flow_control import MAX_BYTES_IN_FLIGHT
 
 MIB = 1 << 20
 
@@ -33,7 +35,7 @@ class Group:
         self.settings = Settings.from_environment({**environ, **own, **settings})
         self.brokers = environ["KAFKA_BROKERS"]
         self.topic = self.settings.topic("runner.events")
-        self.place = TopicPartition(self.topic, 0)
+        self.partition = TopicPartition(self.topic, 0)
         self.batches: list[Batch] = []
         self.committed: list[int] = []
         self.died: list[BaseException] = []
@@ -92,7 +94,7 @@ class Group:
             bootstrap_servers=self.brokers, group_id=self.settings.kafka_group_id
         )
         try:
-            return reader.committed(self.place, timeout_ms=5_000) or 0
+            return reader.committed(self.partition, timeout_ms=5_000) or 0
         finally:
             reader.close(autocommit=False)
 
@@ -128,7 +130,7 @@ def test_what_was_in_flight_never_takes_a_partition_back(
         with group.other_member() as other:
             wait_until(lambda: assigned(other), "the other member has the partition")
             group.produce(5)
-            other.commit({group.place: OffsetAndMetadata(6, "", -1)})
+            other.commit({group.partition: OffsetAndMetadata(6, "", -1)})
         # kafka-python now and then reads on from where it was itself: that is once more, not less.
         wait_until(lambda: group.records >= 2, "it is ours again, from where the other was")
         wait_until(lambda: set(group.batches[-1].offsets.values()) == {8}, "all is read")
@@ -154,7 +156,7 @@ def test_nothing_is_committed_for_a_partition_of_another_member(
             wait_until(lambda: assigned(other), "the other member has the partition")
             for batch in group.batches:
                 consumer.stored(batch)
-            wait_until(lambda: consumer._in_flight_records == 0, "noted as stored")
+            wait_until(lambda: consumer._flow.records == 0, "noted as stored")
             seen = consumer.last_poll
             wait_until(lambda: consumer.last_poll > seen + 1, "and time to commit it")
             assert (commits, group.offset()) == ([], 0)
@@ -177,13 +179,15 @@ def test_a_commit_that_failed_is_tried_again(environ: dict[str, str]) -> None:
     group.produce(3)
     with group.consuming() as consumer:
         wait_until(lambda: group.records == 3, "three records read")
-        generations = {group.place: consumer._offsets.generation(group.place)}
-        failed = {group.place: OffsetAndMetadata(3, "", -1)}
-        consumer._committed(generations, failed, RuntimeError("the coordinator moves"))
+        generations = {group.partition: consumer._commits.offsets.generation(group.partition)}
+        failed = {group.partition: OffsetAndMetadata(3, "", -1)}
+        consumer._commits._answered(generations, failed, RuntimeError("the coordinator moves"))
         wait_until(lambda: group.offset() == 3, "committed")
         # ... but not once the partition was somebody else's.
-        consumer._committed({group.place: -1}, failed, RuntimeError("the group rebalances"))
-        assert group.place not in consumer._to_commit
+        consumer._commits._answered(
+            {group.partition: -1}, failed, RuntimeError("the group rebalances")
+        )
+        assert group.partition not in consumer._commits._pending
 
 
 def test_what_is_in_flight_is_bounded_by_its_bytes(environ: dict[str, str]) -> None:

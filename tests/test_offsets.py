@@ -31,7 +31,7 @@ def test_offsets_wait_for_the_letters_below_them() -> None:
     assert offsets.take() == {}
     offsets.acknowledged(one.dead)
     assert offsets.take() == {PLACE: 30}
-    assert (offsets.letters, offsets.waiting()) == (0, set())
+    assert (offsets.dead_letters, offsets.waiting()) == (0, set())
 
 
 def test_what_was_read_before_a_partition_was_revoked_is_not_committed() -> None:
@@ -48,7 +48,7 @@ def test_what_was_read_before_a_partition_was_revoked_is_not_committed() -> None
     assert offsets.take() == {PLACE: 60, OTHER: 7}
 
 
-def test_a_batch_of_both_tenures_counts_for_the_later() -> None:
+def test_a_batch_of_both_generations_counts_for_the_later() -> None:
     offsets = Offsets()
     merged = batch(offsets, 20)
     offsets.revoked([PLACE])
@@ -62,16 +62,16 @@ def test_a_batch_of_both_tenures_counts_for_the_later() -> None:
     assert offsets.take() == {OTHER: 5}
 
 
-def test_letters_of_an_earlier_tenure_neither_block_nor_count() -> None:
+def test_letters_of_an_earlier_generation_neither_block_nor_count() -> None:
     offsets = Offsets()
     on_their_way, in_flight = batch(offsets, 10, 3, 4), batch(offsets, 20, 15)
     offsets.stored(on_their_way)
     offsets.acknowledged(on_their_way.dead[:1])
     offsets.revoked([PLACE])
     assert offsets.waiting() == set()
-    assert offsets.letters == 1  # it still lies in memory
+    assert offsets.dead_letters == 1  # it still lies in memory
     offsets.stored(in_flight)
-    assert (offsets.letters, offsets.waiting()) == (2, set())
+    assert (offsets.dead_letters, offsets.waiting()) == (2, set())
     now = batch(offsets, 80, 70)
     offsets.stored(now)
     assert (offsets.take(), offsets.waiting()) == ({}, {PLACE})
@@ -79,7 +79,7 @@ def test_letters_of_an_earlier_tenure_neither_block_nor_count() -> None:
     assert offsets.take() == {}  # these are not the letter that it waits for
     offsets.acknowledged(now.dead)
     assert offsets.take() == {PLACE: 80}
-    assert (offsets.letters, offsets.waiting()) == (0, set())
+    assert (offsets.dead_letters, offsets.waiting()) == (0, set())
 
 
 def test_a_partition_may_be_revoked_again_and_again() -> None:
@@ -89,6 +89,6 @@ def test_a_partition_may_be_revoked_again_and_again() -> None:
         offsets.revoked([PLACE, OTHER])
         offsets.stored(read)
         offsets.acknowledged(read.dead)
-        assert (offsets.take(), offsets.letters) == ({}, 0)
+        assert (offsets.take(), offsets.dead_letters) == ({}, 0)
     offsets.stored(batch(offsets, 99))
     assert offsets.take() == {PLACE: 99}

@@ -6,14 +6,17 @@ from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
 
+import kafka
 import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import NewTopic
 from kafka.coordinator.base import MemberState
 from kafka.serializer import Deserializer
 
-from tests.running import wait_until
-from workers.kafka.patches import LEAST_WAIT_S, mend
+from tests.running import CHECKOUT, wait_until
+from tracking.settings import Settings
+from workers.kafka.clients import connection_options
+from workers.kafka.patches import LEAST_WAIT_S, VERSION, patch
 
 RECORDS = 300
 POLL = 10
@@ -36,14 +39,14 @@ def topic(environ: dict[str, str]) -> str:
 
 
 @contextmanager
-def mended(
+def patched_consumer(
     environ: dict[str, str], fetch_max_wait_ms: int, **options: Any
 ) -> Iterator[KafkaConsumer]:
     consumer = KafkaConsumer(
         bootstrap_servers=environ["KAFKA_BROKERS"], auto_offset_reset="earliest",
         fetch_max_wait_ms=fetch_max_wait_ms, max_partition_fetch_bytes=16 << 10, **options,
     )  # fmt: skip
-    mend(consumer)
+    patch(consumer)
     try:
         yield consumer
     finally:
@@ -71,7 +74,7 @@ class Reading:
 def test_a_rest_that_is_not_read_yet_delays_no_fetch(environ: dict[str, str], topic: str) -> None:
     """A fetch of quiet partitions only would take longer than the test's patience."""
     busy, quiet = TopicPartition(topic, 0), TopicPartition(topic, 2)
-    with mended(environ, 25_000) as consumer:
+    with patched_consumer(environ, 25_000) as consumer:
         consumer.assign([busy, quiet])
         reading = Reading(consumer)
         reading.until(lambda: reading.read[busy] == RECORDS, "the whole backlog")
@@ -80,7 +83,7 @@ def test_a_rest_that_is_not_read_yet_delays_no_fetch(environ: dict[str, str], to
 def test_a_partition_that_is_resumed_goes_on(environ: dict[str, str], topic: str) -> None:
     """Paused with a rest, while another is read to its end."""
     both = {TopicPartition(topic, 0), TopicPartition(topic, 1)}
-    with mended(environ, 500) as consumer:
+    with patched_consumer(environ, 500) as consumer:
         consumer.assign(list(both))
         reading = Reading(consumer)
         reading.until(lambda: sum(reading.last.values()) == POLL, "a full poll")
@@ -97,9 +100,9 @@ def test_a_partition_that_is_resumed_goes_on(environ: dict[str, str], topic: str
 def test_a_partition_that_is_paused_before_it_fails_fails_when_it_is_resumed(
     environ: dict[str, str], topic: str
 ) -> None:
-    """Without the mend the last poll never returns."""
+    """Without the patch the last poll never returns."""
     place = TopicPartition(topic, 0)
-    with mended(environ, 500, value_deserializer=Failing()) as consumer:
+    with patched_consumer(environ, 500, value_deserializer=Failing()) as consumer:
         consumer.assign([place])
         reading = Reading(consumer)
         reading.until(lambda: reading.read[place] == GOOD, "the records before the bad one")
@@ -116,7 +119,7 @@ def test_an_overdue_heartbeat_does_not_make_poll_spin(
     environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So it is while the broker hangs; faults/test_broker.py measures what that costs."""
-    with mended(environ, 500, group_id=f"test-{uuid4().hex[:12]}") as consumer:
+    with patched_consumer(environ, 500, group_id=f"test-{uuid4().hex[:12]}") as consumer:
         coordinator = consumer._coordinator
         with monkeypatch.context() as patched:
             patched.setattr(coordinator, "state", MemberState.STABLE)
@@ -137,3 +140,16 @@ class Failing(Deserializer):  # type: ignore[misc]
         if self.left < 0:
             raise ZeroDivisionError
         return data
+
+
+def test_another_version_of_the_library_is_refused_at_start(
+    monkeypatch: pytest.MonkeyPatch, environ: dict[str, str]
+) -> None:
+    """Its private parts would be others, and fail somewhere else, later."""
+    monkeypatch.setattr(kafka, "__version__", "3.0.13")
+    with pytest.raises(RuntimeError, match=r"3\.0\.13 is installed.* 3\.0\.12"):
+        connection_options(Settings.from_environment(environ))
+
+
+def test_the_version_that_is_patched_is_the_one_that_is_pinned() -> None:
+    assert f"kafka-python=={VERSION} " in (CHECKOUT / "requirements.txt").read_text()

@@ -26,7 +26,8 @@ from tracking.store.outbox import watermarks
 from tracking.store.outbox.events import OutboxRow
 from tracking.store.outbox.watermarks import Published, Span, UnsentTrack, UnsentWaypoint
 from tracking.wire.messages import envelope, rfc3339
-from workers.kafka.clients import abandon, connection_options, kept
+from workers.kafka.clients import connection_options
+from workers.kafka.patches import abandon, without_exit_hook
 
 log = logging.getLogger("tracking.outgoing")
 
@@ -132,7 +133,7 @@ class Outgoing:
         self._interrupted = True
 
     def _drain_with_producer(self, lock: sa.Connection) -> None:
-        producer = self._producer = kept(
+        producer = self._producer = without_exit_hook(
             KafkaProducer(
                 **connection_options(self._settings),
                 # A round is flushed at its end: batching costs nobody latency.

@@ -21,7 +21,7 @@ from tracking.domain.changes import in_order
 from tracking.live import audience
 from tracking.live.broadcast import Broadcast
 from tracking.live.sender import send_each
-from workers.kafka import consumer
+from workers.kafka import consumer, flow_control
 from workers.kafka.batches import Batch
 
 # Far above what the database gives, so that nothing that was stored is newer.
@@ -68,7 +68,7 @@ def apply(variant: str) -> None:
             case "gc":
                 server.GC_THRESHOLDS = (int(value), 20, 100)  # type: ignore[misc]
             case "poll":
-                consumer.POLL_RECORDS = int(value)  # type: ignore[misc]
+                flow_control.POLL_RECORDS = int(value)  # type: ignore[misc]
             case "cohort":
                 audience.COHORT = int(value)  # type: ignore[misc]
             case "worth":

@@ -18,7 +18,7 @@ BACKLOG: Final = 10_000
 PROGRESS_S: Final = 1.0
 
 
-class _Place(NamedTuple):
+class _Position(NamedTuple):
     offset: int  # the next one
     time: float  # Kafka's, of the newest record read; seconds since 1970
     read_at: float  # time.monotonic()
@@ -28,17 +28,17 @@ class Alignment:
     """What was read of each partition, and which of them have to wait for the others."""
 
     def __init__(self) -> None:
-        self._places: dict[TopicPartition, _Place] = {}
+        self._positions: dict[TopicPartition, _Position] = {}
 
     def read(self, partition: TopicPartition, records: Sequence[Any], now: float) -> None:
         """These records were polled; `now` is time.monotonic()."""
         last = records[-1]
-        self._places[partition] = _Place(last.offset + 1, last.timestamp / 1000, now)
+        self._positions[partition] = _Position(last.offset + 1, last.timestamp / 1000, now)
 
     def forget(self, partitions: set[TopicPartition]) -> None:
         """They are not ours any more."""
         for partition in partitions:
-            self._places.pop(partition, None)
+            self._positions.pop(partition, None)
 
     def ahead(
         self,
@@ -48,11 +48,11 @@ class Alignment:
     ) -> set[TopicPartition]:
         """Which of these have a backlog and are ahead of another that has one and moves."""
         behind = {
-            partition: place
+            partition: position
             for partition in partitions
-            if (place := self._places.get(partition)) is not None
-            and (end_of(partition) or 0) - place.offset > BACKLOG
+            if (position := self._positions.get(partition)) is not None
+            and (end_of(partition) or 0) - position.offset > BACKLOG
         }
         moving = [p.time for p in behind.values() if now - p.read_at < PROGRESS_S]
         limit = min(moving, default=float("inf")) + AHEAD_S
-        return {partition for partition, place in behind.items() if place.time > limit}
+        return {partition for partition, position in behind.items() if position.time > limit}

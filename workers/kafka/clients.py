@@ -1,32 +1,25 @@
 """How Kafka is reached: the options that every client of kafka-python gets."""
 
 import logging
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from socket import socket
-from typing import Any, Final
+from contextlib import contextmanager
+from typing import Any
 
-from kafka import KafkaProducer
 from kafka.errors import KafkaError
-from kafka.net.compat import KafkaNetClient
-from kafka.net.inet import KafkaNetSocket
 
 from tracking.settings import KafkaSettings
-
-# More than this no client of ours needs, whatever it sends or reads: then each waits for a moment.
-POLLS_A_SECOND: Final = 500
-REST_S: Final = 0.02
+from workers.kafka.patches import ClosingClient, ClosingSocket, require_version
 
 
 def connection_options(settings: KafkaSettings) -> dict[str, Any]:
-    """Brokers, TLS and SASL. Any thread."""
+    """Brokers, TLS and SASL, for the version of kafka-python that is patched. Any thread."""
+    require_version()
     options: dict[str, Any] = {
         "bootstrap_servers": list(settings.kafka_brokers),
         "client_id": "service-tracking",
         "security_protocol": settings.kafka_security_protocol,
-        "kafka_client": _Client,
-        "proxy_url": f"{_Socket.SCHEMES[0]}://",
+        "kafka_client": ClosingClient,
+        "proxy_url": f"{ClosingSocket.SCHEMES[0]}://",
         # Brokers that are back are found within a second, not within kafka-python's half minute.
         "reconnect_backoff_max_ms": 1_000,
     }
@@ -62,73 +55,6 @@ def explained() -> Iterator[None]:
         raise
     finally:
         library.removeHandler(complaints)
-
-
-def kept(producer: KafkaProducer) -> KafkaProducer:
-    """The same producer, which its owner ends. Any thread.
-
-    Else kafka-python closes it when the interpreter ends, and raises if its broker is away.
-    """
-    producer._unregister_cleanup()
-    return producer
-
-
-def abandon(producer: KafkaProducer) -> None:
-    """End a producer; what it has not sent by now it never will. Any thread.
-
-    kafka-python's own close() waits for that, then raises and leaves the producer's thread running.
-    """
-    producer._sender.force_close()
-    with suppress(KafkaError):
-        producer.close(timeout=1)
-
-
-class _Socket(KafkaNetSocket):  # type: ignore[misc]
-    """Closes itself when it cannot connect. A "proxy" to the client that uses it.
-
-    kafka-python 3.0.12 leaves it to the collector, which comes late where little is allocated.
-    """
-
-    SCHEMES = ("direct",)
-
-    async def sock_connect(self, net: Any, sock: socket, *args: Any, **options: Any) -> socket:
-        try:
-            await super().sock_connect(net, sock, *args, **options)
-        except BaseException:
-            sock.close()
-            raise
-        return sock
-
-
-class _Client(KafkaNetClient):  # type: ignore[misc]
-    """Leaves nothing behind when no broker answers while its owner is constructed, and never spins.
-
-    kafka-python 3.0.12 forgets the client's thread and descriptors then, five for each try, and a
-    producer whose broker went away takes two thirds of a core.
-    """
-
-    def __init__(self, **configs: Any) -> None:
-        self._second, self._polls = 0.0, 0
-        super().__init__(**configs)
-        self._bootstrap_manager = self._manager.bootstrap
-        self._manager.bootstrap = self._bootstrap_or_close
-
-    def poll(self, timeout_ms: float | None = None, future: Any = None) -> Any:
-        """A producer with something to send asks without a pause until its broker is connected."""
-        now = time.monotonic()
-        if now - self._second > 1.0:
-            self._second, self._polls = now, 0
-        self._polls += 1
-        if self._polls > POLLS_A_SECOND and future is None:
-            time.sleep(REST_S)
-        return super().poll(timeout_ms=timeout_ms, future=future)
-
-    def _bootstrap_or_close(self, *args: Any, **options: Any) -> None:
-        try:
-            self._bootstrap_manager(*args, **options)
-        except BaseException:
-            self.close()
-            raise
 
 
 class _Complaints(logging.Handler):

@@ -32,7 +32,7 @@ SLICE: Final = 500
 
 
 class Letter(Struct, frozen=True):
-    """A dead letter as it is kept. `id` is its place in the dead-letter topic."""
+    """A dead letter as it is kept. `id` is its partition and offset in the dead-letter topic."""
 
     id: str
     reason: str
@@ -60,25 +60,25 @@ def letters(settings: KafkaSettings, since: datetime | None = None) -> Iterator[
     )
     try:
         topic = settings.topic(DEAD_LETTER_TOPIC)
-        places = [TopicPartition(topic, n) for n in consumer.partitions_for_topic(topic) or ()]
-        if places:
-            yield from _read(consumer, places, since)
+        partitions = [TopicPartition(topic, n) for n in consumer.partitions_for_topic(topic) or ()]
+        if partitions:
+            yield from _read(consumer, partitions, since)
     finally:
         consumer.close(autocommit=False, timeout_ms=TIMEOUT_MS)
 
 
 def _read(
-    consumer: KafkaConsumer, places: list[TopicPartition], since: datetime | None
+    consumer: KafkaConsumer, partitions: list[TopicPartition], since: datetime | None
 ) -> Iterator[Letter]:
     """Up to where the partitions end now: others may be writing."""
-    consumer.assign(places)
-    ends = consumer.end_offsets(places, timeout_ms=TIMEOUT_MS)
-    consumer.seek_to_beginning(*places)
+    consumer.assign(partitions)
+    ends = consumer.end_offsets(partitions, timeout_ms=TIMEOUT_MS)
+    consumer.seek_to_beginning(*partitions)
     while any(consumer.position(p, timeout_ms=TIMEOUT_MS) < end for p, end in ends.items()):
-        for place, records in consumer.poll(timeout_ms=1_000).items():
+        for partition, records in consumer.poll(timeout_ms=1_000).items():
             for record in records:
                 written_at = record.timestamp / 1000
-                if record.offset < ends[place] and (
+                if record.offset < ends[partition] and (
                     since is None or written_at >= since.timestamp()
                 ):
                     yield _letter(record)
@@ -88,11 +88,11 @@ def _letter(record: Any) -> Letter:
     added = {
         name: value.decode(errors="replace") for name, value in source_of(record.headers).items()
     }
-    place = f"{added.get(TOPIC, '?')}/{added.get(PARTITION, '?')}@{added.get(OFFSET, '?')}"
+    source = f"{added.get(TOPIC, '?')}/{added.get(PARTITION, '?')}@{added.get(OFFSET, '?')}"
     return Letter(
         id=f"{record.partition}:{record.offset}",
         reason=added.get(REASON, "?"),
-        source=place,
+        source=source,
         time=added.get(TIME, "?"),
         key=record.key,
         value=None if NULL in added else record.value,

@@ -21,7 +21,8 @@ from tracking import __version__
 from tracking.metrics import Metrics
 from tracking.settings import KafkaSettings
 from tracking.wire.messages import rfc3339
-from workers.kafka.clients import abandon, connection_options, kept
+from workers.kafka.clients import connection_options
+from workers.kafka.patches import abandon, without_exit_hook
 
 log = logging.getLogger("tracking.dead_letters")
 
@@ -205,7 +206,7 @@ class DeadLetters:
         )
 
     def _connect(self) -> KafkaProducer:
-        return kept(
+        return without_exit_hook(
             KafkaProducer(
                 **connection_options(self._settings),
                 linger_ms=5,

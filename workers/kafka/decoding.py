@@ -32,11 +32,11 @@ def topic_pattern(settings: KafkaSettings) -> str:
 def decoded(polled: dict[TopicPartition, list[Any]], settings: KafkaSettings) -> Batch:
     """One poll's records; the batch says up to which offset its partitions are read."""
     batch = Batch()
-    for place, records in polled.items():
-        name = _plain_name(place.topic, settings)
+    for partition, records in polled.items():
+        name = _plain_name(partition.topic, settings)
         for record in records:
             _add(batch, name, record, settings)
-        batch.offsets[place.topic, place.partition] = records[-1].offset + 1
+        batch.offsets[partition.topic, partition.partition] = records[-1].offset + 1
     return batch
 
 
@@ -75,8 +75,8 @@ def _decode(name: str, record: Any, settings: KafkaSettings) -> Decoded:
 def _refuse(batch: Batch, name: str, record: Any, reason: str) -> None:
     batch.outcomes[name, "dead"] += 1
     batch.dead.append(DeadLetter(record, reason))
-    place = (record.topic, record.partition, record.offset)
-    log.warning("malformed event in %s/%s at offset %s: %s", *place, reason)
+    log.warning("malformed event in %s/%s at offset %s: %s",
+                record.topic, record.partition, record.offset, reason)  # fmt: skip
 
 
 def _plain_name(topic: str, settings: KafkaSettings) -> str:

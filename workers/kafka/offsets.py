@@ -26,56 +26,59 @@ class Offsets:
         # Letters of earlier generations that are still on their way: nothing waits for them.
         self._strays: Counter[TopicPartition] = Counter()
 
-    def generation(self, place: TopicPartition) -> int:
+    def generation(self, partition: TopicPartition) -> int:
         """The present one, for the batches that are read now."""
-        return self._generations[place]
+        return self._generations[partition]
 
-    def revoked(self, places: Iterable[TopicPartition]) -> None:
+    def revoked(self, partitions: Iterable[TopicPartition]) -> None:
         """These are not ours any more, or were not for a while."""
-        for place in places:
-            self._generations[place] += 1
-            self._marks.pop(place, None)
-            self._strays[place] += self._written.pop(place, 0) - self._acknowledged.pop(place, 0)
+        for partition in partitions:
+            self._generations[partition] += 1
+            self._marks.pop(partition, None)
+            unacknowledged = self._written.pop(partition, 0) - self._acknowledged.pop(partition, 0)
+            self._strays[partition] += unacknowledged
 
     def stored(self, batch: Batch) -> None:
         """The batch is committed to the database; its letters are on their way."""
         for letter in batch.dead:
-            place = _partition_of(letter)
-            (self._written if self._is_ours(batch, place) else self._strays)[place] += 1
-        for (topic, partition), offset in batch.offsets.items():
-            place = TopicPartition(topic, partition)
-            if self._is_ours(batch, place):
-                self._marks[place].append((offset, self._written[place]))
+            partition = _partition_of(letter)
+            (self._written if self._is_ours(batch, partition) else self._strays)[partition] += 1
+        for pair, offset in batch.offsets.items():
+            partition = TopicPartition(*pair)
+            if self._is_ours(batch, partition):
+                self._marks[partition].append((offset, self._written[partition]))
 
-    def _is_ours(self, batch: Batch, place: TopicPartition) -> bool:
-        return batch.generations.get(place, 0) == self._generations[place]
+    def _is_ours(self, batch: Batch, partition: TopicPartition) -> bool:
+        return batch.generations.get(partition, 0) == self._generations[partition]
 
     def acknowledged(self, letters: Iterable[DeadLetter]) -> None:
         """Each partition's letters come back in the order in which they were put."""
-        for place in map(_partition_of, letters):
-            if self._strays[place]:
-                self._strays[place] -= 1
+        for partition in map(_partition_of, letters):
+            if self._strays[partition]:
+                self._strays[partition] -= 1
             else:
-                self._acknowledged[place] += 1
+                self._acknowledged[partition] += 1
 
     def take(self) -> dict[TopicPartition, int]:
         """What may be committed now and was not taken before."""
         ready: dict[TopicPartition, int] = {}
-        for place, marks in list(self._marks.items()):
-            while marks and marks[0][1] <= self._acknowledged[place]:
-                ready[place] = marks.popleft()[0]
+        for partition, marks in list(self._marks.items()):
+            while marks and marks[0][1] <= self._acknowledged[partition]:
+                ready[partition] = marks.popleft()[0]
             if not marks:
-                del self._marks[place]
+                del self._marks[partition]
         return ready
 
     @property
-    def letters(self) -> int:
+    def dead_letters(self) -> int:
         """Dead letters that Kafka has not acknowledged yet."""
         return self._written.total() - self._acknowledged.total() + self._strays.total()
 
     def waiting(self) -> set[TopicPartition]:
         """Partitions that wait for their letters."""
-        return {place for place, n in self._written.items() if n > self._acknowledged[place]}
+        return {
+            partition for partition, n in self._written.items() if n > self._acknowledged[partition]
+        }
 
 
 def _partition_of(letter: DeadLetter) -> TopicPartition:

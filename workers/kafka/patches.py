@@ -1,21 +1,44 @@
-"""Where kafka-python 3.0.12's `poll()` stalls, spins or forgets, put right. The consumer's thread.
+"""Everything private of kafka-python: what it does wrong, put right, and what it does not tell.
 
-No public call helps with any of it.
+Holds for version 3.0.12 only, which `require_version` asserts at start: other versions have other
+private parts. No public call helps with any of it.
 """
 
+import time
+import traceback
+from contextlib import suppress
+from socket import socket
 from typing import Any, Final
 
-from kafka import KafkaConsumer
+import kafka
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.consumer.fetcher import Fetcher
 from kafka.coordinator.base import MemberState
 from kafka.coordinator.consumer import ConsumerCoordinator
+from kafka.errors import KafkaError, UnsupportedCodecError
+from kafka.net.compat import KafkaNetClient
+from kafka.net.inet import KafkaNetSocket
+from msgspec import Struct
 
+VERSION: Final = "3.0.12"
 # Records, and the end of poll()'s own time, end the wait before.
 LEAST_WAIT_S: Final = 0.1
+# More than this no client of ours needs, whatever it sends or reads: then each waits for a moment.
+POLLS_A_SECOND: Final = 500
+REST_S: Final = 0.02
 
 
-def mend(consumer: KafkaConsumer) -> None:
-    """Once, before the first `poll()`."""
+def require_version() -> None:
+    """RuntimeError when the installed kafka-python is not the one whose private parts we know."""
+    if kafka.__version__ != VERSION:
+        raise RuntimeError(
+            f"kafka-python {kafka.__version__} is installed, and workers/kafka/patches.py holds for"
+            f" {VERSION}: install requirements.txt, or review the patches and run their tests"
+        )
+
+
+def patch(consumer: KafkaConsumer) -> None:
+    """Once, before the first `poll()`. The consumer's thread."""
     consumer._fetcher.__class__ = _Fetcher
     consumer._coordinator.__class__ = _Coordinator
 
@@ -24,11 +47,120 @@ def resume_join(consumer: KafkaConsumer) -> None:
     """After each `poll()`: let the next one wait for a join that this one did not wait out.
 
     It is forgotten when new topics or partitions were its cause, and the member then sits without
-    partitions and heartbeat for ever.
+    partitions and heartbeat for ever. The consumer's thread.
     """
     coordinator = consumer._coordinator
     if coordinator.state is MemberState.REBALANCING:
         coordinator.request_rejoin()
+
+
+def knows_coordinator(consumer: KafkaConsumer) -> bool:
+    """Whether this member knows a broker that coordinates its group. The consumer's thread."""
+    return not consumer._coordinator.coordinator_unknown()
+
+
+def without_exit_hook(producer: KafkaProducer) -> KafkaProducer:
+    """The same producer, which its owner ends. Any thread.
+
+    Else kafka-python closes it when the interpreter ends, and raises if its broker is away.
+    """
+    producer._unregister_cleanup()
+    return producer
+
+
+def abandon(producer: KafkaProducer) -> None:
+    """End a producer; what it has not sent by now it never will. Any thread.
+
+    kafka-python's own close() waits for that, then raises and leaves the producer's thread running.
+    """
+    producer._sender.force_close()
+    with suppress(KafkaError):
+        producer.close(timeout=1)
+
+
+class Unreadable(Struct, frozen=True):
+    """A record batch that cannot be read."""
+
+    partition: TopicPartition
+    next_offset: int | None  # the first one behind it; None when its own header makes no sense
+
+
+def unreadable(error: BaseException) -> Unreadable | None:
+    """Which bytes Kafka's own format cannot give back; None if the error is not about such.
+
+    `poll()` raises without saying where, and afterwards raises for ever. The traceback's frames
+    know the batch.
+    """
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        local = frame.f_locals
+        if frame.f_code.co_name in ("_unpack_records", "_parse_fetched_data"):
+            partition = local.get("tp")
+            if isinstance(partition, TopicPartition):
+                return Unreadable(partition, _offset_behind(local.get("batch")))
+    return None
+
+
+def _offset_behind(batch: Any) -> int | None:
+    """The offset behind a batch whose header agrees with itself."""
+    try:
+        if batch.last_offset_delta + 1 == batch.records_count:
+            return int(batch.next_offset)
+    except Exception:
+        return None  # an older format, or a header that was hit
+    return None
+
+
+def lacks_codec(error: BaseException) -> bool:
+    """A codec that could be installed is no poison; one that nobody knows is."""
+    return isinstance(error, UnsupportedCodecError) and "Libraries for" in str(error)
+
+
+class ClosingSocket(KafkaNetSocket):  # type: ignore[misc]
+    """Closes itself when it cannot connect. A "proxy" to the client that uses it.
+
+    kafka-python leaves it to the collector, which comes late where little is allocated.
+    """
+
+    SCHEMES = ("direct",)
+
+    async def sock_connect(self, net: Any, sock: socket, *args: Any, **options: Any) -> socket:
+        try:
+            await super().sock_connect(net, sock, *args, **options)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+
+class ClosingClient(KafkaNetClient):  # type: ignore[misc]
+    """Leaves nothing behind when no broker answers while its owner is constructed, and never spins.
+
+    kafka-python forgets the client's thread and descriptors then, five for each try, and a
+    producer whose broker went away takes two thirds of a core.
+    """
+
+    def __init__(self, **configs: Any) -> None:
+        self._second, self._polls = 0.0, 0
+        super().__init__(**configs)
+        self._bootstrap_manager = self._manager.bootstrap
+        self._manager.bootstrap = self._bootstrap_or_close
+
+    def poll(self, timeout_ms: float | None = None, future: Any = None) -> Any:
+        """A producer with something to send asks without a pause until its broker is connected."""
+        now = time.monotonic()
+        if now - self._second > 1.0:
+            self._second, self._polls = now, 0
+        self._polls += 1
+        if self._polls > POLLS_A_SECOND and future is None:
+            time.sleep(REST_S)
+        return super().poll(timeout_ms=timeout_ms, future=future)
+
+    def _bootstrap_or_close(self, *args: Any, **options: Any) -> None:
+        try:
+            self._bootstrap_manager(*args, **options)
+        except BaseException:
+            self.close()
+            raise
 
 
 class _Coordinator(ConsumerCoordinator):  # type: ignore[misc]

@@ -38,7 +38,7 @@ def rewind(settings: KafkaSettings, since: datetime, *, dry_run: bool) -> list[R
         allow_auto_create_topics=False,
     )
     try:
-        found = _places(consumer, settings, since)
+        found = _partitions(consumer, settings, since)
         if found and not dry_run:
             offsets = {
                 TopicPartition(r.topic, r.partition): OffsetAndMetadata(r.after, "", -1)
@@ -51,22 +51,22 @@ def rewind(settings: KafkaSettings, since: datetime, *, dry_run: bool) -> list[R
         consumer.close(autocommit=False, timeout_ms=TIMEOUT_MS)
 
 
-def _places(consumer: KafkaConsumer, settings: KafkaSettings, since: datetime) -> list[Rewound]:
+def _partitions(consumer: KafkaConsumer, settings: KafkaSettings, since: datetime) -> list[Rewound]:
     pattern = re.compile(topic_pattern(settings))
-    places = [
+    partitions = [
         TopicPartition(topic, number)
         for topic in sorted(filter(pattern.match, consumer.topics()))
         for number in sorted(consumer.partitions_for_topic(topic) or ())
     ]
     at = round(since.timestamp() * 1000)
-    first = consumer.offsets_for_times(dict.fromkeys(places, at), timeout_ms=TIMEOUT_MS)
-    beginnings = consumer.beginning_offsets(places, timeout_ms=TIMEOUT_MS)
+    first = consumer.offsets_for_times(dict.fromkeys(partitions, at), timeout_ms=TIMEOUT_MS)
+    beginnings = consumer.beginning_offsets(partitions, timeout_ms=TIMEOUT_MS)
     found = []
-    for place in places:
-        before = consumer.committed(place, timeout_ms=TIMEOUT_MS)
+    for partition in partitions:
+        before = consumer.committed(partition, timeout_ms=TIMEOUT_MS)
         # Without a commit the group starts at the beginning; without a record there is nothing.
-        if before is not None and first.get(place) is not None:
-            after = min(before, first[place].offset)
-            begins = after == beginnings[place] > 0
-            found.append(Rewound(place.topic, place.partition, before, after, begins))
+        if before is not None and first.get(partition) is not None:
+            after = min(before, first[partition].offset)
+            begins = after == beginnings[partition] > 0
+            found.append(Rewound(partition.topic, partition.partition, before, after, begins))
     return found

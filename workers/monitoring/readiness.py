@@ -81,13 +81,14 @@ class Readiness:
         consumer = self._consumer
         if not consumer.connected:
             return "no broker answers"
-        away = consumer.unreachable_s()
+        away = consumer.lag.unreachable_s()
         if away > UNREACHABLE_LIMIT_S:
             return f"no broker has answered for {away:.0f} s"
-        if consumer.assigned < consumer.partitions:
+        missing = consumer.lag.partitions - consumer.assigned
+        if missing > 0:
             # Viewers here would see only what this process stores.
             return (
-                f"{consumer.partitions - consumer.assigned} partitions belong to another member of"
+                f"{missing} partitions belong to another member of"
                 " the consumer group: set KAFKA_GROUP_ID to a group of this process's own, or"
                 " stop the other one"
             )
