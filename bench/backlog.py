@@ -4,21 +4,21 @@ import asyncio
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final, NamedTuple
+from uuid import uuid4
 
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import KafkaConsumer, TopicPartition
 from kafka.structs import OffsetAndMetadata
-from psycopg2.extensions import connection as Connection
 from tornado.websocket import WebSocketClientConnection
 
 from bench import floors
-from bench.cpu import cpu_seconds
-from bench.driver import update
+from bench.cpu import cpu_seconds, stages
+from bench.digest import digests
+from bench.producing import PARTITIONS, PRODUCERS, make_topics, produce, values
 from bench.report import REPLACED_RATE, table
 from tests.running import (
     Platform,
@@ -32,10 +32,10 @@ from tests.running import (
 
 TRIPS: Final = 1_000
 WATCHED: Final = 100
-UPDATES: Final = 1_000_000
-POISONED: Final = 200_000
+UPDATES: Final = 200_000
+# As this was measured before the platform's keys were known.
+OLD_PARTITIONS: Final = 3
 DEADLINE_S: Final = 900.0
-TABLES: Final = ("tracks", "waypoints", "booking_facts", "assignments", "outbox", "parked_updates")
 
 
 class Drained(NamedTuple):
@@ -47,95 +47,91 @@ class Drained(NamedTuple):
 
 
 def run(environ: dict[str, str]) -> str:
-    """The tables; some eight minutes."""
-    with tempfile.TemporaryDirectory() as folder:
-        off, again, poll, copied = _stored_and_replayed(environ, Path(folder))
-        on, poll_on = _updated(environ, Path(folder))
-        clean, poisoned = (_mixed(environ, Path(folder), share) for share in (0.0, 0.1))
+    """The tables; some five minutes."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        off, again, poll, copied = _stored_and_replayed(environ, folder)
+        on, poll_on = _once(environ, folder, TRACKING_UPDATED="on")
+        poisoned, poll_poisoned = _once(environ, folder, poison=0.1)
+        unkeyed, poll_unkeyed = _once(environ, folder, keyed=False)
+    runs = {"off": off, "again": again, "on": on, "10 % malformed": poisoned, "no keys": unkeyed}
     rates = [
         _row("tracking.updated off", off, poll),
-        _row("the same million again: nothing changes", again, poll),
+        _row("the same again: nothing changes", again, poll),
         _row("tracking.updated on", on, poll_on),
-        _row("clean, 200,000", clean, poll),
-        _row("10 % of them malformed", poisoned, poll),
+        _row("off, 10 % of them malformed", poisoned, poll_poisoned),
+        _row("off, no keys, one producer, three partitions", unkeyed, poll_unkeyed),
     ]
-    head = ["backlog", "records/s", "of bare poll", "frames/s", f"times {REPLACED_RATE:.0f}/s"]
+    head = ["backlog", "records/s", "bare poll, records/s", "of bare poll", "frames/s",
+            f"times {REPLACED_RATE:.0f}/s"]  # fmt: skip
     return "\n\n".join(
         [
-            f"{UPDATES:,} updates of {TRIPS:,} trips, {WATCHED} of them watched. Bare poll"
-            f" {poll:,.0f} and {poll_on:,.0f} records/s; psql copy {copied:,.0f} rows/s.",
+            f"{UPDATES:,} updates of {TRIPS:,} trips, {WATCHED} of them watched; {PARTITIONS}"
+            f" partitions, {PRODUCERS} producers, the key is the event's id. psql copy"
+            f" {copied:,.0f} rows/s.",
             table(head, rates),
             "CPU for each record by stage, µs:",
-            _stages({"off": off, "again": again, "on": on, "10 % malformed": poisoned}),
+            stages({name: each.cpu_us for name, each in runs.items()}),
             f"Again / first: {again.rate / off.rate:.2f}. Malformed / clean:"
-            f" {poisoned.rate / clean.rate:.2f}.",
+            f" {poisoned.rate / off.rate:.2f}.",
         ]
     )
 
 
 def _row(name: str, drained: Drained, poll: float) -> list[str]:
     return [
-        name, f"{drained.rate:,.0f}", f"{drained.rate / poll:.2f}", f"{drained.frames:,.0f}",
-        f"{drained.rate / REPLACED_RATE:,.0f}",
+        name, f"{drained.rate:,.0f}", f"{poll:,.0f}", f"{drained.rate / poll:.3f}",
+        f"{drained.frames:,.0f}", f"{drained.rate / REPLACED_RATE:,.0f}",
     ]  # fmt: skip
-
-
-def _stages(runs: Mapping[str, Drained]) -> str:
-    names = sorted({name for each in runs.values() for name in each.cpu_us})
-    rows = [
-        [name, *(f"{each.cpu_us.get(name, 0):.1f}" for each in runs.values())] for name in names
-    ]
-    total = [f"{sum(each.cpu_us.values()):.1f}" for each in runs.values()]
-    return table(["stage", *runs], [*rows, ["all", *total]])
 
 
 def _stored_and_replayed(
     environ: dict[str, str], folder: Path
 ) -> tuple[Drained, Drained, float, float]:
     """First and second time, the bare poll, psql; the second time changes no row."""
-    with _backlog(environ, folder, UPDATES, TRACKING_UPDATED="off") as (server, fleet, topic):
+    with _backlog(environ, folder) as (server, fleet, topic):
         poll = floors.bare_poll(environ["KAFKA_BROKERS"], topic, UPDATES)
         with closing(connect(server.environ)) as connection:
             connection.autocommit = True
             first = _drain(server, fleet, UPDATES)
-            before = _dump(connection)
+            before = digests(connection)
             server.stop()
             _rewind(server, topic)
             again = _drain(server, fleet, UPDATES)
-            assert _dump(connection) == before, "a replay changed rows"
+            assert digests(connection) == before, "a replay changed rows"
             server.stop()
             copied = floors.psql_copy(server.environ, connection, folder)
     return first, again, poll, copied
 
 
-def _updated(environ: dict[str, str], folder: Path) -> tuple[Drained, float]:
-    with _backlog(environ, folder, UPDATES, TRACKING_UPDATED="on") as (server, fleet, topic):
+def _once(
+    environ: dict[str, str], folder: Path, poison: float = 0.0, *, keyed: bool = True,
+    **settings: str,
+) -> tuple[Drained, float]:  # fmt: skip
+    """A backlog of its own, of which a share may be malformed, and its bare poll."""
+    with _backlog(environ, folder, poison, keyed=keyed, **settings) as (server, fleet, topic):
         poll = floors.bare_poll(environ["KAFKA_BROKERS"], topic, UPDATES)
-        return _drain(server, fleet, UPDATES), poll
-
-
-def _mixed(environ: dict[str, str], folder: Path, poison: float) -> Drained:
-    """A smaller backlog of which a share is malformed."""
-    settings = {"TRACKING_UPDATED": "off"}
-    with _backlog(environ, folder, POISONED, poison, **settings) as (server, fleet, _):
-        drained = _drain(server, fleet, POISONED)
+        drained = _drain(server, fleet, UPDATES)
         dead = server.metric("tracking_events_total", outcome="dead")
-        assert dead == round(POISONED * poison), f"{dead} dead"
-        return drained
+        assert dead == round(UPDATES * poison), f"{dead} dead"
+        return drained, poll
 
 
 @contextmanager
 def _backlog(
-    environ: dict[str, str], folder: Path, count: int, poison: float = 0.0, **settings: str
-) -> Iterator[tuple[Server, list[Trip], str]]:
+    environ: dict[str, str], folder: Path, poison: float = 0.0, *, keyed: bool = True,
+    **settings: str,
+) -> Iterator[tuple[Server, list[Trip], str]]:  # fmt: skip
     """A stopped server whose updates lie ready, its trips, and the topic's name."""
-    print(f"bench: backlog of {count:,}, {settings}, malformed {poison:.0%}", file=sys.stderr)
+    print(f"bench: backlog, {settings}, malformed {poison:.0%}, keyed {keyed}", file=sys.stderr)
     fleet = [Trip(datetime.now(UTC) - timedelta(days=1)) for _ in range(TRIPS)]
+    brokers, prefix = environ["KAFKA_BROKERS"], f"bench-{uuid4().hex[:12]}"
+    make_topics(brokers, prefix, PARTITIONS if keyed else OLD_PARTITIONS)
+    own = {"KAFKA_TOPIC_PREFIX": prefix, "MAX_VIEWERS_PER_USER": "0", "TRACKING_UPDATED": "off"}
     with (
-        fresh_database(environ) as own,
-        running_server(own, folder / "log", MAX_VIEWERS_PER_USER="0", **settings) as server,
+        fresh_database(environ) as database,
+        running_server(database, folder / "log", **{**own, **settings}) as server,
     ):
-        brokers, prefix = environ["KAFKA_BROKERS"], server.environ["KAFKA_TOPIC_PREFIX"]
         platform = Platform(brokers, prefix)
         for trip in fleet:
             platform.accept(trip)
@@ -143,26 +139,8 @@ def _backlog(
         platform.close()
         server.stop()
         topic = f"{prefix}.runner.events"
-        produce(brokers, topic, values(fleet, count, poison))
+        produce(brokers, topic, values(fleet, UPDATES, poison), keyed=keyed)
         yield server, fleet, topic
-
-
-def values(fleet: list[Trip], count: int, poison: float) -> Iterator[bytes]:
-    """Every trip's updates one second apart, the trips in turn; evenly spread poison."""
-    people = [trip.identity() for trip in fleet]
-    for number in range(count):
-        second, trip = divmod(number, TRIPS)
-        value = update(people[trip], number, fleet[trip].at(1 + second))
-        is_malformed = int(number * poison) != int((number + 1) * poison)
-        yield value.replace(b'"latitude"', b'"attitude"') if is_malformed else value
-
-
-def produce(brokers: str, topic: str, values: Iterable[bytes]) -> None:
-    producer = KafkaProducer(bootstrap_servers=brokers, linger_ms=20, batch_size=262_144)
-    for value in values:
-        producer.send(topic, value=value)
-    producer.flush(timeout=120)
-    producer.close(timeout=5)
 
 
 def _drain(server: Server, fleet: list[Trip], count: int) -> Drained:
@@ -226,30 +204,3 @@ def _committed(consumer: KafkaConsumer, offsets: dict[Any, Any]) -> bool:
     except Exception:
         return False
     return True
-
-
-def _dump(connection: Connection) -> dict[str, str]:
-    """A digest of every table that events change."""
-    found = {}
-    for name in TABLES:
-        digest = sha256()
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT column_name FROM information_schema.columns"
-                           " WHERE table_name = %s AND column_name NOT IN ('settled', 'id')"
-                           " ORDER BY 1", (name,))  # fmt: skip
-            columns = ", ".join(column for (column,) in cursor.fetchall())
-            query = f"SELECT {columns} FROM {name} ORDER BY {columns}"
-            cursor.copy_expert(f"COPY ({query}) TO STDOUT", _Digesting(digest))
-        found[name] = digest.hexdigest()
-    return found
-
-
-class _Digesting:
-    """What COPY writes to."""
-
-    def __init__(self, digest: Any) -> None:
-        self._digest = digest
-
-    def write(self, data: str | bytes) -> int:
-        self._digest.update(data if isinstance(data, bytes) else data.encode())
-        return len(data)

@@ -2,9 +2,11 @@
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from bench.report import table
 from tests.running import Server
 
 TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
@@ -25,3 +27,13 @@ def cpu_seconds(server: Server) -> dict[str, float]:
             ticks = sum(int(field) for field in fields.split()[11:13])
             found[OTHERS[name]] = found.get(OTHERS[name], 0.0) + ticks / TICKS_PER_SECOND
     return found
+
+
+def stages(runs: Mapping[str, Mapping[str, float]], digits: int = 1) -> str:
+    """A table: a row for each stage, a column for each run."""
+    names = sorted({name for each in runs.values() for name in each})
+    rows = [
+        [name, *(f"{each.get(name, 0):.{digits}f}" for each in runs.values())] for name in names
+    ]
+    total = [f"{sum(each.values()):.{digits}f}" for each in runs.values()]
+    return table(["stage", *runs], [*rows, ["all", *total]])

@@ -10,12 +10,12 @@ from uuid import uuid4
 from kafka import KafkaProducer
 
 
-def update(trip: dict[str, str], number: int, at: datetime) -> bytes:
+def update(trip: dict[str, str], number: int, at: datetime, event_id: str | None = None) -> bytes:
     """One `runner.location_update` in its envelope; `timestamp` is when it was sent."""
     stamp = at.strftime("%Y-%m-%dT%H:%M:%S.%f") + "000Z"
     return json.dumps(
         {
-            "id": str(uuid4()),
+            "id": event_id or str(uuid4()),
             "source": "service-runner",
             "type": "runner.location_update",
             "time": stamp,
@@ -42,9 +42,12 @@ def paced(producer: KafkaProducer, job: dict[str, Any]) -> None:
         while (wait := due - time.perf_counter()) > 0:
             time.sleep(wait)
         trip = job["trips"][number % len(job["trips"])]
-        # One partition for each trip: what overtakes is stored, but is no live position.
-        key = trip["booking_id"].encode() if job.get("keyed") else None
-        producer.send(job["topic"], key=key, value=update(trip, number, datetime.now(UTC)))
+        event_id = str(uuid4())
+        # The platform's key is the event's id. One partition for each trip, where it is asked for:
+        # what overtakes is stored, but is no live position.
+        key = trip["booking_id"] if job.get("keyed") else event_id
+        value = update(trip, number, datetime.now(UTC), event_id)
+        producer.send(job["topic"], key=key.encode(), value=value)
 
 
 def main() -> None:

@@ -10,9 +10,12 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
+from uuid import uuid4
 
 from tornado.websocket import WebSocketClientConnection
 
+from bench.cpu import cpu_seconds, stages
+from bench.producing import PARTITIONS, make_topics
 from bench.report import quantiles, table
 from tests.running import (
     Platform,
@@ -33,20 +36,34 @@ COMMITS: Final = 300
 
 
 def run(environ: dict[str, str]) -> str:
-    """The table; some two minutes."""
-    rows = []
+    """The tables; some two minutes."""
+    rows, costs = [], dict[str, dict[str, float]]()
     with fresh_database(environ) as own, tempfile.TemporaryDirectory() as folder:
         commit_ms = _commit_ms(own)
-        with running_server(own, Path(folder) / "log", MAX_VIEWERS_PER_USER="0") as server:
+        prefix = f"bench-{uuid4().hex[:12]}"
+        make_topics(environ["KAFKA_BROKERS"], prefix)
+        settings = {"KAFKA_TOPIC_PREFIX": prefix, "MAX_VIEWERS_PER_USER": "0"}
+        with running_server(own, Path(folder) / "log", **settings) as server:
             for rate, trips in RATES.items():
                 print(f"bench: latency at {rate}/s", file=sys.stderr)
-                rows.append(_row(server, rate, trips))
+                row, costs[f"{rate}/s"] = measured(server, rate, trips)
+                rows.append(row)
     head = ["updates/s", "floor: bare produce to poll, ms (p50 p90 p99)",
-            "Kafka to viewer, ms (p50 p90 p99)", "p50 above the floor, ms"]  # fmt: skip
-    return f"One durable commit: {commit_ms:.2f} ms (median).\n\n" + table(head, rows)
+            "Kafka to viewer, ms (p50 p90 p99)", "p50 above the floor, ms",
+            "CPU of the service for an update, ms"]  # fmt: skip
+    return "\n\n".join(
+        [
+            f"{PARTITIONS} partitions, the key is the event's id, tracking.updated on."
+            f" One durable commit: {commit_ms:.2f} ms (median).",
+            table(head, rows),
+            "CPU for each update by stage, ms:",
+            stages(costs, 2),
+        ]
+    )
 
 
-def _row(server: Server, rate: int, trips: int) -> list[str]:
+def measured(server: Server, rate: int, trips: int) -> tuple[list[str], dict[str, float]]:
+    """A row of the table, and the CPU milliseconds of an update by stage."""
     platform = Platform(server.environ["KAFKA_BROKERS"], server.environ["KAFKA_TOPIC_PREFIX"])
     fleet = [Trip(datetime.now(UTC)) for _ in range(trips)]
     for trip in fleet:
@@ -64,15 +81,21 @@ def _row(server: Server, rate: int, trips: int) -> list[str]:
         "seconds": SECONDS,
         "trips": [trip.identity() for trip in fleet],
     }
-    measured = quantiles(asyncio.run(_viewers(server, fleet, token, job)))
+    before = cpu_seconds(server)
+    delays = quantiles(asyncio.run(_viewers(server, fleet, token, job)))
+    used, updates = cpu_seconds(server), rate * SECONDS
+    cost = {name: (used[name] - before.get(name, 0.0)) / updates * 1e3 for name in used}
+    ours = sum(ms for name, ms in cost.items() if name.startswith("server: "))
     # The same load without us, over a topic of its own that nobody else reads.
     bare = quantiles(floor({**job, "topic": f"floor-{job['topic']}"}))
-    return [
+    row = [
         str(rate),
         " ".join(f"{ms:.1f}" for ms in bare),
-        " ".join(f"{ms:.1f}" for ms in measured),
-        f"{measured[0] - bare[0]:.1f}",
+        " ".join(f"{ms:.1f}" for ms in delays),
+        f"{delays[0] - bare[0]:.1f}",
+        f"{ours:.2f}",
     ]
+    return row, cost
 
 
 def _seq(server: Server, path: str, token: str) -> int:
@@ -110,9 +133,7 @@ async def _read(socket: WebSocketClientConnection, found: list[float]) -> None:
 
 
 def floor(job: dict[str, Any]) -> list[float]:
-    platform = Platform(job["brokers"], "")
-    platform.send_raw(job["topic"], b"{}")  # makes the topic
-    platform.close()
+    make_topics(job["brokers"], job["topic"].removesuffix(".runner.events"))
     poll = {**job, "kind": "latencies", "count": job["rate"] * job["seconds"]}
     with subprocess.Popen(
         [sys.executable, "-m", "bench.poller"],

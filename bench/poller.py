@@ -10,7 +10,8 @@ from kafka import KafkaConsumer, TopicPartition
 
 
 def consumer_of(job: dict[str, Any]) -> KafkaConsumer:
-    consumer = KafkaConsumer(bootstrap_servers=job["brokers"], group_id=None, max_poll_records=500)
+    options = job.get("options", {"max_poll_records": 500})
+    consumer = KafkaConsumer(bootstrap_servers=job["brokers"], group_id=None, **options)
     parts = consumer.partitions_for_topic(job["topic"]) or ()
     consumer.assign([TopicPartition(job["topic"], number) for number in sorted(parts)])
     return consumer

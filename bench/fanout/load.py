@@ -6,11 +6,12 @@ from functools import partial
 from typing import Final
 from uuid import uuid4
 
-from bench.backlog import TRIPS, produce, values
+from bench.backlog import TRIPS
 from bench.fanout.measure import Offered, Watched, watched
 from bench.fanout.peers_table import RATE, VIEWERS
 from bench.fanout.subjects import Service, service
 from bench.fanout.talk import rss_kb
+from bench.producing import produce, values
 from bench.report import table
 from tests.running import wait_until
 

@@ -1,0 +1,57 @@
+"""What the platform produces: topics of six partitions, record keys that are random event ids."""
+
+import random
+from collections.abc import Iterable, Iterator
+from contextlib import closing, suppress
+from typing import Final
+from uuid import UUID
+
+from kafka import KafkaAdminClient, KafkaProducer
+from kafka.admin import NewTopic
+from kafka.errors import TopicAlreadyExistsError
+
+from bench.driver import update
+from tests.running import Trip
+
+PARTITIONS: Final = 6
+# A service runs in several processes, each with a producer of its own: what they send at the same
+# moment reaches a partition in any order.
+PRODUCERS: Final = 3
+
+
+def make_topics(brokers: str, prefix: str, partitions: int = PARTITIONS) -> None:
+    """The topics of the booking and runner services."""
+    names = [f"{prefix}.booking.events", f"{prefix}.runner.events"]
+    with (
+        closing(KafkaAdminClient(bootstrap_servers=brokers)) as admin,
+        suppress(TopicAlreadyExistsError),
+    ):
+        admin.create_topics([NewTopic(name, partitions, 1) for name in names])
+
+
+def values(fleet: list[Trip], count: int, poison: float) -> Iterator[bytes]:
+    """Every trip's updates one second apart, the trips in turn; evenly spread poison."""
+    people = [trip.identity() for trip in fleet]
+    for number in range(count):
+        second, trip = divmod(number, len(fleet))
+        value = update(people[trip], number, fleet[trip].at(1 + second))
+        is_malformed = int(number * poison) != int((number + 1) * poison)
+        yield value.replace(b'"latitude"', b'"attitude"') if is_malformed else value
+
+
+def produce(brokers: str, topic: str, values: Iterable[bytes], *, keyed: bool = True) -> None:
+    """As fast as they can; returns when all are acknowledged. Not keyed: by one producer."""
+    producers = [
+        KafkaProducer(bootstrap_servers=brokers, linger_ms=20, batch_size=262_144)
+        for _ in range(PRODUCERS if keyed else 1)
+    ]
+    for value in values:
+        random.choice(producers).send(topic, key=event_id(value) if keyed else None, value=value)
+    for producer in producers:
+        producer.flush(timeout=120)
+        producer.close(timeout=5)
+
+
+def event_id(value: bytes) -> bytes:
+    """The `id` with which `update` begins, as the record key."""
+    return str(UUID(value[8:44].decode())).encode()
