@@ -33,7 +33,7 @@ from tracking.live.broadcast import Broadcast, watch_freshness
 from tracking.live.rooms import Rooms
 from tracking.live.sender import fastest_sender
 from tracking.metrics import Metrics
-from tracking.settings import Settings, explain
+from tracking.settings import Settings
 from tracking.store.engine import create_engine, expected_revision
 from workers.connection_check import check_connections
 from workers.ingest import Ingest
@@ -243,7 +243,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description="Live trip-tracking server: Kafka in, PostGIS, REST and WebSocket out.",
         epilog="settings, from the environment [default]; a secret NAME may come from the file"
-        f" that NAME_FILE names:\n{explain()}",
+        f" that NAME_FILE names:\n{Settings.explain()}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--check", action="store_true", help="try settings and connections, exit")
