@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
-from tracking.domain.changes import in_order
+from tracking.domain.changes import Heard, in_order
 from tracking.domain.tracks import TrackChange
 from tracking.domain.waypoints import StoredWaypoint
 
@@ -30,3 +30,10 @@ def test_a_new_runner_comes_before_his_positions_and_an_end_after_the_last_one()
     one, two, three = waypoint(a, 1), waypoint(a, 2), waypoint(b, 1)
     told = {each.booking_id: each.entries for each in in_order([end, start], [one, two, three])}
     assert told == {a: [one, two, end], b: [start, three]}
+
+
+def test_what_was_only_heard_comes_after_the_positions_and_before_an_end() -> None:
+    booking_id = uuid4()
+    end, one = change(booking_id, "completed"), waypoint(booking_id, 1)
+    heard = Heard(booking_id, NOW, "late")
+    assert in_order([end], [one], [heard])[0].entries == [one, heard, end]

@@ -6,7 +6,8 @@ list once, front to back.
 
 from collections import defaultdict
 from collections.abc import Iterable
-from typing import TypeAlias
+from datetime import datetime
+from typing import Literal, TypeAlias
 from uuid import UUID
 
 from msgspec import Struct
@@ -14,7 +15,21 @@ from msgspec import Struct
 from tracking.domain.tracks import TrackChange
 from tracking.domain.waypoints import StoredWaypoint
 
-Entry: TypeAlias = StoredWaypoint | TrackChange
+HeardWhy: TypeAlias = Literal["late", "parked", "refused", "duplicate"]
+
+
+class Heard(Struct, frozen=True):
+    """Reports came that did not move the marker: `received_at` of the newest, and what it became.
+
+    A replay tells of reports that are old: whoever keeps the newest time is not misled by it.
+    """
+
+    booking_id: UUID
+    received_at: datetime
+    why: HeardWhy
+
+
+Entry: TypeAlias = StoredWaypoint | TrackChange | Heard
 
 
 class BookingChanges(Struct, frozen=True):
@@ -25,9 +40,13 @@ class BookingChanges(Struct, frozen=True):
 
 
 def in_order(
-    changes: Iterable[TrackChange], waypoints: Iterable[StoredWaypoint]
+    changes: Iterable[TrackChange],
+    waypoints: Iterable[StoredWaypoint],
+    heard: Iterable[Heard] = (),
 ) -> list[BookingChanges]:
     """A new runner stands before his positions, the end of a trip behind the last one.
+
+    What was only heard stands behind the positions.
 
     `waypoints` of one booking come in the order of seq.
     """
@@ -40,6 +59,8 @@ def in_order(
             ended.append(change)
     for waypoint in waypoints:
         entries[waypoint.booking_id].append(waypoint)
+    for report in heard:
+        entries[report.booking_id].append(report)
     for change in ended:
         entries[change.booking_id].append(change)
     return [BookingChanges(booking_id, listed) for booking_id, listed in entries.items()]

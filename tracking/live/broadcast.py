@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any, Final
 
-from tracking.domain.changes import BookingChanges, Entry
+from tracking.domain.changes import BookingChanges, Entry, Heard
 from tracking.domain.tracks import TrackChange
 from tracking.domain.waypoints import StoredWaypoint
 from tracking.live import audience
@@ -48,6 +48,8 @@ class Broadcast:
             if kind is TrackChange:
                 for change in same:
                     self._tell(room, change)
+            elif kind is Heard:
+                pass  # nothing to show
             elif late:
                 await self._publish_late(room, same, turn)
             else:

@@ -12,10 +12,10 @@ from tracking.domain.changes import BookingChanges, in_order
 from tracking.domain.events import BookingEvent, Event, LocationUpdate
 from tracking.domain.tracks import TrackChange
 from tracking.domain.waypoints import StoredWaypoint
-from tracking.store.ingest import bookings, parking
+from tracking.store.ingest import bookings, outcomes, parking
 from tracking.store.ingest.facts import FactKey, fact_key, insert_facts
 from tracking.store.ingest.numbering import write_waypoints
-from tracking.store.ingest.parking import Parked
+from tracking.store.ingest.outcomes import APPLIED, DUPLICATE
 from tracking.store.ingest.resolver import Resolver
 from tracking.store.ingest.route_changes import reroute
 from tracking.store.ingest.track_cache import TrackCache
@@ -25,9 +25,6 @@ from tracking.store.ingest.trips import write_trips
 from tracking.store.ingest.waypoints import add_waypoints
 from tracking.store.outbox import events as outbox
 from tracking.store.sql import transaction
-
-# Outcomes of an event; the consumer adds ignored, dead and skipped.
-APPLIED, DUPLICATE, PARKED, REFUSED = "applied", "duplicate", "parked", "refused"
 
 
 class Stored(Struct):
@@ -98,9 +95,12 @@ def _store(
     resolver.resolve([*waiting, *updates])
     resolver.find_final_ends(cursor)
     new = add_waypoints(cursor, resolver.candidates)
-    _release_waiting(cursor, waiting, resolver, new, stored)
-    _count_and_park(cursor, updates, len(waiting), resolver, new, stored)
-    stored.bookings = in_order(changes, write_waypoints(cursor, tracks.values()))
+    stored.adopted = outcomes.release_waiting(cursor, waiting, resolver, new)
+    rest = outcomes.park_unassigned(cursor, updates, len(waiting), resolver, new)
+    stored.update_outcomes.update(outcome for _, outcome in rest)
+    stored.update_outcomes += Counter({APPLIED: len(updates) - len(rest)})  # keeps no zero
+    heard = outcomes.heard_of(tracks, rest, resolver)
+    stored.bookings = in_order(changes, write_waypoints(cursor, tracks.values()), heard)
     outbox.write_lifecycle(cursor, changes, tracks)
     return stored, tracks
 
@@ -130,48 +130,3 @@ def _fact_outcomes(
         key = fact_key(fact)
         yield fact.kind, APPLIED if key in left else DUPLICATE
         left.discard(key)
-
-
-def _release_waiting(
-    cursor: Cursor, waiting: Sequence[Parked], resolver: Resolver, new: set[int], stored: Stored
-) -> None:
-    """Parked updates that found their track leave, and so do those that never will."""
-    unassigned = {number for number, _ in resolver.unassigned}
-    done = [
-        update
-        for number, update in enumerate(waiting)
-        if number not in unassigned or resolver.is_final(update)
-    ]
-    parking.release(cursor, done)
-    stored.adopted = sum(number in new for number in range(len(waiting)))
-
-
-def _count_and_park(
-    cursor: Cursor,
-    updates: Sequence[LocationUpdate],
-    first: int,
-    resolver: Resolver,
-    new: set[int],
-    stored: Stored,
-) -> None:
-    """Count each update's one outcome, park what has to wait. Numbered from `first`."""
-    unassigned = {number for number, _ in resolver.unassigned if number >= first}
-    known = resolver.unassigned_but_stored(cursor) if unassigned else set()
-    park = [
-        (number, update)
-        for number, update in enumerate(updates, first)
-        if update.booking_id is None
-        or (number in unassigned and number not in known and not resolver.is_final(update))
-    ]
-    parked = parking.park(cursor, [(update, number not in unassigned) for number, update in park])
-    parked_numbers = {park[index][0] for index in parked}
-    for number, update in enumerate(updates, first):
-        if number in new:
-            outcome = APPLIED
-        elif number in unassigned and number not in known and resolver.is_final(update):
-            outcome = REFUSED
-        elif number in unassigned and number in parked_numbers:
-            outcome = PARKED
-        else:
-            outcome = DUPLICATE
-        stored.update_outcomes[outcome] += 1

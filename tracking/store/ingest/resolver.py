@@ -44,9 +44,13 @@ class Resolver:
 
     def _possible(self, update: LocationUpdate) -> Sequence[TrackState]:
         if update.booking_id is None:
-            return self._by_runner.get(update.runner_id, ())
+            return self.of_runner(update.runner_id)
         track = self._tracks.get(update.booking_id)
         return () if track is None else (track,)
+
+    def of_runner(self, runner_id: UUID) -> Sequence[TrackState]:
+        """Of the batch's tracks those that this runner has, or had."""
+        return self._by_runner.get(runner_id, ())
 
     def find_final_ends(self, cursor: Cursor) -> None:
         """When the trips of the unassigned updates are over, whatever facts may still come."""

@@ -1,0 +1,63 @@
+"""tracking.store.ingest.outcomes: whose reports were heard although no marker moved."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import sqlalchemy as sa
+
+from tests.running import Trip
+from tests.test_store_ingest import accepted, delivered, update
+from tracking.domain.changes import Heard
+from tracking.domain.events import Event
+from tracking.store.ingest.batch import store_batch
+
+
+def heard(engine: sa.Engine, *events: Event) -> list[Heard]:
+    stored = store_batch(engine, events)
+    return [e for b in stored.bookings for e in b.entries if isinstance(e, Heard)]
+
+
+def told(trip: Trip, found: Iterable[Heard]) -> list[tuple[Any, ...]]:
+    return [
+        (h.booking_id == trip.booking_id, (h.received_at - trip.start).total_seconds(), h.why)
+        for h in found
+    ]
+
+
+def test_a_report_that_moves_the_marker_is_not_told_as_heard(engine: sa.Engine) -> None:
+    trip = Trip()
+    assert heard(engine, accepted(trip), update(trip, 10), update(trip, 20)) == []
+
+
+def test_late_reports_are_heard_the_newest_of_a_batch(engine: sa.Engine) -> None:
+    trip = Trip()
+    store_batch(engine, [accepted(trip), update(trip, 100)])
+    late = [update(trip, s, received_at=trip.at(200 + s)) for s in (10, 30, 20)]
+    assert told(trip, heard(engine, *late)) == [(True, 230.0, "late")]
+    # The marker moved later than that: there is nothing to tell.
+    assert heard(engine, update(trip, 40, received_at=trip.at(299)), update(trip, 300)) == []
+
+
+def test_a_parked_report_is_heard_before_and_after_its_booking_is_accepted(
+    engine: sa.Engine,
+) -> None:
+    trip = Trip()
+    assert told(trip, heard(engine, update(trip, 10))) == [(True, 10.0, "parked")]
+    store_batch(engine, [accepted(trip)])
+    other_runner = update(trip, 20, runner_id=Trip().runner_id)
+    assert told(trip, heard(engine, other_runner)) == [(True, 20.0, "parked")]
+
+
+def test_refused_and_repeated_reports_are_heard(engine: sa.Engine) -> None:
+    trip = Trip()
+    store_batch(engine, [accepted(trip), update(trip, 10), delivered(trip, 20)])
+    assert told(trip, heard(engine, update(trip, 90))) == [(True, 90.0, "refused")]
+    again = update(trip, 10, received_at=trip.at(95))
+    assert told(trip, heard(engine, again)) == [(True, 95.0, "duplicate")]
+
+
+def test_an_old_report_without_booking_id_is_heard_of_its_runners_trip(engine: sa.Engine) -> None:
+    trip = Trip()
+    store_batch(engine, [accepted(trip), update(trip, 100)])
+    again = update(trip, 100, booking_id=None, received_at=trip.at(130))
+    assert told(trip, heard(engine, again)) == [(True, 130.0, "duplicate")]
