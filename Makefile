@@ -8,13 +8,23 @@ RUN := $(SERVICES) run --
 PRIVATE := $(if $(DB_HOST)$(KAFKA_BROKERS),,services)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup services services-down migrate run demo watch test faults faults-short soak lint check bench clean
+.PHONY: help setup lock services services-down migrate run demo watch test coverage faults \
+	faults-short soak lint check bench clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | \
 		while IFS='|' read -r target text; do printf '  %-20s %s\n' "$$target" "$$text"; done
 
 setup: ## install system packages, Kafka's jars and .venv; nothing if they are there
+	@dev/setup.sh
+
+# Versions that are locked stay unless the lists say otherwise; ARGS=--upgrade takes the newest.
+LOCK := .venv/bin/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 \
+	--custom-compile-command "make lock" $(ARGS)
+
+lock: setup ## after a change of requirements*.txt: write the locks and install them
+	@$(LOCK) requirements.txt -o requirements.lock
+	@$(LOCK) -c requirements.lock requirements.txt requirements-dev.txt -o requirements-dev.lock
 	@dev/setup.sh
 
 services: setup ## start a private PostgreSQL and Kafka, settings in .dev/env
@@ -37,6 +47,9 @@ watch: setup ## follow a booking of `make run` in the terminal: BOOKING=its id
 
 test: setup ## run the tests; ARGS="-k route" picks some
 	@$(RUN) $(PYTHON) -m pytest -n 2 $(ARGS)
+
+coverage: setup ## run the tests, show what they do not reach; fails below the floor
+	@$(RUN) $(PYTHON) -m pytest -n 2 --cov --cov-report=term:skip-covered $(ARGS)
 
 faults: setup ## break everything on purpose, prove that nothing is lost; ARGS="-k kill"
 	@$(PYTHON) -m pytest faults -n 2 -o timeout=600 $(ARGS)

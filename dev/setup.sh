@@ -120,16 +120,18 @@ system_packages() {
   [ "${#packages[@]}" = 0 ] || give_up "${packages[@]}"
 }
 
-# The stamp holds what .venv was made from, so that a changed requirement is noticed and an
-# interrupted installation is repeated.
+# The stamp holds what .venv was made from, so that a changed lock is noticed and an interrupted
+# installation is repeated. A .venv that is a link, as in a second worktree, belongs to somebody
+# else and is used as it is.
 virtual_environment() {
   local stamp=.venv/.requirements wanted
-  wanted=$(cat requirements.txt requirements-dev.txt | sha256sum)
+  [ ! -L .venv ] || return 0
+  wanted=$(sha256sum <requirements-dev.lock)
   if [ -x .venv/bin/python ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then return; fi
-  echo "setup: .venv from requirements.txt and requirements-dev.txt"
+  echo "setup: .venv from requirements-dev.lock"
   [ -x .venv/bin/python ] || python3 -m venv --clear .venv
-  .venv/bin/pip install --quiet --disable-pip-version-check \
-    -r requirements.txt -r requirements-dev.txt
+  .venv/bin/pip install --quiet --disable-pip-version-check --require-hashes \
+    -r requirements-dev.lock
   echo "$wanted" >"$stamp"
 }
 

@@ -4,6 +4,7 @@ import ast
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -102,3 +103,36 @@ def test_every_promise_names_a_test() -> None:
     assert len(promises) >= 20
     for promise in promises:
         assert "::test_" in promise, promise.splitlines()[0]
+
+
+ADRS = CHECKOUT / "docs" / "adr"
+
+
+@pytest.mark.parametrize("page", sorted(ADRS.glob("[0-9]*.md")), ids=lambda page: page.stem)
+def test_a_decision_has_its_headings_and_a_line_in_the_index(page: Path) -> None:
+    text, number = page.read_text(), page.name[:4]
+    title = re.match(rf"# {number}: (.+)\n\nStatus: ", text)
+    assert title is not None
+    headings = re.findall(r"^## (.+)$", text, re.MULTILINE)
+    assert headings == ["Context", "Decision", "Consequences", "Considered"]
+    assert f"| [{number}]({page.name}) | {title[1]} |" in (ADRS / "README.md").read_text()
+
+
+def test_decisions_are_numbered_without_gaps() -> None:
+    numbers = sorted(int(page.name[:4]) for page in ADRS.glob("[0-9]*.md"))
+    assert numbers == list(range(1, len(numbers) + 1))
+
+
+PAGES = [*CHECKOUT.glob("*.md"), *(CHECKOUT / "docs").rglob("*.md")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(CHECKOUT)))
+def test_links_lead_somewhere_and_files_that_are_named_exist(page: Path) -> None:
+    text = page.read_text()
+    for link in re.findall(r"\]\(([\w/.-]+\.\w+)(?:#[\w-]*)?\)", text):
+        assert (page.parent / link).exists(), link
+    folders = "tracking|handlers|workers|tests|faults|dev|docs|examples|deploy|alembic"
+    named = rf"`((?:{folders})/[\w/.-]+\.\w+)"
+    if page.name != "CHANGELOG.md":  # it tells of files that were
+        for path in re.findall(named, text):
+            assert (CHECKOUT / path).exists(), path
