@@ -29,7 +29,8 @@ from handlers.websocket.ticker import close_all, tick_viewers
 from tracking import __version__, logs
 from tracking.domain.access import KeySet, tokens_of
 from tracking.errors import SettingsError
-from tracking.live.broadcast import Broadcast, watch_freshness
+from tracking.live.broadcast import Broadcast
+from tracking.live.freshness import tell_freshness
 from tracking.live.rooms import Rooms
 from tracking.live.sender import fastest_sender
 from tracking.metrics import Metrics
@@ -112,7 +113,7 @@ async def serve(settings: Settings) -> int:
             writes, _threads(stack, "upkeep", 1), metrics, ingest.offer, delay_s
         )
         jobs = [housekeeping.run(), measure_loop(metrics), watch_consumer(consumer, died)]
-        jobs += [tick_viewers(rooms, metrics), watch_freshness(rooms, delay_s)]
+        jobs += [tick_viewers(rooms, metrics), tell_freshness(rooms, metrics, delay_s)]
         if settings.jwt_jwks_url:
             jobs += [refresh_keys(settings.jwt_jwks_url, keys)]
         _start_jobs(stack, jobs, died)

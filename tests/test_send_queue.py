@@ -1,4 +1,4 @@
-"""handlers.websocket.send_queue on real sockets: what waits for a slow viewer, and for how long."""
+"""tracking.live.send_queue on real sockets: what waits for a slow viewer, and for how long."""
 
 import asyncio
 import socket
@@ -9,16 +9,9 @@ import pytest
 from tornado.ioloop import IOLoop
 from tornado.iostream import IOStream
 
-from handlers.websocket.send_queue import (
-    LIMIT_BYTES,
-    MARK,
-    PAGE_LIMIT_S,
-    RELIEVED,
-    SLOW_LIMIT_S,
-    TICK_S,
-    SendQueue,
-)
 from tests.viewing import Wire
+from tracking.live.send_queue import PAGE_LIMIT_S, TICK_S, SendQueue
+from tracking.live.unsent_frames import LIMIT_BYTES, MARK, RELIEVED, SLOW_LIMIT_S
 from tracking.metrics import Metrics
 from tracking.wire.messages import text_frame
 
@@ -96,7 +89,8 @@ async def test_status_without_a_bound_is_stuck_at_once(wire: Wire) -> None:
     for _ in range(1000):
         wire.send_queue.send(text_frame(LONG))
     assert wire.send_queue.is_stuck(time.monotonic())
-    assert wire.send_queue._unsent_bytes < LIMIT_BYTES + 2 * len(LONG)
+    assert wire.send_queue._unsent is not None
+    assert wire.send_queue._unsent.size < LIMIT_BYTES + 2 * len(LONG)
 
 
 @pytest.mark.gen_test
@@ -136,7 +130,7 @@ async def test_nothing_follows_the_end(wire: Wire) -> None:
 
 
 @pytest.mark.gen_test
-@pytest.mark.parametrize("end", ["peer", "cut", "discard"])
+@pytest.mark.parametrize("end", ["peer", "abort", "discard"])
 async def test_a_page_that_waits_ends_with_the_connection(wire: Wire, end: str) -> None:
     sending = asyncio.create_task(wire.send_queue.send_page(text_frame(b"p" * 1_000_000)))
     await asyncio.sleep(0)
@@ -162,7 +156,7 @@ FRAME = b"\x81\x05hello"
 
 
 class Ends:
-    """An send_queue on a real connection, and who reads it."""
+    """A send queue on a real connection, and who reads it."""
 
     def __init__(self, ours: socket.socket, theirs: socket.socket) -> None:
         self.ours, self.theirs = ours, theirs
@@ -196,27 +190,27 @@ def ends(io_loop: IOLoop) -> Iterator[Ends]:
 
 
 def test_a_free_socket_may_be_sent_to_at_once(ends: Ends) -> None:
-    assert ends.send_queue.take(FRAME) == ends.ours.fileno()
+    assert ends.send_queue.accept(FRAME) == ends.ours.fileno()
 
 
-def test_after_its_end_an_outlet_takes_nothing(ends: Ends) -> None:
+def test_after_its_end_a_queue_accepts_nothing(ends: Ends) -> None:
     """Whoever left during a broadcast gets no frame behind the close frame."""
     ends.send_queue.discard()
-    assert ends.send_queue.take(FRAME) is None
+    assert ends.send_queue.accept(FRAME) is None
 
 
 def test_a_closed_connections_descriptor_is_not_given(ends: Ends) -> None:
     """Its number may be another viewer's already."""
     ends.stream.close()
-    assert ends.send_queue.take(FRAME) is None
+    assert ends.send_queue.accept(FRAME) is None
 
 
 @pytest.mark.gen_test
 async def test_the_rest_of_a_frame_goes_before_what_comes_after_it(ends: Ends) -> None:
     taken = ends.fill()
-    ends.send_queue.sent(FRAME, 3)  # as if the last three bytes of room had been for it
-    assert ends.send_queue.take(b"\x81\x01A") is None
-    assert ends.send_queue.take(b"\x81\x01B") is None
+    ends.send_queue.complete(FRAME, 3)  # as if the last three bytes of room had been for it
+    assert ends.send_queue.accept(b"\x81\x01A") is None
+    assert ends.send_queue.accept(b"\x81\x01B") is None
     found = await ends.read(taken + len(FRAME) - 3 + 6)
     assert found[taken:] == FRAME[3:] + b"\x81\x01A\x81\x01B"
 
@@ -224,21 +218,21 @@ async def test_the_rest_of_a_frame_goes_before_what_comes_after_it(ends: Ends) -
 @pytest.mark.gen_test
 async def test_a_socket_that_would_block_gets_the_whole_frame_later(ends: Ends) -> None:
     taken = ends.fill()
-    ends.send_queue.sent(FRAME, -11)
+    ends.send_queue.complete(FRAME, -11)
     assert (await ends.read(taken + len(FRAME)))[taken:] == FRAME
 
 
-def test_any_other_error_cuts_the_connection(ends: Ends) -> None:
-    ends.send_queue.sent(FRAME, -104)
+def test_any_other_error_aborts_the_connection(ends: Ends) -> None:
+    ends.send_queue.complete(FRAME, -104)
     assert ends.stream.closed()
 
 
 @pytest.mark.gen_test
 async def test_newer_positions_replace_those_that_wait(ends: Ends) -> None:
     taken = ends.fill()
-    ends.send_queue.sent(FRAME, -11)
+    ends.send_queue.complete(FRAME, -11)
     for number in range(MARK + 3):
-        assert ends.send_queue.take(bytes([0x81, 1, number])) is None
+        assert ends.send_queue.accept(bytes([0x81, 1, number])) is None
     found = await ends.read(taken + len(FRAME) + MARK * 3)
     kept = found[taken + len(FRAME) :]
     assert list(kept[2::3]) == list(range(3, MARK + 3))
@@ -246,8 +240,8 @@ async def test_newer_positions_replace_those_that_wait(ends: Ends) -> None:
 
 def test_what_somebody_else_writes_is_waited_for(ends: Ends) -> None:
     """Tornado answers pings by itself; a frame between two halves of a pong would end it all."""
-    assert ends.send_queue.take(FRAME) is not None
+    assert ends.send_queue.accept(FRAME) is not None
     ends.fill()
     ends.stream.write(b"\x8a\x02..").add_done_callback(lambda future: future.exception())
     ends.send_queue.share()
-    assert ends.send_queue.take(FRAME) is None
+    assert ends.send_queue.accept(FRAME) is None

@@ -15,11 +15,11 @@ from tornado.websocket import websocket_connect
 
 from dev.tokens import access_token
 from handlers import routes
-from handlers.websocket.send_queue import SLOW_LIMIT_S
 from handlers.websocket.viewers import PING_S, QUIET_AFTER_END_S, PlainViewer
 from tests.viewing import SECRET, Seat, Stage, StoredTrip, Wire, deliver, services_of
 from tracking.domain.access import Principal
 from tracking.live.rooms import Rooms
+from tracking.live.unsent_frames import SLOW_LIMIT_S
 from tracking.metrics import Metrics
 from tracking.wire.protocol import late_waypoints
 
@@ -35,11 +35,10 @@ class Plain:
     @classmethod
     async def join(cls, stage: Stage, wire: Wire, principal: Principal | None = None) -> "Plain":
         room = await stage.enter()
-        seat = Seat(stage.services, principal or stage.principal())
-        viewer = PlainViewer(seat, room, wire.send_queue)
-        seat.viewer = viewer
-        stage.rooms.join(room, viewer)
-        viewer.begin()
+        seat = Seat(stage.services)
+        viewer = PlainViewer(seat, room, principal or stage.principal(), wire.send_queue)
+        stage.rooms.join(viewer.subscriber)
+        viewer.subscriber.begin()
         return cls(stage, wire, seat, viewer)
 
     def tick_until_closed(self, answers: Callable[[float], bool] = lambda _: False) -> float:
@@ -78,7 +77,7 @@ async def test_the_first_frame_is_the_last_position_and_each_is_newer(
     plain = await Plain.join(stage, wire)
     stage.publish(2, 3, 5, 5, 4, 6)
     assert [each["seq"] for each in await wire.messages()] == [3, 5, 6]
-    deliver(plain.viewer, late_waypoints([stage.waypoint(7, late=True)]))
+    deliver(plain.viewer.subscriber, late_waypoints([stage.waypoint(7, late=True)]))
     stage.change("completed")
     assert await wire.messages() == []
     assert plain.seat.code() is None
@@ -176,9 +175,8 @@ async def test_a_frame_does_not_wait_until_the_one_before_is_acknowledged(
     address = f"ws://127.0.0.1:{port}/ws/tracking/{trip.booking_id}?token={token}"
     client = await websocket_connect(address)
     assert await client.read_message() is not None
-    (viewer,) = services.rooms.everybody()
-    assert isinstance(viewer, PlainViewer)
-    assert viewer.send_queue._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    (subscriber,) = services.rooms.everybody()
+    assert subscriber.send_queue._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
     client.close()
     await server.close_all_connections()
     server.stop()

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from unittest.mock import Mock
 from uuid import UUID, uuid4
 
 import sqlalchemy as sa
@@ -16,17 +17,19 @@ from tornado.iostream import IOStream
 
 from handlers.limits import Limits
 from handlers.services import Services
-from handlers.websocket.protocol_viewer import JoinOptions, ProtocolViewer
-from handlers.websocket.send_queue import SendQueue
-from handlers.websocket.viewers import Viewer
+from handlers.websocket.catch_up import JoinOptions
+from handlers.websocket.protocol_viewer import ProtocolViewer
 from tracking.domain.access import Principal, tokens_of
 from tracking.domain.events import BookingEvent, LocationUpdate
 from tracking.domain.tracks import LiveState, TrackChange
 from tracking.domain.waypoints import StoredWaypoint
-from tracking.live.audience import Subscriber
 from tracking.live.broadcast import Broadcast
-from tracking.live.rooms import Room, Rooms
+from tracking.live.protocol_subscriber import ProtocolSubscriber
+from tracking.live.room import Room
+from tracking.live.rooms import Rooms
+from tracking.live.send_queue import SendQueue
 from tracking.live.sender import send_each
+from tracking.live.subscriber import Subscriber
 from tracking.metrics import Metrics
 from tracking.settings import Settings
 from tracking.store.ingest.batch import Stored, store_batch
@@ -37,6 +40,7 @@ from tracking.wire.messages import Message, location_update
 SECRET = "s" * 32
 # A kernel takes at least so much for a socket that asks for little.
 SMALL = 4096
+AT = datetime(2026, 2, 6, 10, 30, 0, 999999, tzinfo=UTC)
 NOW = datetime.now(UTC).replace(microsecond=0)
 START = NOW - timedelta(hours=2)
 
@@ -144,35 +148,46 @@ def services_of(engine: sa.Engine, gate: asyncio.Event, rooms: Rooms, metrics: M
 
 
 class Seat:
-    """The connection of one viewer: remembers why it was closed."""
+    """The handler of one viewer: remembers why it was closed."""
 
-    def __init__(self, services: Services, principal: Principal) -> None:
+    request_id = "of a test"
+
+    def __init__(self, services: Services) -> None:
         self.services = services
-        self.principal = principal
         self.closed: list[CloseCode] = []
-        self.viewer: Viewer | None = None
 
-    def close_with(self, code: CloseCode) -> None:
-        if not self.closed:
-            self.closed.append(code)
-            assert self.viewer is not None
-            self.viewer.end()
-            self.services.rooms.leave(self.viewer.room, self.viewer)
+    def send_close(self, code: CloseCode) -> None:
+        self.closed.append(code)
 
     def code(self) -> int | None:
         return self.closed[0].code if self.closed else None
 
 
 def deliver(subscriber: Subscriber, message: Message) -> None:
-    """To one of a room, as the relay does it for all."""
-    descriptor = subscriber.take(message)
+    """To one of a room, as the audience does it for all."""
+    if not message.is_position:
+        subscriber.accept_late(message)
+        return
+    descriptor = subscriber.accept(message)
     if descriptor is not None:
         for _, count in send_each([descriptor], message.frame):
-            subscriber.sent(message, count)
+            subscriber.send_queue.complete(message.frame, count)
+
+
+class Told(Subscriber):
+    """One without a socket, who may see everything: remembers the statuses."""
+
+    def __init__(self, room: Room) -> None:
+        anybody = Principal(uuid4(), "admin", NOW)
+        super().__init__(room, Seat(Mock()), anybody, SendQueue(Mock(), Metrics()))
+        self.told: list[dict[str, Any]] = []
+
+    def tell(self, frame: bytes) -> None:
+        self.told += map(json.loads, parse(bytearray(frame)))
 
 
 class Stage:
-    """One booking, its room and its relay; nobody sits yet."""
+    """One booking, its room and its broadcast; nobody sits yet."""
 
     def __init__(self, engine: sa.Engine, state: LiveState | None = None) -> None:
         self.state = state or active_state()
@@ -180,7 +195,7 @@ class Stage:
         self.rooms, self.metrics, self.gate = Rooms(), Metrics(), asyncio.Event()
         self.gate.set()
         self.services = services_of(engine, self.gate, self.rooms, self.metrics)
-        self.relay = Broadcast(self.rooms, self.metrics, send_each)
+        self.broadcast = Broadcast(self.rooms, self.metrics, send_each)
         self.room: Room | None = None
 
     async def enter(self) -> Room:
@@ -205,7 +220,7 @@ class Stage:
                               at, late)  # fmt: skip
 
     def publish(self, *seqs: int) -> None:
-        """Positions, as the relay sends them."""
+        """Positions, as the broadcast sends them."""
         assert self.room is not None
         for seq in seqs:
             self.room.moved(self.waypoint(seq))
@@ -225,8 +240,7 @@ class Stage:
             state.owner_id, str(state.epoch), NOW, NOW if status == "completed" else None,
         )  # fmt: skip
         self.room.changed(change)
-        for each in self.room.audience.everybody():
-            each.track_changed(change)
+        self.room.tell(change)
         return change
 
 
@@ -245,12 +259,16 @@ class Joined:
         principal: Principal | None = None,
     ) -> "Joined":
         room = await stage.enter()
-        seat = Seat(stage.services, principal or stage.principal())
-        viewer = ProtocolViewer(seat, room, wire.send_queue, options or JoinOptions())
-        seat.viewer = viewer
-        stage.rooms.join(room, viewer)
-        viewer.begin()
+        seat, options = Seat(stage.services), options or JoinOptions()
+        principal = principal or stage.principal()
+        viewer = ProtocolViewer(seat, room, principal, wire.send_queue, options)
+        stage.rooms.join(viewer.subscriber)
+        viewer.subscriber.begin()
         return cls(stage, wire, seat, viewer)
+
+    @property
+    def subscriber(self) -> ProtocolSubscriber:
+        return self.viewer.catch_up.subscriber
 
     def say(self, **message: object) -> None:
         self.viewer.received(json.dumps(message))
@@ -258,10 +276,27 @@ class Joined:
     async def settled(self) -> None:
         """Nothing is being caught up; what was to be sent has been handed to the socket."""
         for _ in range(2000):
-            if self.viewer._task is None:
+            if self.viewer.catch_up.task is None:
                 return
             await asyncio.sleep(0.005)
         raise AssertionError("still catching up")
+
+
+async def entered(rooms: Rooms, state: LiveState) -> Room:
+    """A room whose state is read at once."""
+
+    async def read(_: UUID) -> LiveState:
+        return state
+
+    room = await rooms.enter(state.booking_id, read)
+    assert room is not None
+    return room
+
+
+def stored_waypoint(booking_id: UUID, seq: int, *, late: bool = False) -> StoredWaypoint:
+    """Recorded and received `seq` seconds after AT."""
+    at = AT + timedelta(seconds=seq)
+    return StoredWaypoint(booking_id, uuid4(), seq, uuid4(), 106.8, -6.2, None, None, at, at, late)
 
 
 class StoredTrip:
@@ -292,9 +327,9 @@ class StoredTrip:
         return Stage(self.engine, state)
 
 
-def active_state(head_seq: int = 0) -> LiveState:
-    return LiveState(uuid4(), uuid4(), uuid4(), uuid4(), "epoch", "active", "to_pickup", NOW,
-                     head_seq)  # fmt: skip
+def active_state(head_seq: int = 0, booking_id: UUID | None = None) -> LiveState:
+    return LiveState(booking_id or uuid4(), uuid4(), uuid4(), uuid4(), "epoch", "active",
+                     "to_pickup", NOW, head_seq)  # fmt: skip
 
 
 def seqs(messages: list[dict[str, Any]]) -> Iterator[int]:

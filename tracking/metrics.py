@@ -114,6 +114,11 @@ class Metrics:
             "messages_replaced", "Unsent positions replaced by a newer one for a slow viewer."
         )
         self.closed = self._counter("connections_closed", "WebSockets closed by us.", ["code"])
+        self.live_errors = self._counter(
+            "live_errors",
+            "Errors of ours that closed one viewer, or kept something from one room.",
+            ["part"],
+        )
         self.delivery_seconds = self._histogram(
             "delivery_duration_seconds", "From Kafka's timestamp to the sockets of the room.",
             LATENCY_BUCKETS,

@@ -10,11 +10,11 @@ from tornado.web import HTTPError
 
 from handlers.base import SUBPROTOCOL_TOKEN, BaseHandler, booking_id_of
 from handlers.limits import Slot, network_of
-from handlers.websocket.protocol_viewer import JoinOptions
+from handlers.websocket.catch_up import JoinOptions
 from tracking.domain.access import BookingAccess, Principal, may_watch
 from tracking.domain.tracks import LiveState
 from tracking.errors import InvalidRequest, NotFound
-from tracking.live.rooms import Room
+from tracking.live.room import Room
 from tracking.store.read.live import live_state
 from tracking.wire.protocol import MAX_SEQ, SUBPROTOCOL
 
@@ -24,7 +24,7 @@ WEBSOCKET_VERSION: Final = "13"
 
 
 class Admission(NamedTuple):
-    """Who was let in. Whoever holds it leaves the room and releases the slot."""
+    """Who was let in. Whoever holds it joins the room or withdraws and releases the slot."""
 
     principal: Principal
     booking_id: UUID
@@ -88,7 +88,7 @@ async def _enter(handler: BaseHandler, principal: Principal, booking_id: UUID) -
     try:
         check_access(principal, room)
     except NotFound:
-        services.rooms.quit(room)
+        services.rooms.withdraw(room)
         raise
     return room
 

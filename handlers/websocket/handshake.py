@@ -18,13 +18,14 @@ from handlers.base import BaseHandler
 from handlers.limits import Slot
 from handlers.rejections import rejection_of
 from handlers.websocket.admission import WEBSOCKET_VERSION, admit, check_access, check_upgrade
+from handlers.websocket.catch_up import JoinOptions
 from handlers.websocket.frames import StrictProtocol
-from handlers.websocket.protocol_viewer import JoinOptions, ProtocolViewer
-from handlers.websocket.send_queue import SendQueue
+from handlers.websocket.protocol_viewer import ProtocolViewer
 from handlers.websocket.viewers import PlainViewer, Viewer
 from tracking.domain.access import Principal
 from tracking.errors import NotFound, TrackingError
-from tracking.live.rooms import Room
+from tracking.live.room import Room
+from tracking.live.send_queue import SendQueue
 from tracking.wire import close_codes
 from tracking.wire.close_codes import CloseCode
 from tracking.wire.protocol import SUBPROTOCOL
@@ -147,13 +148,15 @@ class StreamHandler(BaseHandler, WebSocketHandler):
             return
         stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         send_queue = SendQueue(stream, self.services.metrics)
+        viewer: Viewer
         if self._is_v1:
-            self.viewer = ProtocolViewer(self, room, send_queue, self._options)
+            viewer = ProtocolViewer(self, room, self.principal, send_queue, self._options)
         else:
-            self.viewer = PlainViewer(self, room, send_queue)
-        self.services.rooms.join(room, self.viewer)
+            viewer = PlainViewer(self, room, self.principal, send_queue)
+        self.viewer = viewer
+        self.services.rooms.join(viewer.subscriber)
         log.debug("%s joined, %s", self.request_id, self._protocol_name())
-        self.viewer.begin()
+        viewer.subscriber.begin()
         self._forget_handshake()
 
     def _forget_handshake(self) -> None:
@@ -174,20 +177,26 @@ class StreamHandler(BaseHandler, WebSocketHandler):
     def on_ping(self, _: bytes) -> None:
         """Tornado answers it, some of them later than now."""
         if self.viewer is not None:
-            self.viewer.send_queue.share()
+            self.viewer.subscriber.send_queue.share()
 
     def on_pong(self, _: bytes) -> None:
         if self.viewer is not None:
             self.viewer.heard()
 
     def close_with(self, code: CloseCode) -> None:
-        """Once: after our close frame nothing may follow, so leave the room first."""
+        """Leave the room first: nothing may follow the close frame. Idempotent."""
+        if self.viewer is None:
+            self.send_close(code)
+        else:
+            self.viewer.subscriber.end(code)
+
+    def send_close(self, code: CloseCode) -> None:
+        """Count it and write the close frame. Once: its viewer has left."""
         if self._closing:
             return
         self._closing = True
         self.services.metrics.closed.labels(code.code).inc()
         log.debug("%s closed: %d %s", self.request_id, *code)
-        self._leave()
         self.close(code.code, code.reason)
 
     def on_close(self) -> None:
@@ -199,8 +208,7 @@ class StreamHandler(BaseHandler, WebSocketHandler):
         if room is None:
             return
         if self.viewer is None:
-            self.services.rooms.quit(room)
+            self.services.rooms.withdraw(room)
         else:
             log.debug("%s left", self.request_id)
-            self.viewer.end()
-            self.services.rooms.leave(room, self.viewer)
+            self.viewer.leave()

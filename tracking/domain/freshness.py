@@ -1,4 +1,9 @@
-"""Is what a viewer sees still true? Live, stale or lost, and whose silence it is. Pure."""
+"""Is what a viewer sees still true? Live, stale or lost, and why. Pure.
+
+A position is live for STALE_AFTER since the report that moved the marker came to Kafka. Reports
+that do not move it (late, parked, refused, repeated) do not make it live again; they tell only that
+the runner is heard, and that is the reason then.
+"""
 
 from datetime import datetime, timedelta
 from typing import Final, Literal, TypeAlias
@@ -6,7 +11,7 @@ from typing import Final, Literal, TypeAlias
 from msgspec import Struct
 
 State: TypeAlias = Literal["live", "stale", "lost"]
-Reason: TypeAlias = Literal["no_points", "pipeline_delayed"]
+Reason: TypeAlias = Literal["no_points", "no_usable_points", "pipeline_delayed"]
 
 # Phones report every 5 to 10 s: three reports are missing.
 STALE_AFTER: Final = timedelta(seconds=30)
@@ -22,7 +27,10 @@ WEIGHT: Final = 0.2
 
 
 class Freshness(Struct, frozen=True):
-    """`reason` is None while live. `next_expected_at` is when the next report is due."""
+    """`reason` is None while live. `last_received_at`: when the last report came, shown or not.
+
+    `next_expected_at`: when the next report is due; None when lost and silent.
+    """
 
     state: State
     reason: Reason | None
@@ -30,11 +38,26 @@ class Freshness(Struct, frozen=True):
     next_expected_at: datetime | None
 
 
-class Silence:
-    """How often a trip's phone reports, learned from the reports themselves."""
+class Reports:
+    """What is known of a trip's reports: when they came, and how often they come.
+
+    Times are Kafka's. `heard_at`: of the newest report, whatever became of it. `shown_at`: of the
+    newest one that moved the marker.
+    """
 
     def __init__(self) -> None:
         self.interval = USUAL_INTERVAL
+        self.heard_at: datetime | None = None
+        self.shown_at: datetime | None = None
+
+    def heard(self, at: datetime) -> None:
+        """A report that may be older than others: a replay brings such."""
+        self.heard_at = at if self.heard_at is None else max(self.heard_at, at)
+
+    def shown(self, at: datetime) -> None:
+        """A report that moved the marker."""
+        self.heard(at)
+        self.shown_at = at
 
     def learn(self, gap: timedelta) -> None:
         """The recorded time between two positions that followed each other."""
@@ -43,17 +66,24 @@ class Silence:
 
 
 def freshness_of(
-    now: datetime, heard_at: datetime, has_point: bool, interval: timedelta, delay_s: float
+    now: datetime, began_at: datetime, last_at: datetime | None, reports: Reports, delay_s: float
 ) -> Freshness:
-    """`heard_at`: when the platform got the last report, or the trip began without one yet.
+    """How old what is seen is: since the marker moved, or since the trip began without a position.
 
-    `delay_s`: by how much our own pipeline is behind; 0 when it is not.
+    `last_at`: when the last known position came to Kafka, as the database has it; what was heard
+    since then is newer. `delay_s`: by how much our own pipeline is behind; 0 when it is not.
     """
-    silence = now - heard_at
-    last = heard_at if has_point else None
+    shown_at = reports.shown_at or last_at
+    heard_at = reports.heard_at or last_at
+    silence = now - (shown_at or began_at)
     if silence < STALE_AFTER:
-        return Freshness("live", None, last, heard_at + interval)
-    reason: Reason = "pipeline_delayed" if delay_s > DELAYED_AFTER_S else "no_points"
+        return Freshness("live", None, heard_at, (heard_at or began_at) + reports.interval)
     state: State = "stale" if silence < LOST_AFTER else "lost"
+    is_heard = heard_at is not None and now - heard_at < STALE_AFTER
+    if delay_s > DELAYED_AFTER_S:
+        reason: Reason = "pipeline_delayed"
+    else:
+        reason = "no_usable_points" if is_heard else "no_points"
     # What is overdue is expected at any moment.
-    return Freshness(state, reason, last, now + interval if state == "stale" else None)
+    expected = now + reports.interval if is_heard or state == "stale" else None
+    return Freshness(state, reason, heard_at, expected)

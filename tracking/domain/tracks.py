@@ -9,7 +9,7 @@ from tracking.domain.waypoints import StoredWaypoint
 
 
 class TrackChange(Struct, frozen=True):
-    """A trip that began, or whose status, phase or runner changed."""
+    """A trip that began, or whose status, phase, runner or owner changed."""
 
     booking_id: UUID
     track_id: UUID
@@ -23,6 +23,12 @@ class TrackChange(Struct, frozen=True):
     epoch: str
     started_at: datetime
     completed_at: datetime | None
+
+    @property
+    def is_visible(self) -> bool:
+        """Viewers see it; another owner alone concerns only who may watch."""
+        old = self.old_status, self.old_phase, self.old_runner_id
+        return old != (self.status, self.phase, self.runner_id)
 
 
 class LiveState(Struct):

@@ -1,81 +1,38 @@
-"""Who watches a room: cohorts of subscribers that are level, and the others. IOLoop thread only.
+"""The audience of one room, and how a message is sent to all of it. IOLoop thread only."""
 
-Asking each of thousands whether it takes a position costs about as much as sending it. A cohort is
-asked nothing: its members have the same, and nothing waits for their sockets.
-"""
-
-import socket
+import asyncio
 import time
-from collections.abc import Sequence
-from typing import Final, Protocol
+from collections.abc import Iterable, Iterator
+from typing import Final
 
-from tracking.domain.freshness import Freshness
-from tracking.domain.tracks import TrackChange
+from tracking.live.cohort import Cohort, complete
+from tracking.live.sender import Sender
+from tracking.live.subscriber import Subscriber
 from tracking.wire.messages import Message
 
 # A cohort is served in one go, and nobody else runs meanwhile.
 COHORT: Final = 1024
 # In a smaller room it saves nothing.
 WORTH_A_COHORT: Final = 8
+# A large room must not keep everybody else waiting for longer.
+MAX_HOLD_S: Final = 0.010
 
 
-class Subscriber(Protocol):
-    """One connection in a room. None of the calls blocks or raises."""
+class TimeSlice:
+    """How long the loop has been held."""
 
-    cohort: "Cohort | None"  # the audience sets it
+    def __init__(self) -> None:
+        self._since = time.perf_counter()
 
-    def take(self, message: Message) -> int | None:
-        """The descriptor to which its frame may go at once; None if it was kept or dropped."""
-
-    def sent(self, message: Message, count: int) -> None:
-        """That descriptor took only so many bytes of it (negative: an errno)."""
-
-    def level_socket(self) -> socket.socket | None:
-        """Its socket, if it wants every position, and nothing waits."""
-
-    def track_changed(self, change: TrackChange) -> None:
-        """The trip began, ended, or went to another runner or phase."""
-
-    def freshness_changed(self, freshness: Freshness) -> None:
-        """Time passed without points, or they are back."""
-
-
-class Cohort:
-    """Subscribers who were all sent everything up to `seq`, and whose sockets are free."""
-
-    __slots__ = ("_members", "sent_at", "seq")
-
-    def __init__(self, seq: int) -> None:
-        self.seq = seq
-        self.sent_at = time.monotonic()
-        self._members: dict[Subscriber, socket.socket] = {}
-
-    def __len__(self) -> int:
-        return len(self._members)
-
-    def members(self) -> list[Subscriber]:
-        """At this moment, in the order of `descriptors`."""
-        return list(self._members)
-
-    def descriptors(self) -> list[int]:
-        """Of the members' sockets; -1 for one that was closed a moment ago."""
-        return [each.fileno() for each in self._members.values()]
-
-    def served(self, seq: int) -> None:
-        """All of them were sent the position `seq`."""
-        self.seq, self.sent_at = seq, time.monotonic()
-
-    def add(self, subscriber: Subscriber, free: socket.socket) -> None:
-        self._members[subscriber] = free
-        subscriber.cohort = self
-
-    def remove(self, subscriber: Subscriber) -> None:
-        del self._members[subscriber]
-        subscriber.cohort = None
+    async def give_way(self) -> None:
+        """Let others run, if it was long."""
+        if time.perf_counter() - self._since > MAX_HOLD_S:
+            await asyncio.sleep(0)
+            self._since = time.perf_counter()
 
 
 class Audience:
-    """The subscribers of one room, each either in one cohort or by itself."""
+    """The subscribers of one room, each in one cohort or single."""
 
     __slots__ = ("_cohorts", "_singles")
 
@@ -93,48 +50,90 @@ class Audience:
             found += cohort.members()
         return found
 
-    def cohorts(self) -> list[Cohort]:
-        """At this moment."""
-        return list(self._cohorts)
-
-    def singles(self) -> list[Subscriber]:
-        """Those in no cohort at this moment."""
-        return list(self._singles)
+    def sizes(self) -> tuple[list[int], int]:
+        """Of each cohort, and how many are single."""
+        return [len(each) for each in self._cohorts if len(each)], len(self._singles)
 
     def add(self, subscriber: Subscriber) -> None:
         self._singles.add(subscriber)
 
     def remove(self, subscriber: Subscriber) -> bool:
         """False if it is not here."""
-        self.single_out(subscriber)
+        subscriber.leave_cohort()
         if subscriber not in self._singles:
             return False
         self._singles.remove(subscriber)
         return True
 
-    def single_out(self, subscriber: Subscriber) -> None:
-        """From now on it is asked each time."""
-        cohort = subscriber.cohort
-        if cohort is not None:
-            cohort.remove(subscriber)
-            self._singles.add(subscriber)
-            if not len(cohort):
-                self._cohorts.remove(cohort)
+    async def send(self, position: Message, send: Sender, time_slice: TimeSlice) -> int:
+        """To everybody who has not been sent it; to how many it went at once.
 
-    def gather(self, served: Sequence[Subscriber], seq: int) -> None:
-        """Who of these, just sent the position `seq`, is level needs no question the next time."""
+        Whoever leaves a cohort before that is served is found among the singles.
+        """
+        sent = 0
+        self._cohorts = [each for each in self._cohorts if len(each)]
+        for cohort in self._cohorts.copy():
+            await time_slice.give_way()
+            sent += cohort.send(position, send)
+        for part in _parts(self._singles):
+            await time_slice.give_way()
+            served = _send_to_singles(part, position, send)
+            self.gather(served, position.seq)
+            sent += len(served)
+        return sent
+
+    async def send_late(self, backfill: Message, time_slice: TimeSlice) -> None:
+        """Late waypoints, to everybody who speaks `tracking.v1`."""
+        for part in _parts(self.everybody()):
+            await time_slice.give_way()
+            for subscriber in part:
+                try:
+                    subscriber.accept_late(backfill)
+                except Exception as error:
+                    subscriber.fail(error)
+
+    def gather(self, served: Iterable[Subscriber], seq: int) -> None:
+        """Those singles, just sent the position `seq`, who are in sync become a cohort."""
         if len(self) < WORTH_A_COHORT:
             return
         for subscriber in served:
-            free = subscriber.level_socket()
+            free = subscriber.socket_in_sync()
             if free is not None:
-                self._singles.remove(subscriber)
                 self._cohort_at(seq).add(subscriber, free)
 
     def _cohort_at(self, seq: int) -> Cohort:
-        """One with a place, whose members have as much."""
+        """One that is not full, whose members were sent as much."""
         for cohort in reversed(self._cohorts):
             if cohort.seq == seq and len(cohort) < COHORT:
                 return cohort
-        self._cohorts.append(Cohort(seq))
+        self._cohorts.append(Cohort(seq, self._singles))
         return self._cohorts[-1]
+
+
+def _send_to_singles(
+    subscribers: list[Subscriber], position: Message, send: Sender
+) -> list[Subscriber]:
+    """Those whose sockets got it, in whole or in part.
+
+    Nothing may come between a descriptor and the send to it: see `Cohort.send`.
+    """
+    takers, descriptors = [], []
+    for subscriber in subscribers:
+        try:
+            descriptor = subscriber.accept(position)
+        except Exception as error:
+            subscriber.fail(error)
+            continue
+        if descriptor is not None:
+            takers.append(subscriber)
+            descriptors.append(descriptor)
+    for index, count in send(descriptors, position.frame):
+        complete(takers[index], position, count)
+    return takers
+
+
+def _parts(subscribers: Iterable[Subscriber]) -> Iterator[list[Subscriber]]:
+    """Of those who are here at this moment, a cohort's size at a time."""
+    everybody = list(subscribers)
+    for first in range(0, len(everybody), COHORT):
+        yield everybody[first : first + COHORT]

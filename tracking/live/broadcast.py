@@ -1,29 +1,26 @@
 """From committed rows to rooms. IOLoop thread."""
 
-import asyncio
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import logging
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import groupby
-from typing import Any, Final
+from typing import Final
 
-from tracking.domain.changes import BookingChanges, Entry, Heard
+from tracking.domain.changes import BookingChanges, Entry
 from tracking.domain.tracks import TrackChange
 from tracking.domain.waypoints import StoredWaypoint
-from tracking.live import audience
-from tracking.live.audience import Cohort, Subscriber
-from tracking.live.rooms import Room, Rooms
+from tracking.live.audience import TimeSlice
+from tracking.live.room import Room
+from tracking.live.rooms import Rooms
 from tracking.live.sender import Sender
 from tracking.metrics import Metrics
-from tracking.store.read.live import PAGE
-from tracking.wire.messages import Message, location_update
+from tracking.wire.messages import location_update
 from tracking.wire.protocol import late_waypoints
 
-# A large room must not keep everybody else waiting for longer.
-MAX_HOLD_S: Final = 0.010
-FRESHNESS_S: Final = 1.0
-# Rooms that are looked at before the loop may do something else.
-ROOMS_PER_SLICE: Final = 500
+log = logging.getLogger("tracking.broadcast")
+
+# Late waypoints in one message: some 130 kB as text, as a page of a backfill.
+LATE_WAYPOINTS: Final = 1_000
 
 
 class Broadcast:
@@ -35,118 +32,54 @@ class Broadcast:
         self._send = send
 
     async def publish(self, bookings: Sequence[BookingChanges]) -> None:
-        """In the order of the entries; returns when every subscriber has been served."""
-        turn = Turn()
+        """In the order of the entries; returns when every subscriber has been served.
+
+        Never raises: what goes wrong in one room is that room's, and is logged and counted.
+        """
+        time_slice = TimeSlice()
         for booking in bookings:
             room = self._rooms.room(booking.booking_id)
             if room is not None:
-                await self._publish_to(room, booking.entries, turn)
+                await self._publish_to(room, booking.entries, time_slice)
 
-    async def _publish_to(self, room: Room, entries: Iterable[Entry], turn: "Turn") -> None:
-        for (kind, late), run in groupby(entries, key=_kind_and_late):
-            same: list[Any] = list(run)
-            if kind is TrackChange:
-                for change in same:
-                    self._tell(room, change)
-            elif kind is Heard:
-                pass  # nothing to show
-            elif late:
-                await self._publish_late(room, same, turn)
+    async def _publish_to(self, room: Room, entries: list[Entry], time_slice: TimeSlice) -> None:
+        for is_late, run in groupby(entries, key=_is_late):
+            listed = list(run)
+            try:
+                if is_late:
+                    await self._publish_late(room, listed, time_slice)
+                else:
+                    await self._publish_in_order(room, listed, time_slice)
+            except Exception:
+                log.exception("a room was not told of %d changes", len(listed))
+                self._metrics.live_errors.labels("room").inc()
+
+    async def _publish_in_order(
+        self, room: Room, entries: list[Entry], time_slice: TimeSlice
+    ) -> None:
+        for entry in entries:
+            if isinstance(entry, StoredWaypoint):
+                room.moved(entry)
+                position = location_update(entry)
+                sent = await room.audience.send(position, self._send, time_slice)
+                self._metrics.messages.inc(sent)
+                age = (datetime.now(UTC) - entry.received_at).total_seconds()
+                self._metrics.delivery_seconds.observe(max(age, 0.0))
+            elif isinstance(entry, TrackChange):
+                room.changed(entry)
+                room.tell(entry)
             else:
-                await self._publish_live(room, same, turn)
+                room.heard(entry)
 
-    async def _publish_live(
-        self, room: Room, waypoints: list[StoredWaypoint], turn: "Turn"
-    ) -> None:
-        for waypoint in waypoints:
-            room.moved(waypoint)
-            await self._send_live(room, location_update(waypoint), turn)
-            age = (datetime.now(UTC) - waypoint.received_at).total_seconds()
-            self._metrics.delivery_seconds.observe(max(age, 0.0))
-
-    async def _publish_late(
-        self, room: Room, waypoints: list[StoredWaypoint], turn: "Turn"
-    ) -> None:
+    async def _publish_late(self, room: Room, entries: list[Entry], time_slice: TimeSlice) -> None:
         """They belong into the route: the marker never jumps back."""
-        for first in range(0, len(waypoints), PAGE):
-            part = waypoints[first : first + PAGE]
+        waypoints = [each for each in entries if isinstance(each, StoredWaypoint)]
+        for first in range(0, len(waypoints), LATE_WAYPOINTS):
+            part = waypoints[first : first + LATE_WAYPOINTS]
             for waypoint in part:
                 room.moved(waypoint)
-            message = late_waypoints(part)
-            for subscribers in _parts(room.audience.everybody()):
-                await turn.end()
-                self._send_each(subscribers, message)
-
-    def _tell(self, room: Room, change: TrackChange) -> None:
-        room.changed(change)
-        for subscriber in room.audience.everybody():
-            subscriber.track_changed(change)
-
-    async def _send_live(self, room: Room, message: Message, turn: "Turn") -> None:
-        """Whoever leaves a cohort before it is served is found among the singles."""
-        for cohort in room.audience.cohorts():
-            await turn.end()
-            self._send_to_cohort(cohort, message)
-        for part in _parts(room.audience.singles()):
-            await turn.end()
-            room.audience.gather(self._send_each(part, message), message.seq)
-
-    def _send_to_cohort(self, cohort: Cohort, message: Message) -> None:
-        """Nothing may come between the descriptors and the sends to them."""
-        if message.seq <= cohort.seq:
-            return
-        members, descriptors = cohort.members(), cohort.descriptors()
-        short = self._send(descriptors, message.frame)
-        cohort.served(message.seq)
-        self._metrics.messages.inc(len(members))
-        for index, count in short:
-            members[index].sent(message, count)
-
-    def _send_each(self, subscribers: list[Subscriber], message: Message) -> list[Subscriber]:
-        """Those whose sockets got it, in whole or in part.
-
-        Nothing may come between a subscriber's yes and the send to its socket.
-        """
-        takers, descriptors = [], []
-        for subscriber in subscribers:
-            descriptor = subscriber.take(message)
-            if descriptor is not None:
-                takers.append(subscriber)
-                descriptors.append(descriptor)
-        for index, count in self._send(descriptors, message.frame):
-            takers[index].sent(message, count)
-        self._metrics.messages.inc(len(takers))
-        return takers
+            await room.audience.send_late(late_waypoints(part), time_slice)
 
 
-class Turn:
-    """How long the loop has been held."""
-
-    def __init__(self) -> None:
-        self._since = time.perf_counter()
-
-    async def end(self) -> None:
-        """Let others run, if it was long."""
-        if time.perf_counter() - self._since > MAX_HOLD_S:
-            await asyncio.sleep(0)
-            self._since = time.perf_counter()
-
-
-def _parts(subscribers: list[Subscriber]) -> Iterator[list[Subscriber]]:
-    for first in range(0, len(subscribers), audience.COHORT):
-        yield subscribers[first : first + audience.COHORT]
-
-
-def _kind_and_late(entry: Entry) -> tuple[type[Entry], bool]:
-    return type(entry), isinstance(entry, StoredWaypoint) and entry.late
-
-
-async def watch_freshness(rooms: Rooms, delay_s: Callable[[], float]) -> None:
-    """Look at every room once a second, until cancelled: silence is news, too."""
-    while True:
-        await asyncio.sleep(FRESHNESS_S)
-        now, delay = datetime.now(UTC), delay_s()
-        for count, room in enumerate(rooms.all(), 1):
-            room.age(now, delay)
-            if count % ROOMS_PER_SLICE == 0:
-                await asyncio.sleep(0)
+def _is_late(entry: Entry) -> bool:
+    return isinstance(entry, StoredWaypoint) and entry.late

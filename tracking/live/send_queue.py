@@ -4,24 +4,13 @@ import asyncio
 import errno
 import socket
 import time
-from collections import deque
 from typing import Final, Protocol
 
-from tornado.iostream import IOStream, StreamClosedError
-
+from tracking.live.unsent_frames import UnsentFrames
 from tracking.metrics import Metrics
 
-# Live messages that wait for a slow viewer. A phone loses its radio for 10 to 15 s in a tunnel:
-# that much at one update a second, some 4 KiB; what the kernel buffers comes on top.
-MARK: Final = 16
-# A viewer that was over the mark is not slow any more when so few wait.
-RELIEVED: Final = MARK // 2
-# A viewer that has been over the mark for so long is gone.
-SLOW_LIMIT_S: Final = 5.0
 # A page of a backfill is 130 kB: so long on a link of 4 kB/s.
 PAGE_LIMIT_S: Final = 30.0
-# Status messages are never dropped, but nothing real needs so much: it is stuck at once.
-LIMIT_BYTES: Final = 256 << 10
 # Between two calls of `tick`.
 TICK_S: Final = 1.0
 PING: Final = b"\x89\x00"  # RFC 6455, section 5.5.2: an empty ping
@@ -29,11 +18,29 @@ PING: Final = b"\x89\x00"  # RFC 6455, section 5.5.2: an empty ping
 WOULD_BLOCK: Final = (-errno.EAGAIN, -errno.EWOULDBLOCK)
 
 
-class Owner(Protocol):
-    """Who sends through an send_queue."""
+class Stream(Protocol):
+    """Tornado's IOStream, as far as it is needed. `write` raises an OSError once it is closed."""
 
-    def occupied(self) -> None:
-        """Until it is free again, each frame has to be offered."""
+    socket: socket.socket
+
+    def write(self, data: bytes, /) -> "asyncio.Future[None]":
+        """Done when the socket has taken everything that was written."""
+
+    def writing(self) -> bool:
+        """Something waits for the socket."""
+
+    def closed(self) -> bool:
+        """By either side."""
+
+    def close(self) -> None:
+        """At once, whatever waits."""
+
+
+class Owner(Protocol):
+    """Whose messages a queue sends."""
+
+    def leave_cohort(self) -> None:
+        """Its socket is not free any more: each frame has to go through the queue."""
 
 
 class SendQueue:
@@ -46,27 +53,23 @@ class SendQueue:
         "_is_shared",
         "_is_used",
         "_may_be_writing",
-        "_metrics",
-        "_over_since",
         "_page_since",
         "_socket",
         "_stream",
         "_unsent",
-        "_unsent_bytes",
         "is_ended",
         "last_sent",
+        "metrics",
         "owner",
     )
 
-    def __init__(self, stream: IOStream, metrics: Metrics) -> None:
+    def __init__(self, stream: Stream, metrics: Metrics) -> None:
         self.owner: Owner | None = None
+        self.metrics = metrics
         self._stream = stream
         # Its number is -1 as soon as it is closed.
         self._socket: Final[socket.socket] = stream.socket
-        self._metrics = metrics
-        self._unsent: deque[tuple[bytes, bool]] | None = None  # a deque is 600 bytes
-        self._unsent_bytes = 0
-        self._over_since = 0.0  # since when it has been over the mark; 0: it is not
+        self._unsent: UnsentFrames | None = None  # 700 bytes that most never need
         self._page_since = 0.0
         self._drained: asyncio.Future[None] | None = None
         self._is_awaiting = False  # the stream will call `_written`
@@ -76,31 +79,41 @@ class SendQueue:
         self._may_be_writing = True  # the answer to the handshake
         self.last_sent = time.monotonic()
 
-    def take(self, frame: bytes, *, replaceable: bool = True) -> int | None:
-        """The descriptor to which it may go at once; None if it was kept or nothing may follow."""
+    def accept(self, frame: bytes, *, replaceable: bool = True) -> int | None:
+        """The descriptor to which it may go at once; None if it was queued or nothing may follow.
+
+        Whoever gets a descriptor sends the frame before anything else happens.
+        """
         descriptor = self._socket.fileno()
         if descriptor < 0 or self.is_ended:
             return None
         self._is_used = True
         if self._may_be_writing and (self._unsent or self._stream.writing()):
-            self._keep(frame, replaceable)
+            self._enqueue(frame, replaceable)
             return None
         self._may_be_writing = self._is_shared
         return descriptor
 
+    def complete(self, frame: bytes, count: int) -> None:
+        """The socket took `count` bytes of it (negative: an errno); the stream sends the rest."""
+        if count < 0 and count not in WOULD_BLOCK:
+            self.abort()
+        else:
+            self._leave_to_stream(frame[max(count, 0) :])
+
     def free_socket(self) -> socket.socket | None:
-        """Frames may go to it without a question until the owner is told that it is occupied."""
+        """Frames may go straight to it until the owner is told to leave its cohort."""
         return None if self._may_be_writing or self.is_ended else self._socket
 
     def share(self) -> None:
-        """Tornado writes to the stream, too, whenever it likes: it is asked each time."""
+        """From now on Tornado writes to the stream, too, whenever it likes."""
         self._is_shared = True
         self._occupy()
 
     def _occupy(self) -> None:
         self._may_be_writing = True
         if self.owner is not None:
-            self.owner.occupied()
+            self.owner.leave_cohort()
 
     def tick(self, now: float) -> None:
         """Once a second: a clock for each frame and viewer would be another object each."""
@@ -108,16 +121,9 @@ class SendQueue:
             # When exactly is not known: a heartbeat comes rather early than late.
             self.last_sent, self._is_used = now - TICK_S, False
 
-    def sent(self, frame: bytes, count: int) -> None:
-        """So much of it was taken (negative: an errno); the stream sends the rest, and tells us."""
-        if count < 0 and count not in WOULD_BLOCK:
-            self.cut()
-        else:
-            self._leave_to_stream(frame[max(count, 0) :])
-
     def send(self, frame: bytes, *, replaceable: bool = False) -> None:
         """Now or later; never blocks and never raises."""
-        if self.take(frame, replaceable=replaceable) is not None:
+        if self.accept(frame, replaceable=replaceable) is not None:
             self._write(frame)
 
     def ping(self) -> None:
@@ -150,17 +156,15 @@ class SendQueue:
     @property
     def is_over(self) -> bool:
         """More waits than a healthy viewer ever lets wait."""
-        return bool(self._over_since)
+        return self._unsent is not None and self._unsent.is_over
 
     def is_stuck(self, now: float) -> bool:
         """It has taken too little for too long: a close frame would wait behind the rest."""
-        if self._unsent_bytes > LIMIT_BYTES:
-            return True
         if self._page_since and now - self._page_since > PAGE_LIMIT_S:
             return True
-        return bool(self._over_since) and now - self._over_since > SLOW_LIMIT_S
+        return self._unsent is not None and self._unsent.is_stuck(now)
 
-    def cut(self) -> None:
+    def abort(self) -> None:
         """Drop what waits, and the connection."""
         self.discard()
         self._stream.close()
@@ -170,24 +174,23 @@ class SendQueue:
         self.is_ended = True
         self._occupy()
         self._unsent = None
-        self._unsent_bytes, self._over_since = 0, 0.0
         self._wake()
 
     def _write(self, frame: bytes) -> None:
-        self._metrics.messages.inc()
+        self.metrics.messages.inc()
         try:
             count = self._socket.send(frame)
         except OSError as error:
             count = -(error.errno or errno.EIO)
         if count < len(frame):
-            self.sent(frame, count)
+            self.complete(frame, count)
 
     def _leave_to_stream(self, rest: bytes) -> None:
         """The stream waits until the socket takes the rest, and tells us."""
         self._occupy()
         try:
             written = self._stream.write(rest)
-        except StreamClosedError:
+        except OSError:
             self._wake()
             return
         self._is_awaiting = True
@@ -198,41 +201,23 @@ class SendQueue:
         if not self._is_awaiting:
             self._leave_to_stream(b"")
 
-    def _keep(self, frame: bytes, replaceable: bool) -> None:
-        """Over the mark a newer position takes the place of the oldest unsent one."""
-        if self._unsent_bytes > LIMIT_BYTES:
-            return  # it is cut at the next look
+    def _enqueue(self, frame: bytes, replaceable: bool) -> None:
         if self._unsent is None:
-            self._unsent = deque()
-        if replaceable and len(self._unsent) >= MARK:
-            self._drop_oldest_position(self._unsent)
-        self._unsent.append((frame, replaceable))
-        self._unsent_bytes += len(frame)
-        if len(self._unsent) >= MARK:
-            self._over_since = self._over_since or time.monotonic()
+            self._unsent = UnsentFrames()
+        if self._unsent.append(frame, replaceable=replaceable):
+            self.metrics.replaced.inc()
         self._await_stream()
 
-    def _drop_oldest_position(self, unsent: deque[tuple[bytes, bool]]) -> None:
-        oldest = next((i for i, (_, old) in enumerate(unsent) if old), None)
-        if oldest is not None:
-            self._unsent_bytes -= len(unsent[oldest][0])
-            del unsent[oldest]
-            self._metrics.replaced.inc()
-
     def _written(self, future: "asyncio.Future[None]") -> None:
-        """The socket took what waited: send what was kept meanwhile."""
+        """The socket took what waited: send what was queued meanwhile."""
         self._is_awaiting = False
         if future.cancelled() or future.exception() is not None:
             self._wake()
             return
         while self._unsent and not self._stream.closed() and not self._stream.writing():
-            frame, _ = self._unsent.popleft()
-            self._unsent_bytes -= len(frame)
-            self._write(frame)
+            self._write(self._unsent.popleft())
         if not self._unsent:
             self._unsent = None
-        if self._unsent is None or len(self._unsent) <= RELIEVED:
-            self._over_since = 0.0
         if self.is_busy:
             self._await_stream()
         else:

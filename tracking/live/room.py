@@ -1,0 +1,142 @@
+"""One booking that somebody watches, and its state. IOLoop thread only."""
+
+import asyncio
+from datetime import datetime
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from tracking.domain.changes import Heard
+from tracking.domain.freshness import Freshness, Reports, freshness_of
+from tracking.domain.tracks import LiveState, TrackChange
+from tracking.domain.waypoints import StoredWaypoint
+from tracking.live.audience import Audience
+from tracking.live.shared_answers import SharedAnswers
+from tracking.live.subscriber import Subscriber
+from tracking.wire import protocol
+from tracking.wire.messages import Message, location_update
+
+if TYPE_CHECKING:
+    from tracking.live.rooms import Rooms
+
+
+class Room:
+    """Its state is kept current by what is published: joining it needs no look at the database."""
+
+    def __init__(self, booking_id: UUID, rooms: "Rooms | None" = None) -> None:
+        self.booking_id = booking_id
+        self.audience = Audience()
+        self.shared_answers = SharedAnswers()
+        self.entering = 0  # those who wait for the state, or for their access to be checked
+        self.reading: asyncio.Future[None] | None = None
+        self.state: LiveState | None = None
+        self.is_outdated = False  # the route may have lost its newest waypoint
+        self.freshness: Freshness | None = None  # as the subscribers were told last
+        self._rooms = rooms
+        self._reports = Reports()
+        self._unseen: list[StoredWaypoint | TrackChange] = []
+        self._position: tuple[StoredWaypoint, Message] | None = None
+
+    def leave(self, subscriber: Subscriber) -> None:
+        """Idempotent."""
+        if self.audience.remove(subscriber) and self._rooms is not None:
+            self._rooms.left(self)
+
+    def expect(self) -> None:
+        """The state is about to be read, with all that was published before."""
+        self._unseen.clear()
+
+    def begin(self, state: LiveState) -> None:
+        """The state as it was read, and what was published meanwhile."""
+        old, self.state, self.is_outdated = self.state, state, False
+        if old is not None and old.head_seq > state.head_seq:
+            if old.last is not None and old.last.seq > state.head_seq:
+                state.last = old.last
+            state.head_seq = old.head_seq
+        unseen, self._unseen = self._unseen, []
+        for each in unseen:
+            if isinstance(each, TrackChange):
+                self.changed(each)
+            else:
+                self.moved(each)
+
+    def moved(self, waypoint: StoredWaypoint) -> None:
+        """A waypoint was stored; a late one doesn't move the marker."""
+        state = self.state
+        if state is None:
+            self._unseen.append(waypoint)
+        elif waypoint.seq > state.head_seq:
+            state.head_seq = waypoint.seq
+            self._reports.heard(waypoint.received_at)
+            if not waypoint.late:
+                if state.last is not None:
+                    self._reports.learn(waypoint.recorded_at - state.last.recorded_at)
+                self._reports.shown(waypoint.received_at)
+                state.last = waypoint
+
+    def heard(self, report: Heard) -> None:
+        """The runner reported what moves no marker. Remembered only here, not in the database."""
+        self._reports.heard(report.received_at)
+
+    def changed(self, change: TrackChange) -> None:
+        """Status, phase, runner or owner; the first one tells of the track itself."""
+        state = self.state
+        if state is None or self.reading is not None:
+            self._unseen.append(change)  # what is being read may be older than this
+        if state is None:
+            return
+        state.track_id, state.epoch = change.track_id, change.epoch
+        state.status, state.phase, state.runner_id = change.status, change.phase, change.runner_id
+        state.owner_id, state.started_at = change.owner_id, change.started_at
+        self.is_outdated = change.old_status is not None
+        self.shared_answers.clear()  # waypoints may have left the route
+
+    def tell(self, change: TrackChange) -> None:
+        """Those who may not watch any more are closed; the others get a `track_update`."""
+        frame = protocol.frame_of(protocol.track_update(change)) if change.is_visible else None
+        for subscriber in self.audience.everybody():
+            try:
+                subscriber.check_access(change)
+                if frame is not None:
+                    subscriber.tell(frame)
+                if self.is_over:
+                    subscriber.finish()
+            except Exception as error:
+                subscriber.fail(error)
+
+    @property
+    def is_over(self) -> bool:
+        """The trip that is watched has ended."""
+        return self.state is not None and self.state.status in ("completed", "cancelled")
+
+    def position(self) -> Message | None:
+        """The last known one, encoded once for all who join; None before the first."""
+        last = None if self.state is None else self.state.last
+        if last is None:
+            return None
+        if self._position is None or self._position[0] is not last:
+            self._position = last, location_update(last)
+        return self._position[1]
+
+    def look(self, now: datetime, delay_s: float) -> Freshness | None:
+        """How true what is seen is at this moment; None before the trip and after it."""
+        state = self.state
+        if state is None or state.status != "active":
+            return None
+        began_at = state.started_at or now
+        last_at = None if state.last is None else state.last.received_at
+        return freshness_of(now, began_at, last_at, self._reports, delay_s)
+
+    def age(self, now: datetime, delay_s: float) -> None:
+        """Tell the subscribers when what they see is not as true any more, or is again."""
+        before, self.freshness = self.freshness, self.look(now, delay_s)
+        new = self.freshness
+        if new is None or before is None:
+            return
+        if (before.state, before.reason) == (new.state, new.reason):
+            return
+        frame = protocol.frame_of(protocol.freshness_update(self.booking_id, new))
+        for subscriber in self.audience.everybody():
+            try:
+                subscriber.tell(frame)
+            except Exception as error:
+                subscriber.fail(error)

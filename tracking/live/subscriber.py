@@ -1,0 +1,133 @@
+"""One connection in a room: what it has been sent, and what it is sent next. IOLoop thread only.
+
+`Subscriber` is the plain stream; `ProtocolSubscriber` (protocol_subscriber.py) is `tracking.v1`.
+"""
+
+import logging
+import socket
+from enum import Enum
+from typing import TYPE_CHECKING, Protocol
+
+from tracking.domain.access import BookingAccess, Principal, may_watch
+from tracking.domain.tracks import TrackChange
+from tracking.live.send_queue import TICK_S, SendQueue
+from tracking.wire import close_codes
+from tracking.wire.close_codes import CloseCode
+from tracking.wire.messages import Message
+
+if TYPE_CHECKING:
+    from tracking.live.cohort import Cohort
+    from tracking.live.room import Room
+
+log = logging.getLogger("tracking.stream")
+
+
+class State(Enum):
+    """Of a subscriber: joining → catching up → live ⇄ catching up; from each of them to ended."""
+
+    JOINING = "joining"  # `welcome` is still to come; what is published is held
+    CATCHING_UP = "catching up"  # gets what it missed; what is published is held
+    LIVE = "live"  # gets what is published
+    ENDED = "ended"  # has left its room: nothing more is sent
+
+
+class Connection(Protocol):
+    """The WebSocket behind a subscriber."""
+
+    @property
+    def request_id(self) -> str:
+        """Of its handshake, for the log."""
+
+    def send_close(self, code: CloseCode) -> None:
+        """Write the close frame. Called once, when the subscriber has left its room."""
+
+
+class Subscriber:
+    """The plain stream: positions only, each newer than the one before it.
+
+    After the end of the trip it stays open and silent: the apps come back at once when it closes.
+    """
+
+    __slots__ = ("cohort", "connection", "principal", "room", "send_queue", "sent_seq", "state")
+
+    def __init__(
+        self, room: "Room", connection: Connection, principal: Principal, send_queue: SendQueue
+    ) -> None:
+        self.room = room
+        self.connection = connection
+        self.principal = principal  # a `refresh` replaces it
+        self.send_queue = send_queue
+        send_queue.owner = self
+        self.cohort: Cohort | None = None  # set by the audience
+        self.sent_seq = 0  # behind while it is in a cohort, which knows better
+        self.state = State.LIVE
+
+    def accept(self, message: Message) -> int | None:
+        """The descriptor to which a position may go at once; None if it was queued or dropped."""
+        if message.seq > self.sent_seq and self.state is State.LIVE:
+            self.sent_seq = message.seq
+            return self.send_queue.accept(message.frame)
+        return None
+
+    def accept_late(self, message: Message) -> None:
+        """A backfill of late waypoints: the plain stream does not know any."""
+
+    def socket_in_sync(self) -> socket.socket | None:
+        """Its socket, if it wants every position and nothing waits; else None."""
+        return self.send_queue.free_socket()
+
+    def leave_cohort(self) -> None:
+        """It is served by itself again: what its cohort was sent, it was sent."""
+        if self.cohort is not None:
+            self.cohort.remove(self)
+
+    @property
+    def last_sent(self) -> float:
+        """time.monotonic() of the last message, or a tick before: a heartbeat is never late."""
+        own, cohort = self.send_queue.last_sent, self.cohort
+        return own if cohort is None else max(own, cohort.sent_at - TICK_S)
+
+    def begin(self) -> None:
+        """After joining the room: the last known position, at once."""
+        position = self.room.position()
+        if position is not None:
+            self.sent_seq = position.seq
+            self.send_queue.send(position.frame, replaceable=True)
+
+    def tell(self, frame: bytes) -> None:
+        """A status: the plain stream is not told."""
+
+    def finish(self) -> None:
+        """The trip is over: the plain stream stays open."""
+
+    def check_access(self, change: TrackChange) -> None:
+        """An owner or runner who was replaced sees no more, not even by whom."""
+        access = BookingAccess(change.booking_id, change.owner_id, change.runner_id)
+        if not may_watch(self.principal, access):
+            self.end(close_codes.NOT_FOUND)
+
+    def end(self, code: CloseCode) -> None:
+        """Leave the room and close the connection with this code. Idempotent."""
+        if self.state is not State.ENDED:
+            self.leave()
+            self.connection.send_close(code)
+
+    def leave(self) -> None:
+        """Leave the room; nothing more is sent. Idempotent: also when the peer closes."""
+        if self.state is not State.ENDED:
+            self.state = State.ENDED
+            self.room.leave(self)
+            self.send_queue.discard()
+
+    def fail(self, error: Exception) -> None:
+        """An error of ours in what concerns this viewer: it ends with 1011, nobody else does."""
+        extra = {"request_id": self.connection.request_id}
+        log.error("a viewer is closed because of an error", exc_info=error, extra=extra)
+        self.send_queue.metrics.live_errors.labels("viewer").inc()
+        try:
+            if self.state is not State.ENDED:
+                self.end(close_codes.INTERNAL)
+                return
+        except Exception:
+            log.exception("and has no close frame because of another", extra=extra)
+        self.send_queue.abort()  # it was closing when it failed
