@@ -9,7 +9,7 @@ from kafka.errors import KafkaError
 from tracking.errors import SettingsError
 from tracking.settings import DatabaseSettings, KafkaSettings
 from tracking.store.engine import create_engine
-from tracking.store.maintenance.upkeep import accept_restored
+from tracking.store.maintenance.restore import prepare_replay
 from workers.kafka.clients import explained
 from workers.kafka.rewind import rewind
 
@@ -63,7 +63,7 @@ def _rewind(settings: KafkaSettings, arguments: argparse.Namespace) -> None:
 def _renew(settings: DatabaseSettings) -> int:
     engine = create_engine(settings, name="after restore")
     try:
-        print(f"{accept_restored(engine)} tracks have a new epoch")
+        print(f"{prepare_replay(engine)} tracks have a new epoch")
     except Exception as error:  # whatever it is, the operator reads it and tries again
         print(f"PostgreSQL: {str(error).splitlines()[0]}", file=sys.stderr)
         return EXIT_FAILED

@@ -41,6 +41,7 @@ from workers.ingest import Ingest
 from workers.jwks import refresh_keys
 from workers.kafka.consumer import Consumer
 from workers.kafka.dead_letters import DeadLetters
+from workers.kafka.unread import oldest_unread_s
 from workers.maintenance import Maintenance
 from workers.monitoring.readiness import Readiness
 from workers.monitoring.watchdog import measure_loop, measure_parts, watch_consumer
@@ -109,10 +110,15 @@ async def serve(settings: Settings) -> int:
             return max(consumer.lag.delay_s(), ingest.oldest_wait(time.monotonic()))
 
         keys = KeySet()
-        housekeeping = Maintenance(
-            writes, _threads(stack, "upkeep", 1), metrics, ingest.offer, delay_s
+        maintenance = Maintenance(
+            writes,
+            _threads(stack, "maintenance", 1),
+            metrics,
+            ingest.offer,
+            delay_s,
+            partial(oldest_unread_s, settings),
         )
-        jobs = [housekeeping.run(), measure_loop(metrics), watch_consumer(consumer, died)]
+        jobs = [maintenance.run(), measure_loop(metrics), watch_consumer(consumer, died)]
         jobs += [tick_viewers(rooms, metrics), tell_freshness(rooms, metrics, delay_s)]
         if settings.jwt_jwks_url:
             jobs += [refresh_keys(settings.jwt_jwks_url, keys)]

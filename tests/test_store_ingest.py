@@ -14,7 +14,7 @@ from tracking.domain.events import BookingEvent, Event, LocationUpdate
 from tracking.domain.tracks import TrackView
 from tracking.store.ingest import parking
 from tracking.store.ingest.batch import store_batch
-from tracking.store.maintenance import upkeep
+from tracking.store.maintenance.abandoned import abandoned_bookings
 from tracking.store.read.routes import RouteSlice, page
 from tracking.store.read.tracks import find_track, last_position
 from tracking.store.sql import transaction
@@ -295,25 +295,6 @@ def test_what_nobody_adopts_is_refused_after_a_day(engine: sa.Engine) -> None:
     assert store_batch(engine, [accepted(trip)]).adopted == 0
 
 
-def test_metadata_follow_the_route(engine: sa.Engine) -> None:
-    trip = Trip()
-    moving = [update(trip, second) for second in (0, 10, 20)]
-    store_batch(engine, [accepted(trip), *moving, delivered(trip, 30)])
-    while upkeep.settle_metadata(engine):
-        pass
-    with transaction(engine) as cursor:
-        cursor.execute(
-            "SELECT m.waypoint_count, m.distance_m, m.duration_s, m.longest_gap_s,"
-            " ST_NPoints(m.simplified) FROM route_metadata m JOIN tracks t ON t.id = m.track_id"
-            " WHERE t.booking_id = %s",
-            (trip.booking_id,),
-        )
-        count, distance, duration, gap, points = cursor.fetchone() or ()
-    assert (count, duration, gap) == (3, 20, 10)
-    assert distance == pytest.approx(track_of(engine, trip).distance_mm / 1000, rel=1e-6)
-    assert points >= 2
-
-
 def test_a_trip_that_nobody_ends_is_abandoned_after_a_day(engine: sa.Engine) -> None:
     trip, alive = Trip(), Trip()
     store_batch(engine, [accepted(trip), update(trip, 5), accepted(alive)])
@@ -322,7 +303,7 @@ def test_a_trip_that_nobody_ends_is_abandoned_after_a_day(engine: sa.Engine) -> 
             "UPDATE tracks SET updated_at = now() - interval '25 hours' WHERE booking_id = %s",
             (trip.booking_id,),
         )
-    found = dict(upkeep.abandoned_bookings(engine))
+    found = dict(abandoned_bookings(engine))
     assert trip.booking_id in found
     assert alive.booking_id not in found
     store_batch(engine, [BookingEvent(trip.booking_id, "abandoned", found[trip.booking_id])])

@@ -87,6 +87,9 @@ class Metrics:
         self.database_calls = self._counter(
             "database_calls", "What requests and viewers asked of the database.", ["function"]
         )
+        self.maintenance_errors = self._counter(
+            "maintenance_errors", "Rounds of maintenance that failed.", ["task"]
+        )
         self.pool_in_use = self._gauge(
             "database_connections_in_use", "Connections taken from a pool.", ["pool"]
         )

@@ -116,7 +116,7 @@ class Settings(KafkaSettings, DatabaseSettings):
     """Everything that a deployment may choose, read once at start."""
 
     db_pool_size: int = variable(
-        8, whole(1, 100), "connections for requests; ingest and housekeeping add up to four"
+        8, whole(1, 100), "connections for requests; ingest and maintenance add up to four"
     )
     service_address: str = variable("", text, "address to listen on; empty for all")
     service_port: int = variable(8005, whole(0, 65535), "port to listen on; 0 for any free one")

@@ -225,7 +225,7 @@ def _type(event: Event) -> str:
 def _outcomes(stored: Stored) -> Counter[tuple[str, str]]:
     counts = Counter({("runner.location_update", o): n for o, n in stored.update_outcomes.items()})
     for (kind, outcome), number in stored.fact_outcomes.items():
-        if kind in TYPE_OF_KIND:  # what housekeeping adds is no event from Kafka
+        if kind in TYPE_OF_KIND:  # what maintenance adds is no event from Kafka
             counts[TYPE_OF_KIND[kind], outcome] += number
     return counts
 

@@ -2,33 +2,45 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from datetime import UTC, datetime
 from typing import Any, Final
+from uuid import UUID
 
 import sqlalchemy as sa
 
 from tracking.domain.events import BookingEvent
 from tracking.metrics import Metrics
-from tracking.store import partitions
+from tracking.store import partitions, shares
 from tracking.store.engine import is_transient
 from tracking.store.ingest import parking
-from tracking.store.maintenance import upkeep
+from tracking.store.maintenance.abandoned import abandoned_bookings
+from tracking.store.maintenance.metadata import update_metadata, waiting_tracks
 from workers.kafka.batches import Batch
 
-log = logging.getLogger("tracking.housekeeping")
+log = logging.getLogger("tracking.maintenance")
 
-SETTLE_S: Final = 1.0
+METADATA_S: Final = 1.0
+# One round's work: routes of some thousand waypoints take some 10 ms each, one after another, and
+# the thread's other work comes in between.
+METADATA_TRACKS: Final = 50
+# A track whose metadata could not be computed lets the others go first for so long.
+POSTPONED_S: Final = 600.0
 ADOPT_S: Final = 3.0
 EXPIRE_S: Final = 30.0
 PARTITIONS_S: Final = 3600.0
+TASKS: Final = ("partitions", "metadata", "adopt", "gauges", "shares", "expire")
 # While what is read is older than this, nobody knows what has not happened: nothing expires.
 BEHIND_S: Final = 60.0
 
 
 class Maintenance:
-    """Periodic work of the database; what changes trips goes through ingest like any event."""
+    """Periodic work of the database; what changes trips goes through ingest like any event.
+
+    A task that fails is counted and tried again: it is no reason to stop showing positions.
+    """
 
     def __init__(
         self,
@@ -37,65 +49,124 @@ class Maintenance:
         metrics: Metrics,
         offer: Callable[[Batch], None],
         delay_s: Callable[[], float],
+        unread_s: Callable[[], float],
     ) -> None:
+        """`delay_s`: by how much this process is behind, at once, on the IOLoop. `unread_s`: how
+        old the oldest event is that the consumer group has not stored; on the executor, KafkaError
+        or infinite if nobody knows.
+        """
         self._engine = engine
         self._executor = executor
         self._metrics = metrics
         self._offer = offer
         self._delay_s = delay_s
+        self._unread_s = unread_s
+        for task in TASKS:  # from the start at 0, so that the first error shows as an increase
+            metrics.maintenance_errors.labels(task)
+        self._failing: dict[str, str] = {}  # what was said of each task that fails now
+        self._postponed: dict[UUID, float] = {}  # tracks, until time.monotonic()
 
     async def run(self) -> None:
         """Until cancelled."""
         await asyncio.gather(
-            self._every(PARTITIONS_S, self._make_partitions),
-            self._every(SETTLE_S, self._settle),
-            self._every(ADOPT_S, self._adopt),
-            self._every(EXPIRE_S, self._expire),
+            self._repeat("partitions", PARTITIONS_S, self._make_partitions),
+            self._repeat("metadata", METADATA_S, self._update_metadata),
+            self._repeat("adopt", ADOPT_S, self._adopt),
+            self._repeat("gauges", EXPIRE_S, self._measure),
+            self._repeat("shares", EXPIRE_S, self._delete_expired_shares),
+            self._repeat("expire", EXPIRE_S, self._expire),
         )
 
-    async def _every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+    async def _repeat(self, task: str, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
         while True:
-            pause = seconds
-            try:
-                await work()
-            except Exception as error:
-                if not is_transient(error):
-                    raise
-                pause = min(seconds, EXPIRE_S)  # the database is away: ingest says so
-            await asyncio.sleep(pause)
+            succeeded = await self._attempt(task, work)
+            await asyncio.sleep(seconds if succeeded else min(seconds, EXPIRE_S))
+
+    async def _attempt(self, task: str, work: Callable[[], Awaitable[None]]) -> bool:
+        """Counts every error; says each kind once, until the task succeeds again."""
+        try:
+            await work()
+        except Exception as error:
+            self._metrics.maintenance_errors.labels(task).inc()
+            kind = _kind(error)
+            if self._failing.get(task) != kind:
+                self._failing[task] = kind
+                # Of the database its sentence is enough; anything else is a bug.
+                trace = None if is_transient(error) else error
+                log.warning("maintenance fails, trying on: %s: %s", task, kind, exc_info=trace)
+            return False
+        if self._failing.pop(task, None) is not None:
+            log.info("maintenance works again: %s", task)
+        return True
 
     async def _call(self, function: Callable[..., Any], *arguments: object) -> Any:
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._executor, function, self._engine, *arguments)
+        return await loop.run_in_executor(self._executor, function, *arguments)
 
     async def _make_partitions(self) -> None:
-        await self._call(partitions.ensure_ahead, datetime.now(UTC))
+        await self._call(partitions.ensure_ahead, self._engine, datetime.now(UTC))
 
-    async def _settle(self) -> None:
-        await self._call(upkeep.settle_metadata)
+    async def _update_metadata(self) -> None:
+        now = time.monotonic()
+        self._postponed = {id_: until for id_, until in self._postponed.items() if until > now}
+        tracks = await self._call(
+            waiting_tracks, self._engine, METADATA_TRACKS, list(self._postponed)
+        )
+        for track_id in tracks:
+            try:
+                await self._call(update_metadata, self._engine, track_id)
+            except Exception:
+                self._postponed[track_id] = now + POSTPONED_S
+                raise
 
     async def _adopt(self) -> None:
         """Two ingest processes may each have missed the other's: one its update, one its track."""
-        claimed = await self._call(parking.claimed_bookings)
+        claimed = await self._call(parking.claimed_bookings, self._engine)
         if claimed:
             self._offer(Batch(adopt=frozenset(claimed)))
 
+    async def _measure(self) -> None:
+        self._metrics.parked.set(await self._call(parking.count, self._engine))
+
+    async def _delete_expired_shares(self) -> None:
+        await self._call(shares.delete_expired, self._engine)
+
     async def _expire(self) -> None:
-        self._metrics.parked.set(await self._call(parking.count))
-        await self._call(upkeep.delete_expired_shares)
-        if self._delay_s() < BEHIND_S:
-            await self._refuse_what_nobody_claimed()
-            await self._end_what_nobody_ended()
+        """What time alone decides; only if no event that may decide otherwise lies unread.
+
+        The order matters: what is looked at in the database after Kafka was asked has seen every
+        event that was there more than BEHIND_S before.
+        """
+        if self._delay_s() >= BEHIND_S or not await self._is_anything_due():
+            return
+        if await self._call(self._unread_s) >= BEHIND_S or self._delay_s() >= BEHIND_S:
+            return
+        await self._refuse_what_nobody_claimed()
+        await self._end_what_nobody_ended()
+
+    async def _is_anything_due(self) -> bool:
+        """Asking Kafka costs a connection: not twice a minute for nothing."""
+        return bool(
+            await self._call(parking.is_any_expired, self._engine)
+            or await self._call(abandoned_bookings, self._engine)
+        )
 
     async def _refuse_what_nobody_claimed(self) -> None:
-        refused = await self._call(parking.expire)
+        refused = await self._call(parking.expire, self._engine)
         if refused:
             log.warning("%d parked updates refused: no track claimed them", refused)
         self._metrics.expired.inc(refused)
 
     async def _end_what_nobody_ended(self) -> None:
-        abandoned = await self._call(upkeep.abandoned_bookings)
+        abandoned = await self._call(abandoned_bookings, self._engine)
         events = [BookingEvent(booking_id, "abandoned", at) for booking_id, at in abandoned]
         if events:
             log.info("%d trips ended that nobody had ended", len(events))
             self._offer(Batch(events=list(events)))
+
+
+def _kind(error: Exception) -> str:
+    """The same for the same cause: without ids, addresses and the statement."""
+    cause = getattr(error, "orig", None) or error
+    state = getattr(cause, "pgcode", None)
+    return f"{type(cause).__name__}{f' {state}' if state else ''}"

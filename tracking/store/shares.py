@@ -40,5 +40,11 @@ def find_share(engine: sa.Engine, token: str) -> tuple[UUID, datetime] | None:
     return None if row is None else (row[0], row[1])
 
 
+def delete_expired(engine: sa.Engine) -> None:
+    """Nobody can open them any more."""
+    with engine.begin() as connection:
+        connection.execute(sa.delete(ShareLink).where(ShareLink.expires_at < sa.func.now()))
+
+
 def _digest(token: str) -> bytes:
     return sha256(token.encode()).digest()

@@ -18,7 +18,7 @@ LABELS: Final = {
     "outgoing": "outgoing",
     "dead-letters": "dead_letters",
     "requests": "requests",
-    "upkeep": "upkeep",
+    "maintenance": "maintenance",
     "kafka-io": "kafka_io",
 }
 TASKS: Final = Path("/proc/self/task")

@@ -38,7 +38,7 @@ _HEADS: Final = f"""
         distance_mm = v.distance_mm, last_recorded_at = {TIME_OF} v.recorded,
         last_runner_id = v.runner_id, last_reported_at = {TIME_OF} v.reported,
         last_position = ST_SetSRID(ST_MakePoint(v.x, v.y), 4326),
-        version = v.version, settled = false, updated_at = now()
+        version = v.version, metadata_current = false, updated_at = now()
     FROM unnest(%s::uuid[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[],
                 %s::uuid[], %s::bigint[], %s::float8[], %s::float8[])
         AS v (booking_id, version, head_seq, waypoint_count, distance_mm, recorded, runner_id,

@@ -162,6 +162,16 @@ def claimed_bookings(engine: sa.Engine) -> set[UUID]:
         return {booking_id for (booking_id,) in cursor}
 
 
+def is_any_expired(engine: sa.Engine) -> bool:
+    """Would `expire` refuse one by its age?"""
+    with transaction(engine) as cursor:
+        cursor.execute(
+            "SELECT EXISTS (SELECT FROM parked_updates WHERE parked_at < now() - interval '1 day')"
+        )
+        (found,) = cursor.fetchone() or (False,)
+        return bool(found)
+
+
 def expire(engine: sa.Engine) -> int:
     """Refuse what waited a day, or is over its runner's limit; how many were never applied."""
     with transaction(engine) as cursor:

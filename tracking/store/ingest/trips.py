@@ -119,7 +119,7 @@ def _upsert_tracks(
             end_reason = excluded.end_reason, started_at = excluded.started_at,
             picked_up_at = excluded.picked_up_at, completed_at = excluded.completed_at,
             pickup = excluded.pickup, dropoff = excluded.dropoff,
-            version = excluded.version, settled = false, updated_at = now()
+            version = excluded.version, metadata_current = false, updated_at = now()
         """,
         [
             (

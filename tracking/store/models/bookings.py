@@ -66,8 +66,12 @@ class Track(Base):
         CheckConstraint("phase IN ('to_pickup', 'to_dropoff', 'done')", name="tracks_phase"),
         # Maintenance looks for trips that nobody ended; there are few active ones.
         Index("tracks_active", "id", postgresql_where=text("status = 'active'")),
-        # ... and for those whose metadata are behind.
-        Index("tracks_unsettled", "id", postgresql_where=text("NOT settled")),
+        # ... and for ended ones whose metadata are not current, in the order of their end.
+        Index(
+            "tracks_metadata_waiting",
+            "completed_at",
+            postgresql_where=text("NOT metadata_current AND status <> 'active'"),
+        ),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -97,8 +101,8 @@ class Track(Base):
     announced_id: Mapped[UUID | None]
     announced_distance_mm: Mapped[int | None]
     announced_completed_at: Mapped[datetime | None]
-    # False while route_metadata is older than the head.
-    settled: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
+    # False while route_metadata is older than the track; a running trip has none.
+    metadata_current: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
 

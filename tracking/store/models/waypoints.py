@@ -12,6 +12,7 @@ from sqlalchemy import (
     func,
     text,
 )
+from sqlalchemy.dialects.postgresql import DOUBLE_PRECISION
 from sqlalchemy.orm import Mapped, mapped_column
 
 from tracking.store.models.base import Base, geometry
@@ -49,22 +50,39 @@ class Waypoint(Base):
 
 
 class RouteMetadata(Base):
-    """What a route adds up to; a few seconds behind while the trip runs, exact afterwards."""
+    """What an ended trip's route adds up to. The route: its waypoints with `in_route`, in order.
+
+    Current while its track has `metadata_current`. NULL is unknown, never "none". Speeds that
+    contradict each other are not given: `average_speed_kmh` and `distance_m` over `duration_s` are
+    at most `max_speed_kmh`, or `moving_s` and both speeds are NULL.
+    """
 
     __tablename__ = "route_metadata"
 
     track_id: Mapped[UUID] = mapped_column(
         ForeignKey("tracks.id", ondelete="CASCADE"), primary_key=True
     )
+    # The track's head that this was computed from: its newest seq, count and distance.
     head_seq: Mapped[int]
-    distance_m: Mapped[float] = mapped_column(server_default=text("0"))
-    duration_s: Mapped[float] = mapped_column(server_default=text("0"))
-    moving_s: Mapped[float] = mapped_column(server_default=text("0"))
-    average_speed_kmh: Mapped[float | None]
-    max_speed_kmh: Mapped[float | None]
     waypoint_count: Mapped[int]
-    longest_gap_s: Mapped[float | None]
-    bounding_box: Mapped[WKBElement | None] = mapped_column(geometry("GEOMETRY"))
+    distance_m: Mapped[float] = mapped_column(DOUBLE_PRECISION)
+    # Seconds from the first to the last waypoint, in recorded time; 0 if there is none.
+    duration_s: Mapped[float] = mapped_column(DOUBLE_PRECISION)
+    # The most seconds between two neighbours; NULL for fewer than two waypoints.
+    longest_gap_s: Mapped[float | None] = mapped_column(DOUBLE_PRECISION)
+    # Seconds of the legs that are faster than walking, without those at whose both ends the phone
+    # reports that it stands; the average is the speed on these legs, by their positions.
+    moving_s: Mapped[float | None] = mapped_column(DOUBLE_PRECISION)
+    average_speed_kmh: Mapped[float | None] = mapped_column(DOUBLE_PRECISION)
+    # The highest speed that the phone reported.
+    max_speed_kmh: Mapped[float | None] = mapped_column(DOUBLE_PRECISION)
+    # The bounding box as in GeoJSON (RFC 7946 §5.2): west > east across the antimeridian.
+    west: Mapped[float | None] = mapped_column(DOUBLE_PRECISION)
+    south: Mapped[float | None] = mapped_column(DOUBLE_PRECISION)
+    east: Mapped[float | None] = mapped_column(DOUBLE_PRECISION)
+    north: Mapped[float | None] = mapped_column(DOUBLE_PRECISION)
+    # The route within some metres: a Point for one waypoint, a MultiLineString cut at ±180 (§3.1.9)
+    # across the antimeridian, else a LineString.
     simplified: Mapped[WKBElement | None] = mapped_column(geometry("GEOMETRY"))
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
 

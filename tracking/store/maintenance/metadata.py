@@ -1,0 +1,143 @@
+"""What the route of an ended trip adds up to: the rows of `route_metadata`.
+
+Computed once the trip is over, since nothing shows it before; again when its route changes.
+`models.RouteMetadata` defines every column.
+"""
+
+from collections.abc import Collection
+from typing import Final
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from tracking.store.sql import transaction
+
+# A leg slower than this is no movement: below walking pace a standing phone's position wanders.
+MOVING_KMH: Final = 2.0
+# Roughly five metres; enough for a picture of the route.
+SIMPLIFIED_DEGREES: Final = 0.00005
+
+
+def waiting_tracks(engine: sa.Engine, limit: int, without: Collection[UUID] = ()) -> list[UUID]:
+    """Ended trips whose metadata are not current, the one that ended first before the others."""
+    with transaction(engine) as cursor:
+        cursor.execute(
+            """
+            SELECT id FROM tracks
+            WHERE NOT metadata_current AND status <> 'active' AND id <> ALL(%s::uuid[])
+            ORDER BY completed_at LIMIT %s
+            """,
+            (list(without), limit),
+        )
+        return [track_id for (track_id,) in cursor]
+
+
+def update_metadata(engine: sa.Engine, track_id: UUID) -> None:
+    """Compute one trip's metadata.
+
+    Takes no lock for which ingest would wait: a track that changed meanwhile stays not current.
+    """
+    with transaction(engine) as cursor:
+        cursor.execute("SELECT version FROM tracks WHERE id = %s", (track_id,))
+        version = cursor.fetchone()
+        cursor.execute(_UPSERT, {"id": track_id})
+        cursor.execute(
+            "UPDATE tracks SET metadata_current = true WHERE id = %s AND version = %s",
+            (track_id, version),
+        )
+
+
+# Each waypoint of the route with the leg that leads to it. `wraps` is -1 where that leg crosses the
+# antimeridian eastwards, 1 westwards, else 0; `part` counts the crossings up to here, `turn` is the
+# sum of `wraps`, so that longitude - 360 * turn never jumps.
+_ROUTE: Final = """
+    head AS (
+        SELECT id, head_seq, waypoint_count, distance_mm FROM tracks WHERE id = %(id)s
+    ), places AS (
+        SELECT *, ST_X(position) AS x, ST_Y(position) AS y,
+            lag(position) OVER w AS before, lag(speed_kmh) OVER w AS speed_before,
+            extract(epoch FROM recorded_at - lag(recorded_at) OVER w) AS gap,
+            row_number() OVER w AS number
+        FROM waypoints
+        WHERE track_id = %(id)s AND in_route
+            AND seq <= (SELECT head_seq FROM head)
+        WINDOW w AS (ORDER BY recorded_at, runner_id, reported_at)
+    ), legs AS (
+        SELECT *, ST_DistanceSphere(position, before) AS metres, ST_X(before) AS x_before,
+            ST_Y(before) AS y_before, round((x - ST_X(before)) / 360) AS wraps
+        FROM places
+    ), route AS (
+        SELECT *, sum(coalesce(wraps, 0)) OVER w AS turn,
+            sum(abs(coalesce(wraps, 0))) OVER w AS part,
+            -- The phone's own speed is the better witness: two readings of standing still.
+            metres * 3.6 > gap * {MOVING_KMH}
+                AND coalesce(greatest(speed_kmh, speed_before) > {MOVING_KMH}, true) AS moving
+        FROM legs WINDOW w AS (ORDER BY number)
+    )
+"""
+
+# RFC 7946 §3.1.9: the line is cut where it crosses the antimeridian, and both ends lie on it.
+_LINE: Final = """
+    crossings AS (
+        SELECT part, number, wraps,
+            y_before + (y - y_before) * coalesce(
+                (-180 * wraps - x_before) / nullif(x - 360 * wraps - x_before, 0), 0) AS y
+        FROM route WHERE wraps <> 0
+    ), vertices AS (
+        SELECT part, number * 1.0 AS number, x, y FROM route
+        UNION ALL SELECT part - 1, number - 0.5, -180 * wraps, y FROM crossings
+        UNION ALL SELECT part, number - 0.5, 180 * wraps, y FROM crossings
+    ), parts AS (
+        SELECT part, CASE count(*) WHEN 1 THEN ST_MakePoint(min(x), min(y))
+            ELSE ST_Simplify(ST_MakeLine(ST_MakePoint(x, y) ORDER BY number), {SIMPLIFIED}, true)
+            END AS piece
+        FROM vertices GROUP BY part
+    ), line AS (
+        SELECT ST_SetSRID(CASE count(*) WHEN 1 THEN (array_agg(piece))[1]
+            ELSE ST_Collect(piece ORDER BY part) END, 4326) AS simplified
+        FROM parts
+    )
+"""
+
+# `first` and `last`: the western and the eastern end as (-turn, longitude), compared in that order.
+_SUMS: Final = """
+    sums AS (
+        SELECT coalesce(extract(epoch FROM max(recorded_at) - min(recorded_at)), 0) AS duration,
+            max(gap) AS longest_gap, max(speed_kmh) AS max_speed,
+            coalesce(sum(gap) FILTER (WHERE moving), 0) AS moving,
+            sum(metres) FILTER (WHERE moving) * 3.6
+                / nullif(sum(gap) FILTER (WHERE moving), 0) AS average,
+            min(ARRAY[-turn, x]) AS first, max(ARRAY[-turn, x]) AS last,
+            min(y) AS south, max(y) AS north
+        FROM route
+    ), judged AS (
+        SELECT sums.*, head.*,
+            -- Nobody could cover that distance at the speeds that the phone reports: its speeds
+            -- are wrong, or the distance is noise. Without any speed nobody can tell.
+            coalesce(greatest(average, distance_mm * 0.0036 / nullif(duration, 0), 0) <= max_speed,
+                false) AS agree,
+            (last[1] - first[1]) * 360 + last[2] - first[2] >= 360 AS round_the_world
+        FROM sums, head
+    )
+"""
+
+_UPSERT: Final = f"""
+    WITH {_ROUTE.format(MOVING_KMH=MOVING_KMH)},
+    {_LINE.format(SIMPLIFIED=SIMPLIFIED_DEGREES)}, {_SUMS}
+    INSERT INTO route_metadata (track_id, head_seq, waypoint_count, distance_m, duration_s,
+        longest_gap_s, moving_s, average_speed_kmh, max_speed_kmh, west, south, east, north,
+        simplified, updated_at)
+    SELECT s.id, s.head_seq, s.waypoint_count, s.distance_mm / 1000.0, s.duration, s.longest_gap,
+        CASE WHEN s.agree THEN s.moving END, CASE WHEN s.agree THEN s.average END,
+        CASE WHEN s.agree THEN s.max_speed END,
+        CASE WHEN s.round_the_world THEN -180 ELSE s.first[2] END, s.south,
+        CASE WHEN s.round_the_world THEN 180 ELSE s.last[2] END, s.north, line.simplified, now()
+    FROM judged s, line
+    ON CONFLICT (track_id) DO UPDATE SET head_seq = excluded.head_seq,
+        waypoint_count = excluded.waypoint_count, distance_m = excluded.distance_m,
+        duration_s = excluded.duration_s, longest_gap_s = excluded.longest_gap_s,
+        moving_s = excluded.moving_s, average_speed_kmh = excluded.average_speed_kmh,
+        max_speed_kmh = excluded.max_speed_kmh, west = excluded.west, south = excluded.south,
+        east = excluded.east, north = excluded.north, simplified = excluded.simplified,
+        updated_at = now()
+"""
