@@ -6,7 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from tests.running import Trip
-from tests.test_store_ingest import accepted, delivered, update
+from tests.test_store_ingest import accepted, delivered, seconds, track_of, update
 from tracking.domain.changes import Heard
 from tracking.domain.events import Event
 from tracking.store.ingest.batch import store_batch
@@ -61,3 +61,24 @@ def test_an_old_report_without_booking_id_is_heard_of_its_runners_trip(engine: s
     store_batch(engine, [accepted(trip), update(trip, 100)])
     again = update(trip, 100, booking_id=None, received_at=trip.at(130))
     assert told(trip, heard(engine, again)) == [(True, 130.0, "duplicate")]
+
+
+def test_exactly_zero_zero_is_no_fix_and_refused(engine: sa.Engine) -> None:
+    trip = Trip()
+    nowhere = {"longitude": 0.0, "latitude": 0.0}
+    batch: list[Event] = [accepted(trip), update(trip, 10), update(trip, 30)]
+    batch.append(update(trip, 20, **nowhere))
+    stored = store_batch(engine, batch)
+    assert stored.update_outcomes == {"applied": 2, "refused": 1}
+    assert stored.refusals == {"no_fix": 1}
+    assert seconds(engine, trip) == [10.0, 30.0]
+    assert track_of(engine, trip).distance_mm < 1_000_000
+    equator = store_batch(engine, [update(trip, 40, longitude=0.0), update(trip, 50, latitude=0.0)])
+    assert equator.update_outcomes == {"applied": 2}
+
+
+def test_a_report_without_fix_is_heard(engine: sa.Engine) -> None:
+    trip = Trip()
+    store_batch(engine, [accepted(trip), update(trip, 10)])
+    nowhere = update(trip, 20, longitude=0.0, latitude=0.0)
+    assert told(trip, heard(engine, nowhere)) == [(True, 20.0, "refused")]

@@ -47,6 +47,12 @@ class Metrics:
         self.events = self._counter(
             "events", "Events read from Kafka, by their one outcome.", ["type", "outcome"]
         )
+        self.refused = self._counter(
+            "updates_refused", "Location updates with the outcome refused, by rule.", ["reason"]
+        )
+        self.details_dropped = self._counter(
+            "details_dropped", "Optional details of events that could not be used.", ["field"]
+        )
         self.dead_letters = self._counter("dead_letters", "Dead letters acknowledged by Kafka.")
         self.dead_letters_waiting = self._gauge(
             "dead_letters_waiting", "Dead letters that Kafka has not acknowledged yet."
@@ -142,6 +148,11 @@ class Metrics:
         for (type_, outcome), number in Count(outcomes).items():
             label = type_ if type_ in KNOWN_TYPES else "other"
             self.events.labels(label, outcome).inc(number)
+
+    def count_dropped(self, fields: Mapping[str, int]) -> None:
+        """Add counts of details by their field; `decode` makes up no names."""
+        for field, number in fields.items():
+            self.details_dropped.labels(field).inc(number)
 
     def exposition(self) -> bytes:
         """The text that Prometheus scrapes."""

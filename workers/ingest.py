@@ -114,11 +114,14 @@ class Ingest:
         self._metrics.batch_seconds.observe(time.perf_counter() - started)
         self._metrics.batch_size.observe(batch.size)
         self._metrics.count_events(outcomes + batch.outcomes)
+        self._metrics.count_dropped(batch.dropped)
         for tell in self.stored:
             tell(batch)
         for result in stored:
             self._metrics.waypoints.inc(len(result.waypoints))
             self._metrics.adopted.inc(result.adopted)
+            for reason, number in result.refusals.items():
+                self._metrics.refused.labels(reason).inc(number)
             await self._publish(result)
 
     async def _store_events(self, batch: Batch) -> tuple[list[Stored], Counter[tuple[str, str]]]:

@@ -1,17 +1,17 @@
 """Bytes -> checked event. Any thread may call.
 
 After `decode` nothing is checked again: times are aware, positions are on the globe, numbers are
-finite.
+finite. A detail that nothing needs never costs the event (tracking/domain/details.py).
 """
 
 from datetime import UTC, datetime
-from typing import Final
-from uuid import UUID
+from typing import Final, TypeVar
 
 import msgspec
 from msgspec import Struct
 
-from tracking.domain.envelopes import AwareTime, Envelope, Headers, ShortText, envelope_of
+from tracking.domain import details
+from tracking.domain.envelopes import Envelope, Headers, RepairedEnvelope, envelope_of
 from tracking.domain.events import (
     BOOKING_KINDS,
     CLOCK_TOLERANCE,
@@ -22,60 +22,33 @@ from tracking.domain.events import (
     LocationUpdate,
     Point,
 )
+from tracking.domain.payloads import (
+    BOOKING_DECODERS,
+    LOCATION_DECODER,
+    BookingData,
+    DeliveredData,
+    RequestedData,
+)
 from tracking.errors import InvalidEvent
 
-# No vehicle on a road is faster; a phone that reports more has no fix.
+# No vehicle on a road is faster; receivers say 655.35 or 65535 for "not available".
 MAX_SPEED_KMH: Final = 500.0
-# PostgreSQL's real refuses what is too near to zero for it.
+# PostgreSQL's real rejects what is too near to zero for it.
 LEAST_MEASURE: Final = 1e-6
 
-
-class _LocationData(Struct):
-    runner_id: UUID
-    latitude: float
-    longitude: float
-    timestamp: AwareTime
-    booking_id: UUID | None = None
-    speed_kmh: float | None = None
-    heading_degrees: float | None = None
-    occurred_at: AwareTime | None = None
-
-
-class _BookingData(Struct):
-    booking_id: UUID
-    booking_number: ShortText | None = None
-    owner_id: UUID | None = None
-    runner_id: UUID | None = None
-    occurred_at: AwareTime | None = None
-
-
-class _RequestedData(_BookingData, kw_only=True):
-    owner_id: UUID
-    pickup_lat: float
-    pickup_lng: float
-    dropoff_lat: float
-    dropoff_lng: float
-
-
-class _AcceptedData(_BookingData, kw_only=True):
-    owner_id: UUID
-    runner_id: UUID
-
-
-class _PickedUpData(_BookingData, kw_only=True):
-    picked_up_at: AwareTime | None = None
-
-
-class _DeliveredData(_BookingData, kw_only=True):
-    delivered_at: AwareTime | None = None
+D = TypeVar("D", bound=Struct)
 
 
 class Decoded(Struct, frozen=True, gc=False):
-    """`event` is None for a type that this service does not use."""
+    """`event` is None for a type that this service does not use.
+
+    `dropped` names the details that could not be used, or not as they were.
+    """
 
     type: str
     id: str
     event: Event | None
+    dropped: tuple[str, ...] = ()
 
 
 def decode(topic: str, value: bytes | None, headers: Headers, kafka_time: datetime) -> Decoded:
@@ -86,57 +59,90 @@ def decode(topic: str, value: bytes | None, headers: Headers, kafka_time: dateti
     """
     if value is None:
         raise InvalidEvent("no value (tombstone)")
-    try:
-        envelope = envelope_of(topic, value, headers)
-        return Decoded(envelope.type, envelope.id, _event(envelope, kafka_time))
-    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-        raise InvalidEvent(_reason(error)) from None
+    envelope = envelope_of(topic, value, headers)
+    dropped = [*envelope.dropped] if isinstance(envelope, RepairedEnvelope) else []
+    event = _event(envelope, kafka_time, dropped)
+    return Decoded(envelope.type, envelope.id, event, tuple(dropped))
 
 
-def _event(envelope: Envelope, kafka_time: datetime) -> Event | None:
+def _event(envelope: Envelope, kafka_time: datetime, dropped: list[str]) -> Event | None:
     if envelope.type == "runner.location_update":
-        return _location_update(envelope, kafka_time)
+        return _location_update(envelope, kafka_time, dropped)
     kind = BOOKING_KINDS.get(envelope.type)
-    if kind is None:
-        return None
-    data = _BOOKING_DECODERS[kind].decode(envelope.data)
-    occurred_at = _plausible("occurred_at", data.occurred_at or envelope.time or kafka_time)
-    at = getattr(data, "picked_up_at", None) or getattr(data, "delivered_at", None)
+    return None if kind is None else _booking_event(kind, envelope, kafka_time, dropped)
+
+
+def _booking_event(
+    kind: str, envelope: Envelope, kafka_time: datetime, dropped: list[str]
+) -> BookingEvent:
+    data = _data(BOOKING_DECODERS[kind], envelope, ("occurred_at",), dropped)
+    if data.occurred_at is None and "time" in dropped:  # it would have ordered the event
+        raise InvalidEvent("time is no time, and there is no occurred_at")
     return BookingEvent(
         booking_id=data.booking_id,
         kind=kind,
-        occurred_at=occurred_at,
+        occurred_at=_plausible("occurred_at", data.occurred_at or envelope.time or kafka_time),
         runner_id=data.runner_id,
         owner_id=data.owner_id,
-        booking_number=_storable("booking_number", data.booking_number),
-        at=None if at is None else _plausible("picked_up_at or delivered_at", at),
-        pickup=_pickup(data),
-        dropoff=_dropoff(data),
+        booking_number=_storable("booking_number", data.booking_number, dropped),
+        at=_moment(data, dropped),
+        pickup=_pickup(data, dropped),
+        dropoff=_dropoff(data, dropped),
     )
 
 
-def _location_update(envelope: Envelope, kafka_time: datetime) -> LocationUpdate:
-    data = _decode_location(envelope.data)
+def _location_update(
+    envelope: Envelope, kafka_time: datetime, dropped: list[str]
+) -> LocationUpdate:
+    data = _data(LOCATION_DECODER, envelope, ("booking_id",), dropped)
     _on_the_globe(data.longitude, data.latitude)
-    occurred_at = _plausible("occurred_at", data.occurred_at or envelope.time or kafka_time)
     reported_at = _plausible("timestamp", data.timestamp)
+    occurred_at = _first_plausible(data.occurred_at, envelope.time, dropped) or kafka_time
+    believed = min(occurred_at, kafka_time + CLOCK_TOLERANCE)
+    speed, heading = data.speed_kmh, data.heading_degrees
     return LocationUpdate(
         runner_id=data.runner_id,
         booking_id=data.booking_id,
         longitude=data.longitude,
         latitude=data.latitude,
-        speed_kmh=_measured("speed_kmh", data.speed_kmh, MAX_SPEED_KMH),
-        heading_degrees=_measured("heading_degrees", data.heading_degrees, 360.0),
-        recorded_at=_recorded_at(reported_at, occurred_at, kafka_time),
+        speed_kmh=_measured("speed_kmh", speed, MAX_SPEED_KMH, dropped),
+        heading_degrees=_measured("heading_degrees", heading, 360.0, dropped),
+        # A time in the future is that of a wrong clock: corrected, not believed.
+        recorded_at=believed if reported_at > believed + CLOCK_TOLERANCE else reported_at,
         reported_at=reported_at,
         received_at=kafka_time,
+        occurred_at=believed,
     )
 
 
-def _recorded_at(reported_at: datetime, occurred_at: datetime, kafka_time: datetime) -> datetime:
-    """The reported time, unless it lies in the future: a wrong clock is corrected, not believed."""
-    believed = min(occurred_at, kafka_time + CLOCK_TOLERANCE)
-    return believed if reported_at > believed + CLOCK_TOLERANCE else reported_at
+def _data(
+    decoder: msgspec.json.Decoder[D],
+    envelope: Envelope,
+    needed: tuple[str, ...],
+    dropped: list[str],
+) -> D:
+    """The typed data; only what is not as its type says is looked at a second time."""
+    found = envelope.found if isinstance(envelope, RepairedEnvelope) else None
+    if found is None:
+        try:
+            return decoder.decode(envelope.data)
+        except (msgspec.MsgspecError, UnicodeError, RecursionError):
+            found = details.object_of(bytes(envelope.data))
+    value, names = details.checked(decoder.type, found, needed)
+    dropped += names
+    return value
+
+
+def _first_plausible(
+    occurred_at: datetime | None, time: datetime | None, dropped: list[str]
+) -> datetime | None:
+    """When an update occurred: it orders nothing, so that another witness will do."""
+    for name, told in (("occurred_at", occurred_at), ("time", time)):
+        if told is not None:
+            if FIRST_TIME <= told < LAST_TIME:
+                return told if told.tzinfo is UTC else told.astimezone(UTC)
+            dropped.append(name)
+    return None
 
 
 def _plausible(field: str, time: datetime) -> datetime:
@@ -146,54 +152,54 @@ def _plausible(field: str, time: datetime) -> datetime:
 
 
 def _on_the_globe(longitude: float, latitude: float) -> None:
-    if not (abs(longitude) <= 180 and abs(latitude) <= 90):  # also refuses NaN
+    if not (abs(longitude) <= 180 and abs(latitude) <= 90):  # also rejects NaN
         raise InvalidEvent("not on the globe")
 
 
-def _measured(field: str, number: float | None, limit: float) -> float | None:
-    """None when unknown, for which phones say a negative number."""
+def _measured(field: str, number: float | None, limit: float, dropped: list[str]) -> float | None:
+    """None when unknown, for which phones say a negative number and receivers a large one."""
     if number is None or number < 0:
         return None
     if not number <= limit:
-        raise InvalidEvent(f"{field} is above {limit:g}")
+        dropped.append(field)
+        return None
     return number if number >= LEAST_MEASURE else 0.0
 
 
-def _storable(field: str, text: str | None) -> str | None:
+def _storable(field: str, text: str | None, dropped: list[str]) -> str | None:
     if text is not None and "\0" in text:  # valid JSON, but no PostgreSQL text
-        raise InvalidEvent(f"{field} contains a NUL character")
+        dropped.append(field)
+        return details.text_of(text)
     return text
 
 
-def _pickup(data: _BookingData) -> Point | None:
-    if not isinstance(data, _RequestedData):
+def _moment(data: BookingData, dropped: list[str]) -> datetime | None:
+    """What the runner's app says of the pick-up or the delivery."""
+    name = "delivered_at" if isinstance(data, DeliveredData) else "picked_up_at"
+    told: datetime | None = getattr(data, name, None)
+    if told is None or FIRST_TIME <= told < LAST_TIME:
+        return None if told is None else told.astimezone(UTC)
+    dropped.append(name)
+    return None
+
+
+def _pickup(data: BookingData, dropped: list[str]) -> Point | None:
+    if not isinstance(data, RequestedData):
         return None
-    _on_the_globe(data.pickup_lng, data.pickup_lat)
-    return data.pickup_lng, data.pickup_lat
+    return _point("pickup", data.pickup_lng, data.pickup_lat, dropped)
 
 
-def _dropoff(data: _BookingData) -> Point | None:
-    if not isinstance(data, _RequestedData):
+def _dropoff(data: BookingData, dropped: list[str]) -> Point | None:
+    if not isinstance(data, RequestedData):
         return None
-    _on_the_globe(data.dropoff_lng, data.dropoff_lat)
-    return data.dropoff_lng, data.dropoff_lat
+    return _point("dropoff", data.dropoff_lng, data.dropoff_lat, dropped)
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, UnicodeError):
-        return "not UTF-8"
-    if isinstance(error, RecursionError):
-        return "nested too deeply"
-    return str(error)
-
-
-_decode_location = msgspec.json.Decoder(_LocationData).decode
-
-_BOOKING_DECODERS: Final[dict[str, msgspec.json.Decoder[_BookingData]]] = {
-    "requested": msgspec.json.Decoder(_RequestedData),
-    "accepted": msgspec.json.Decoder(_AcceptedData),
-    "picked_up": msgspec.json.Decoder(_PickedUpData),
-    "delivered": msgspec.json.Decoder(_DeliveredData),
-    "paid": msgspec.json.Decoder(_BookingData),
-    "cancelled": msgspec.json.Decoder(_BookingData),
-}
+def _point(
+    name: str, longitude: float | None, latitude: float | None, dropped: list[str]
+) -> Point | None:
+    if longitude is not None and latitude is not None:
+        if abs(longitude) <= 180 and abs(latitude) <= 90:
+            return longitude, latitude
+        dropped.append(name)
+    return None

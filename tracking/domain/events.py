@@ -20,7 +20,10 @@ Point: TypeAlias = tuple[float, float]  # longitude, latitude; WGS84 degrees
 
 
 class LocationUpdate(Struct, frozen=True, gc=False):
-    """One reported position. `recorded_at` is `reported_at` unless the phone's clock was ahead."""
+    """One reported position. `recorded_at` is `reported_at` unless the phone's clock was ahead.
+
+    `occurred_at` is the platform's own time of the report, at most a minute after Kafka's.
+    """
 
     runner_id: UUID
     booking_id: UUID | None
@@ -31,6 +34,7 @@ class LocationUpdate(Struct, frozen=True, gc=False):
     recorded_at: datetime
     reported_at: datetime
     received_at: datetime
+    occurred_at: datetime | None = None
 
 
 class BookingEvent(Struct, frozen=True, gc=False):

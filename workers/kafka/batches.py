@@ -23,6 +23,8 @@ class Batch(Struct):
     generations: dict[tuple[str, int], int] = field(default_factory=dict)
     # Outcomes that are known without the database: ignored, dead, skipped, by type.
     outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
+    # Details that could not be used, by field.
+    dropped: Counter[str] = field(default_factory=Counter)
     dead: list[DeadLetter] = field(default_factory=list)
     size: int = 0  # records read
     bytes: int = 0  # that they hold in memory
@@ -36,6 +38,7 @@ class Batch(Struct):
         self.offsets |= other.offsets
         self.generations |= other.generations
         self.outcomes += other.outcomes
+        self.dropped += other.dropped
         self.dead += other.dead
         self.size += other.size
         self.bytes += other.bytes

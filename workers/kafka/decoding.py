@@ -50,6 +50,7 @@ def _add(batch: Batch, name: str, record: Any, settings: KafkaSettings) -> None:
     except Exception as error:  # our own bug; the letter keeps the event until it is mended
         log.exception("decoding failed")
         return _refuse(batch, name, record, f"cannot be decoded: {type(error).__name__}")
+    batch.dropped.update(found.dropped)
     if found.event is None:
         batch.outcomes[found.type, "ignored"] += 1
         return None

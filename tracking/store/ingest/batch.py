@@ -33,6 +33,7 @@ class Stored(Struct):
     bookings: list[BookingChanges] = field(default_factory=list)
     update_outcomes: Counter[str] = field(default_factory=Counter)
     fact_outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
+    refusals: Counter[str] = field(default_factory=Counter)  # of the refused updates, by rule
     adopted: int = 0
 
     @property
@@ -71,12 +72,14 @@ def store_batch(
 def _store(
     cursor: Cursor,
     facts: list[BookingEvent],
-    updates: list[LocationUpdate],
+    received: list[LocationUpdate],
     adopt: set[UUID],
     track_cache: TrackCache,
     parked: Collection[int] | None,
 ) -> tuple[Stored, dict[UUID, TrackState]]:
     stored = Stored()
+    updates = [u for u in received if u.latitude or u.longitude]
+    no_fix = [] if len(updates) == len(received) else outcomes.without_fix(received)
     updates = parking.with_first_corrections(cursor, updates)
     concerned = {fact.booking_id for fact in facts} | adopt
     concerned |= {u.booking_id for u in updates if u.booking_id is not None}
@@ -97,8 +100,10 @@ def _store(
     new = add_waypoints(cursor, resolver.candidates)
     stored.adopted = outcomes.release_waiting(cursor, waiting, resolver, new)
     rest = outcomes.park_unassigned(cursor, updates, len(waiting), resolver, new)
+    stored.refusals += outcomes.refusals(rest, no_fix)
+    rest += no_fix
     stored.update_outcomes.update(outcome for _, outcome in rest)
-    stored.update_outcomes += Counter({APPLIED: len(updates) - len(rest)})  # keeps no zero
+    stored.update_outcomes += Counter({APPLIED: len(received) - len(rest)})  # keeps no zero
     heard = outcomes.heard_of(tracks, rest, resolver)
     stored.bookings = in_order(changes, write_waypoints(cursor, tracks.values()), heard)
     outbox.write_lifecycle(cursor, changes, tracks)

@@ -1,6 +1,7 @@
 """What became of each location update of a batch. Part of the ingest transaction."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from typing import Final, Literal, TypeAlias
 from uuid import UUID
 
@@ -70,6 +71,17 @@ def park_unassigned(
         else:
             rest.append((update, PARKED if number in waiting else DUPLICATE))
     return rest
+
+
+def without_fix(updates: Iterable[LocationUpdate]) -> list[tuple[LocationUpdate, Outcome]]:
+    """Exactly 0,0 is what a receiver says that has no position. They are refused."""
+    return [(u, REFUSED) for u in updates if not (u.latitude or u.longitude)]
+
+
+def refusals(rest: Iterable[tuple[LocationUpdate, Outcome]], no_fix: Sized) -> Counter[str]:
+    """How many were refused, by the rule that excludes them."""
+    after_end = sum(outcome == REFUSED for _, outcome in rest)
+    return Counter({"no_fix": len(no_fix), "after_end": after_end})
 
 
 def heard_of(
