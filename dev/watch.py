@@ -53,7 +53,7 @@ class View:
     def _known(self) -> dict[str, Any]:
         return {"epoch": self._epoch, "since_seq": self._seq}
 
-    def take(self, message: Message) -> Message | None:
+    def received(self, message: Message) -> Message | None:
         """One message; what there is to answer."""
         match message["type"]:
             case "welcome":
@@ -146,7 +146,7 @@ async def _follow(url: str, view: View) -> tuple[bool, int, str]:
     try:
         while (text := await _next(socket, view.silence_s)) is not None:
             message = json.loads(text)
-            if (answer := view.take(message)) is not None:
+            if (answer := view.received(message)) is not None:
                 await socket.write_message(json.dumps(answer))
             seen = True
     finally:

@@ -22,6 +22,12 @@ from urllib.parse import SplitResult, urlencode, urlsplit
 
 CONNECT_S = 10.0
 LONGEST_WAIT_S = 30.0
+# Why what is seen is old. Later versions may have more reasons: an unknown one is shown as it is.
+REASONS = {
+    "no_points": "the runner's phone is silent",
+    "no_usable_points": "the runner's phone is heard, but sends nothing that moves the marker",
+    "pipeline_delayed": "the service is behind",
+}
 Message = dict[str, Any]
 
 
@@ -166,9 +172,9 @@ class Follower:
                 self.seq, self._ahead = 0, set()  # the whole route follows
             self.epoch = message["epoch"]
         elif kind == "location_update":
-            self._take([message], message["seq"] - 1, message["seq"])
+            self._add([message], message["seq"] - 1, message["seq"])
         elif kind == "backfill":
-            self._take(message["points"], message["after_seq"], message["through_seq"])
+            self._add(message["points"], message["after_seq"], message["through_seq"])
         elif kind == "track_update":
             self.epoch = message["epoch"]
         elif kind == "token_expiring":
@@ -178,7 +184,7 @@ class Follower:
             self._asked = True
             connection.send(json.dumps({"type": "catch_up", "since_seq": self.seq}))
 
-    def _take(self, points: list[Message], after: int, through: int) -> None:
+    def _add(self, points: list[Message], after: int, through: int) -> None:
         """Show what is new. All of the route above `after` and up to `through` is in `points`."""
         for point in points:
             if point["seq"] > self.seq and point["seq"] not in self._ahead:
@@ -196,6 +202,9 @@ def show(kind: str, message: Message) -> None:
     if kind == "waypoint":
         place = f"{message['longitude']:.6f} {message['latitude']:.6f}"
         print("waypoint", message["seq"], place, message["recorded_at"], flush=True)
+    elif kind == "freshness":
+        reason = message["reason"]
+        print("freshness", message["state"], REASONS.get(reason, reason) or "", flush=True)
     elif kind not in ("location_update", "backfill", "heartbeat"):
         print(kind, json.dumps(message), flush=True)
 

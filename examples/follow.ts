@@ -4,6 +4,13 @@
 const CONNECT_MS = 10_000;
 const LONGEST_WAIT_MS = 30_000;
 
+/** Why what is seen is old. Later versions may have more reasons: show an unknown one as it is. */
+export const REASONS: Record<string, string> = {
+  no_points: "the runner's phone is silent",
+  no_usable_points: "the runner's phone is heard, but sends nothing that moves the marker",
+  pipeline_delayed: "the service is behind",
+};
+
 export interface Waypoint {
   seq: number;
   latitude: number;
@@ -19,7 +26,7 @@ export type Message =
   | ({ type: "location_update" } & Waypoint)
   | { type: "backfill"; points: Waypoint[]; after_seq: number; through_seq: number; more: boolean }
   | { type: "track_update"; epoch: string; status: string; phase: string }
-  | { type: "freshness"; state: "live" | "stale" | "lost"; reason: string | null }
+  | { type: "freshness"; state: "live" | "stale" | "lost"; reason: string | null } // of REASONS
   | { type: "heartbeat" | "token_expiring"; token_expires_at: string };
 
 export interface Show {
@@ -115,10 +122,10 @@ export class Follower {
         this.epoch = message.epoch;
         break;
       case "location_update":
-        this.take([message], message.seq - 1, message.seq);
+        this.add([message], message.seq - 1, message.seq);
         break;
       case "backfill":
-        this.take(message.points, message.after_seq, message.through_seq);
+        this.add(message.points, message.after_seq, message.through_seq);
         break;
       case "track_update":
         this.epoch = message.epoch;
@@ -140,7 +147,7 @@ export class Follower {
   }
 
   /** Show what is new. All of the route above `after`, up to `through`, is among the points. */
-  private take(points: Waypoint[], after: number, through: number): void {
+  private add(points: Waypoint[], after: number, through: number): void {
     for (const point of points) {
       if (point.seq <= this.seq || this.ahead.has(point.seq)) continue;
       this.ahead.add(point.seq);

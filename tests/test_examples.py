@@ -323,3 +323,20 @@ def test_a_draining_server_says_when_to_come_back(follow: Callable[[Play], Clien
         assert follow(play).ended() == 4500
     left, came_back = play.times
     assert came_back - left >= 2
+
+
+def test_why_what_is_seen_is_old_is_said_and_what_is_new_is_ignored(
+    follow: Callable[[Play], Client],
+) -> None:
+    old = {"type": "freshness", "state": "stale", "reason": "no_usable_points"}
+    script: Script = [[
+        welcome(None), old, {**old, "reason": "of_a_later_version", "field": "new"},
+        {"type": "of_a_later_version"}, live(1), {**old, "state": "live", "reason": None}, 1000,
+    ]]  # fmt: skip
+    with Play(script) as play:
+        client = follow(play)
+        assert client.ended() == 1000
+    text = "the runner's phone is heard, but sends nothing that moves the marker"
+    said = [" ".join(words) for words in client.lines("freshness")]
+    assert said == [f"stale {text}", "stale of_a_later_version", "live"]
+    assert numbers(client) == [1]

@@ -34,6 +34,7 @@ WELCOME = {
 }  # fmt: skip
 RESUMED = {**WELCOME, "recovered": True, "seq": 13, "last_position": NEWER}
 STALE = {"type": "freshness", "state": "stale", "reason": "no_points"}
+UNUSABLE = {**STALE, "reason": "no_usable_points"}
 EXPIRING = {"type": "token_expiring"}
 
 
@@ -99,12 +100,13 @@ def no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_lost_viewer_resumes_and_shows_each_position_once() -> None:
     seen = Watched()
-    code = asyncio.run(seen.run(Scripted, [[WELCOME, 1001], [RESUMED, STALE, 1000]]))
+    script = [[WELCOME, 1001], [RESUMED, STALE, UNUSABLE, 1000]]
+    code = asyncio.run(seen.run(Scripted, script))
     assert (code, seen.positions) == (1000, [POSITION, NEWER])
     assert seen.heard == ["history=none&token=t", "epoch=e1&since_seq=12&token=t"]
     assert seen.words == [
         "active, to_pickup", "live", "the stream was closed: 1001 because",
-        "stale, no_points", "the end: 1000 because",
+        "stale, no_points", "stale, no_usable_points", "the end: 1000 because",
     ]  # fmt: skip
 
 
@@ -157,7 +159,7 @@ def test_a_line_shows_longitude_before_latitude() -> None:
 def test_the_summary_says_status_speed_freshness_and_age() -> None:
     seen = Watched()
     for message in (WELCOME, STALE):
-        seen.view.take(message)
+        seen.view.received(message)
     now = datetime(2026, 2, 6, 10, 30, 42, tzinfo=UTC)
     expected = "active to_pickup · #12 · 36.5 km/h · stale, no_points · recorded 42 s ago"
     assert seen.view.summary(now) == expected
