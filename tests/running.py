@@ -1,10 +1,10 @@
 """A real server on real services, and what talks to it: producer, REST and WebSocket clients."""
 
+import hashlib
 import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,6 +24,7 @@ from tornado.httpclient import HTTPRequest
 from tornado.websocket import WebSocketClientConnection, websocket_connect
 
 from dev.tokens import access_token
+from tests.programs import Program
 from tracking.settings import DatabaseSettings
 from tracking.store.engine import create_engine
 
@@ -56,14 +57,12 @@ class Server:
         self.secret = environ["JWT_SECRET"]
         self.port = 0
         self._log_start = 0
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Program | subprocess.Popen[bytes] | None = None
 
     def start(self) -> "Server":
         self._log_start = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as out:
-            self.process = subprocess.Popen(
-                [sys.executable, *self.program], cwd=CHECKOUT, env=self.environ, stderr=out
-            )
+            self.process = Program(self.program, self.environ, 1, out.fileno())
         self.port = int(wait_until(self._listening, "listening").rsplit(" ", 1)[1])
         return self
 
@@ -241,16 +240,42 @@ def running_server(
 def fresh_database(environ: dict[str, str]) -> Iterator[dict[str, str]]:
     """The environment of a new, migrated database; dropped at the end."""
     name = f"test_{uuid4().hex[:12]}"
-    _administer(environ, f"CREATE DATABASE {name}")
-    own = {**environ, "DB_NAME": name}
-    engine = create_engine(DatabaseSettings.from_environment(own), name="migrations")
+    administer(environ, f"CREATE DATABASE {name} TEMPLATE {migrated_template(environ)}")
+    yield {**environ, "DB_NAME": name}
+    administer(environ, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def migrated_template(environ: dict[str, str]) -> str:
+    """The database that the others are copied from, made by whoever needs it first.
+
+    Named after the migrations that made it, so it may stay for the next run.
+    """
+    migrations = sorted((CHECKOUT / "alembic").rglob("*.py"))
+    content = b"".join(path.read_bytes() for path in migrations)
+    name = f"template_{hashlib.sha256(content).hexdigest()[:12]}"
+    connection = connect(environ, "postgres")
+    connection.autocommit = True
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_lock(hashtext('migrated template'))")
+            cursor.execute("SELECT FROM pg_database WHERE datname = %s", (name,))
+            if cursor.rowcount == 0:
+                cursor.execute(f"DROP DATABASE IF EXISTS {name}_half WITH (FORCE)")
+                cursor.execute(f"CREATE DATABASE {name}_half")
+                migrate({**environ, "DB_NAME": f"{name}_half"})
+                cursor.execute(f"ALTER DATABASE {name}_half RENAME TO {name}")
+    finally:
+        connection.close()
+    return name
+
+
+def migrate(environ: dict[str, str]) -> None:
+    engine = create_engine(DatabaseSettings.from_environment(environ), name="migrations")
     with engine.begin() as connection:
         config = Config(CHECKOUT / "alembic.ini")
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
     engine.dispose()
-    yield own
-    _administer(environ, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def connect(environ: Mapping[str, str], database: str | None = None) -> Connection:
@@ -264,7 +289,7 @@ def connect(environ: Mapping[str, str], database: str | None = None) -> Connecti
     )
 
 
-def _administer(environ: Mapping[str, str], statement: str) -> None:
+def administer(environ: Mapping[str, str], statement: str) -> None:
     connection = connect(environ, "postgres")
     connection.autocommit = True
     try:

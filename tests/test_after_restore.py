@@ -1,14 +1,13 @@
 """A database restored to an older state, and a replay from Kafka: everything is there again."""
 
 import subprocess
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from tests.programs import run_program
 from tests.running import (
-    CHECKOUT,
     Platform,
     Server,
     Trip,
@@ -20,10 +19,7 @@ from tests.running import (
 
 
 def tool(environ: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "after_restore.py", *arguments],
-        cwd=CHECKOUT, env=environ, capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
+    return run_program("after_restore.py", *arguments, environ=environ)
 
 
 def administer(environ: dict[str, str], *statements: str, database: str = "postgres") -> None:

@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +12,8 @@ import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.admin import NewTopic
 
-from tests.running import CHECKOUT, Platform, Server, Trip, envelope, running_server, wait_until
+from tests.programs import run_program
+from tests.running import Platform, Server, Trip, envelope, running_server, wait_until
 from tracking.settings import Settings
 from workers.kafka.dead_letter_topic import Letter, letters
 from workers.kafka.dead_letters import CUT, DeadLetter, cut, message_of, source_of
@@ -43,14 +43,7 @@ def committed(server: Server, topic: str) -> int:
 
 
 def tool(server: Server, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "dead_letters.py", *arguments],
-        cwd=CHECKOUT,
-        env=server.environ,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    return run_program("dead_letters.py", *arguments, environ=server.environ)
 
 
 @pytest.fixture
@@ -203,10 +196,7 @@ def test_cutting_leaves_out_headers_that_are_too_large_themselves() -> None:
 
 def test_the_tool_explains_itself_and_its_settings() -> None:
     def run(environ: dict[str, str], *arguments: str) -> Any:
-        return subprocess.run(
-            [sys.executable, "dead_letters.py", *arguments],
-            cwd=CHECKOUT, env=environ, capture_output=True, text=True,
-        )  # fmt: skip
+        return run_program("dead_letters.py", *arguments, environ=environ)
 
     assert "resend" in run({}, "--help").stdout
     assert run({"KAFKA_BROKERS": "nonsense"}, "list").returncode == 2

@@ -4,7 +4,6 @@ import ipaddress
 import logging
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import permutations
@@ -21,8 +20,8 @@ from kafka.errors import KafkaError
 
 from dev.private_kafka import PrivateKafka
 from dev.private_server import free_port
+from tests.programs import run_program
 from tests.running import (
-    CHECKOUT,
     Platform,
     Server,
     Trip,
@@ -179,7 +178,4 @@ def test_the_reason_is_told_before_what_followed_from_it(order: tuple[int, ...])
 
 
 def check(environ: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "server.py", "--check"],
-        cwd=CHECKOUT, env=environ, capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
+    return run_program("server.py", "--check", environ=environ)

@@ -5,7 +5,6 @@ import json
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -18,7 +17,8 @@ from kafka import KafkaConsumer, TopicPartition
 from tornado.httpclient import HTTPClientError
 from tornado.websocket import WebSocketClientConnection
 
-from tests.running import CHECKOUT, Platform, Server, Trip, running_server, stamp, wait_until
+from tests.programs import run_program
+from tests.running import Platform, Server, Trip, running_server, stamp, wait_until
 
 API = "/api/v1/tracking"
 
@@ -520,10 +520,7 @@ def test_a_port_that_is_taken_ends_the_process(database: dict[str, str]) -> None
 
 
 def run_server(environ: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "server.py", *arguments],
-        cwd=CHECKOUT, env=dict(environ), capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+    return run_program("server.py", *arguments, environ=environ)
 
 
 def test_wrong_settings_are_told_all_at_once() -> None:

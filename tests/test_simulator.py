@@ -1,6 +1,7 @@
 """dev.simulator, dev.trips, dev.faults and dev.gpx: what the platform's services would publish."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 from kafka import KafkaConsumer
 
 from dev.gpx import GpxError, read_gpx
+from tests.programs import run_program
 from tests.running import CHECKOUT
 from tracking.domain.events import BOOKING_KINDS
 
@@ -23,13 +25,11 @@ START = "2026-02-06T10:30:00Z"
 
 def simulate(*arguments: str) -> list[dict[str, Any]]:
     """The values that the CLI prints for one trip of each of two runners."""
-    done = subprocess.run(
-        [
-            sys.executable, "-m", "dev.simulator", "--output", "jsonl", "--fast", "--once",
-            "--trips", "2", "--start", START, *arguments,
-        ],
-        cwd=CHECKOUT, capture_output=True, text=True, check=True, timeout=60,
+    done = run_program(
+        "-m", "dev.simulator", "--output", "jsonl", "--fast", "--once",
+        "--trips", "2", "--start", START, *arguments, environ=os.environ,
     )  # fmt: skip
+    assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
@@ -154,10 +154,7 @@ def test_a_signal_ends_it_cleanly_with_everything_printed() -> None:
     "wrong", [["--faults", "rain"], ["--trips", "0"], ["--start", "noon"], ["--gpx", "/none"]]
 )
 def test_wrong_arguments_are_named_and_exit_2(wrong: list[str]) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "dev.simulator", *wrong],
-        cwd=CHECKOUT, capture_output=True, text=True, check=False, timeout=30,
-    )  # fmt: skip
+    done = run_program("-m", "dev.simulator", *wrong, environ=os.environ)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert wrong[1] in done.stderr

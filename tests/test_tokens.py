@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 from datetime import timedelta
 from uuid import UUID, uuid4
 
@@ -10,17 +9,14 @@ import jwt
 import pytest
 
 from dev.tokens import access_token
-from tests.running import CHECKOUT
+from tests.programs import run_program
 
 SECRET = "s" * 32
 
 
 def run(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
     outside = {name: value for name, value in os.environ.items() if name != "JWT_SECRET"}
-    return subprocess.run(
-        [sys.executable, "-m", "dev.tokens", *arguments],
-        cwd=CHECKOUT, env={**outside, **environ}, capture_output=True, text=True, timeout=30,
-    )  # fmt: skip
+    return run_program("-m", "dev.tokens", *arguments, environ={**outside, **environ})
 
 
 def test_a_token_has_the_platforms_claims_and_lives_15_minutes() -> None:

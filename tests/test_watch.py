@@ -3,8 +3,6 @@
 import asyncio
 import json
 import os
-import subprocess
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,8 @@ from tornado.websocket import WebSocketHandler
 
 import dev.watch
 from dev.watch import View, line, watch
-from tests.running import CHECKOUT, Platform, Server, Trip, wait_until
+from tests.programs import Program
+from tests.running import Platform, Server, Trip, wait_until
 from tests.test_protocol import stored
 
 POSITION = {
@@ -170,12 +169,10 @@ def test_a_booking_is_followed_from_the_command_line_to_its_end(
 ) -> None:
     trip: Trip = stored(server, platform, 2)
     log = tmp_path / "log"
-    command = [sys.executable, "-m", "dev.watch", str(trip.booking_id)]
+    command = ["-m", "dev.watch", str(trip.booking_id)]
     environ = {**os.environ, "SERVICE_PORT": str(server.port), "JWT_SECRET": server.secret}
-    with (
-        log.open("wb") as out,
-        subprocess.Popen(command, cwd=CHECKOUT, env=environ, stdout=out, stderr=out) as process,
-    ):
+    with log.open("wb") as out:
+        process = Program(command, environ, out.fileno(), out.fileno())
         wait_until(lambda: "#2 " in log.read_text(), "the last position")
         platform.update(trip, 10)
         wait_until(lambda: "#3 " in log.read_text(), "the next position")
