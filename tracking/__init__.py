@@ -1,3 +1,3 @@
 """What the service knows: events, tracks, rooms, access. No Tornado, no Kafka."""
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"
