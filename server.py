@@ -27,8 +27,8 @@ from handlers.listener import Listener
 from handlers.services import Services
 from handlers.websocket.ticker import close_all, tick_viewers
 from tracking import __version__, logs
-from tracking.domain.access import KeySet, tokens_of
 from tracking.errors import SettingsError
+from tracking.keys import KeySet
 from tracking.live.broadcast import Broadcast
 from tracking.live.freshness import tell_freshness
 from tracking.live.rooms import Rooms
@@ -36,9 +36,10 @@ from tracking.live.sender import fastest_sender
 from tracking.metrics import Metrics
 from tracking.settings import Settings
 from tracking.store.engine import create_engine, expected_revision
+from tracking.tokens import MAX_TOKEN_LENGTH, Tokens, tokens_of
 from workers.connection_check import check_connections
 from workers.ingest import Ingest
-from workers.jwks import refresh_keys
+from workers.jwks import KeyFetcher
 from workers.kafka.consumer import Consumer
 from workers.kafka.dead_letters import DeadLetters
 from workers.kafka.unread import oldest_unread_s
@@ -55,7 +56,8 @@ THREAD_S: Final = 5.0
 # What the process needs besides viewers: databases, Kafka, logs, requests.
 RESERVED_DESCRIPTORS: Final = 200
 MAX_BODY_BYTES: Final = 64 << 10
-MAX_HEADER_BYTES: Final = 16 << 10
+# A request may hold its token twice, in a header and in its query.
+MAX_HEADER_BYTES: Final = 2 * MAX_TOKEN_LENGTH + (16 << 10)
 # The apps send nothing; a refreshed token is the largest message that makes sense.
 MAX_MESSAGE_BYTES: Final = 16 << 10
 # A connection that does not finish its request's head in so long is not a client.
@@ -83,7 +85,7 @@ async def serve(settings: Settings) -> int:
     for name in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(name, stop.set)
     async with AsyncExitStack() as stack:
-        metrics, rooms = Metrics(), Rooms()
+        metrics, rooms, tokens = Metrics(), Rooms(), tokens_of(settings)
         requests = _engine(stack, settings, "requests", settings.db_pool_size)
         writes = _engine(stack, settings, "ingest", 4)
         request_threads = _threads(stack, "requests", settings.db_pool_size)
@@ -109,7 +111,6 @@ async def serve(settings: Settings) -> int:
         def delay_s() -> float:
             return max(consumer.lag.delay_s(), ingest.oldest_wait(time.monotonic()))
 
-        keys = KeySet()
         maintenance = Maintenance(
             writes,
             _threads(stack, "maintenance", 1),
@@ -121,7 +122,7 @@ async def serve(settings: Settings) -> int:
         jobs = [maintenance.run(), measure_loop(metrics), watch_consumer(consumer, died)]
         jobs += [tick_viewers(rooms, metrics), tell_freshness(rooms, metrics, delay_s)]
         if settings.jwt_jwks_url:
-            jobs += [refresh_keys(settings.jwt_jwks_url, keys)]
+            jobs += [_key_fetcher(settings, tokens, metrics).run()]
         _start_jobs(stack, jobs, died)
         measure_parts(metrics, rooms, ingest, {"requests": requests, "ingest": writes})
 
@@ -133,8 +134,8 @@ async def serve(settings: Settings) -> int:
             ingest,
             dead_letters,
             outgoing,
+            tokens.keys.status,
         )
-        tokens = tokens_of(settings, keys)
         services = Services(
             settings, requests, request_threads, tokens, rooms, metrics, readiness.check,
             Limits(settings, _max_viewers(settings)), delay_s,
@@ -156,6 +157,11 @@ def _engine(stack: AsyncExitStack, settings: Settings, name: str, size: int) -> 
     engine = create_engine(settings, name=name, pool_size=size, ping=asks, autocommit=asks)
     stack.callback(engine.dispose)
     return engine
+
+
+def _key_fetcher(settings: Settings, tokens: Tokens, metrics: Metrics) -> KeyFetcher:
+    assert isinstance(tokens.keys, KeySet)
+    return KeyFetcher(settings.jwt_jwks_url, settings.jwt_jwks_ca, tokens.keys, metrics)
 
 
 def _threads(stack: AsyncExitStack, name: str, size: int) -> Executor:

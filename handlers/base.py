@@ -93,7 +93,7 @@ class BaseHandler(RequestHandler):
 
     async def authorize(self, text: str) -> tuple[Principal, UUID]:
         """Token, id, access, in this order; an absent booking and another's are the same."""
-        principal = self.services.tokens.principal(self.token())
+        principal = await self.services.tokens.principal_once_renewed(self.token())
         booking_id = booking_id_of(text)
         if not may_watch(principal, await self.services.ask(booking_access, booking_id)):
             raise NotFound("no such booking")

@@ -7,11 +7,13 @@ from tracking.errors import (
     DatabaseUnavailable,
     InvalidRequest,
     InvalidToken,
+    KeysUnavailable,
     NotFound,
     Overloaded,
     TooManyConnections,
     TooManyRequests,
     TrackingError,
+    UnknownKey,
 )
 from tracking.wire import close_codes
 from tracking.wire.close_codes import CloseCode
@@ -28,6 +30,8 @@ class Rejection(NamedTuple):
 REJECTIONS: Final[Mapping[type[TrackingError], Rejection]] = {
     InvalidRequest: Rejection(400, close_codes.BAD_REQUEST, "bad_request"),
     InvalidToken: Rejection(401, close_codes.INVALID_TOKEN, "invalid_token"),
+    KeysUnavailable: Rejection(503, close_codes.OVERLOADED, "keys_unavailable"),
+    UnknownKey: Rejection(503, close_codes.OVERLOADED, "keys_unavailable"),
     NotFound: Rejection(404, close_codes.NOT_FOUND, "not_found"),
     TooManyRequests: Rejection(429, close_codes.TOO_MANY, "too_many_requests"),
     TooManyConnections: Rejection(429, close_codes.TOO_MANY_CONNECTIONS, "too_many_connections"),

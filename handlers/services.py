@@ -9,11 +9,11 @@ from typing import Final, TypeVar
 import sqlalchemy as sa
 
 from handlers.limits import Limits
-from tracking.domain.access import Tokens
 from tracking.errors import DatabaseUnavailable
 from tracking.live.rooms import Rooms
 from tracking.metrics import Metrics
 from tracking.settings import Settings
+from tracking.tokens import Tokens
 
 R = TypeVar("R")
 

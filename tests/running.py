@@ -220,6 +220,18 @@ def running_server(
     **settings: str,
 ) -> Iterator[Server]:
     """A server with its own topics and group; stopped at the end, whatever happens."""
+    with started_server(environ, log, program, **settings) as server:
+        yield server.wait_ready()
+
+
+@contextmanager
+def started_server(
+    environ: Mapping[str, str],
+    log: Path,
+    program: Sequence[str] = ("server.py",),
+    **settings: str,
+) -> Iterator[Server]:
+    """As `running_server`, as soon as it listens: perhaps not ready yet."""
     own = {
         "KAFKA_TOPIC_PREFIX": f"test-{uuid4().hex[:12]}",
         "KAFKA_GROUP_ID": f"test-{uuid4().hex[:12]}",
@@ -230,7 +242,7 @@ def running_server(
     }
     server = Server({**environ, **own}, log, program)
     try:
-        yield server.start().wait_ready()
+        yield server.start()
     finally:
         if server.process is not None:
             server.stop()

@@ -14,8 +14,8 @@ import pytest
 from handlers import routes
 from tests.raw_sockets import RawSocket, frame, handshake
 from tests.running import Platform, Server, Trip, running_server, wait_until
-from tests.test_access import INVALID, SECRET
 from tests.test_server import owner, stored_trip
+from tests.test_tokens import INVALID, SECRET
 from tracking.wire.protocol import SUBPROTOCOL
 
 # Everybody may ask these; a new route is not among them, and so has to refuse.
@@ -149,6 +149,34 @@ def test_an_invalid_token_opens_nothing_anywhere(
     log = server.log.read_text()
     assert " 500 " not in log
     assert "Traceback" not in log
+
+
+LARGE: dict[str, Any] = {"groups": ["g" * 20] * 160, "iat": 4_000_000_000}
+
+
+@pytest.mark.parametrize(("route", "place", "v1"), PLACES)
+def test_a_token_of_5_kb_and_from_a_fast_clock_opens_every_route(
+    gate: tuple[Server, Platform, Trip], route: str, place: str, v1: bool
+) -> None:
+    server, _, trip = gate
+    token = server.token(trip.owner_id, "owner", **LARGE)
+    assert len(token) > 5_000
+    with RawSocket(server) as raw:
+        more: dict[str, str | None] = {}
+        if place == "subprotocol":
+            more["Sec-WebSocket-Protocol"] = f"{SUBPROTOCOL}, " * v1 + f"bearer.{token}"
+        elif v1:
+            more["Sec-WebSocket-Protocol"] = SUBPROTOCOL
+        if place == "header":
+            more["Authorization"] = f"Bearer {token}"
+        path = path_of(route, trip.booking_id) + f"?token={token}" * (place == "query")
+        method = "POST" if route.endswith("/share") else "GET"
+        status = raw.shake(handshake(path, more, method=method))
+        assert status == (101 if route.startswith("/ws/") else 201 if method == "POST" else 200)
+        if v1:  # and it can be renewed with such a one
+            raw.send(frame(1, json.dumps({"type": "refresh", "token": token}).encode()))
+            while b"heartbeat" not in (raw.next(1) or b""):
+                pass
 
 
 @pytest.mark.parametrize("v1", [False, True], ids=["plain", "tracking.v1"])

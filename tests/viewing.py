@@ -19,7 +19,7 @@ from handlers.limits import Limits
 from handlers.services import Services
 from handlers.websocket.catch_up import JoinOptions
 from handlers.websocket.protocol_viewer import ProtocolViewer
-from tracking.domain.access import Principal, tokens_of
+from tracking.domain.access import Principal
 from tracking.domain.events import BookingEvent, LocationUpdate
 from tracking.domain.tracks import LiveState, TrackChange
 from tracking.domain.waypoints import StoredWaypoint
@@ -34,6 +34,7 @@ from tracking.metrics import Metrics
 from tracking.settings import Settings
 from tracking.store.ingest.batch import Stored, store_batch
 from tracking.store.read.live import live_state
+from tracking.tokens import tokens_of
 from tracking.wire.close_codes import CloseCode
 from tracking.wire.messages import Message, location_update
 

@@ -21,6 +21,14 @@ class InvalidToken(TrackingError):
     """No token, or one that opens nothing."""
 
 
+class KeysUnavailable(TrackingError):
+    """The keys that tokens are checked with are not here: the same token may be good later."""
+
+
+class UnknownKey(KeysUnavailable):
+    """A token was signed with a key that is not in the set that we have."""
+
+
 class NotFound(TrackingError):
     """Not there, or not the caller's: deliberately the same, so that ids cannot be probed."""
 

@@ -137,6 +137,9 @@ class Metrics:
         )
 
     def _requests(self) -> None:
+        self.jwks_fetches = self._counter(
+            "jwks_fetches", "Fetches of JWT_JWKS_URL: ok, failed, or unusable.", ["outcome"]
+        )
         self.requests = self._counter("http_requests", "Requests.", ["route", "method", "status"])
         self.request_seconds = self._histogram(
             "http_request_duration_seconds", "From the request's head to its last byte.",

@@ -128,6 +128,9 @@ class Settings(KafkaSettings, DatabaseSettings):
         "", public_key, "PEM public key of RS256 or ES256 tokens", secret=True
     )
     jwt_jwks_url: str = variable("", https_url, "JWKS with the keys of RS256 or ES256 tokens")
+    jwt_jwks_ca: str = variable(
+        "", readable_file, "file with the CA of that address's certificate; empty for the system's"
+    )
     jwt_issuers: tuple[str, ...] = variable(
         ("kilat-pet-runner", "service-identity"), items, "accepted values of the claim iss"
     )
@@ -169,6 +172,8 @@ class Settings(KafkaSettings, DatabaseSettings):
             name for name in ("jwt_secret", "jwt_public_key", "jwt_jwks_url") if getattr(self, name)
         ]
         problems = super().contradictions()
+        if self.jwt_jwks_ca and not self.jwt_jwks_url:
+            problems.append("JWT_JWKS_CA: expected only beside JWT_JWKS_URL, which is not set")
         if len(keys) == 1:
             return problems
         found = "none is set" if not keys else " and ".join(keys).upper() + " are set"

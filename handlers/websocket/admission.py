@@ -63,7 +63,7 @@ async def admit(handler: BaseHandler, text: str) -> Admission:
     services = handler.services
     address = network_of(handler.request.remote_ip or "")
     services.limits.count_join(address)
-    principal = services.tokens.principal(handler.token())
+    principal = await services.tokens.principal_once_renewed(handler.token())
     booking_id = booking_id_of(text)
     options = join_options(handler)
     _check_subprotocols(handler.subprotocols())

@@ -6,10 +6,11 @@ IOLoop thread.
 import asyncio
 from typing import Final
 
+from handlers.rejections import rejection_of
 from handlers.websocket.catch_up import CatchUp, JoinOptions
 from handlers.websocket.viewers import Handler, Viewer
 from tracking.domain.access import BookingAccess, Principal, may_watch
-from tracking.errors import InvalidRequest, InvalidToken
+from tracking.errors import InvalidToken, TrackingError
 from tracking.live.protocol_subscriber import ProtocolSubscriber
 from tracking.live.room import Room
 from tracking.live.send_queue import SendQueue
@@ -59,10 +60,8 @@ class ProtocolViewer(Viewer):
                 self._refresh(request.token)
             elif isinstance(request, protocol.CatchUp):
                 self.catch_up.answer(request.since_seq)
-        except InvalidToken:
-            self.subscriber.end(close_codes.INVALID_TOKEN)
-        except InvalidRequest:
-            self.subscriber.end(close_codes.BAD_REQUEST)
+        except TrackingError as error:
+            self.subscriber.end(rejection_of(error).close_code)
 
     def _may_ask(self) -> bool:
         now = asyncio.get_running_loop().time()

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Final
 
@@ -38,6 +39,7 @@ class Readiness:
         ingest: Ingest,
         dead_letters: DeadLetters,
         outgoing: Outgoing,
+        keys: Callable[[], str],
     ) -> None:
         self._engine = engine
         self._executor = executor
@@ -46,6 +48,7 @@ class Readiness:
         self._ingest = ingest
         self._dead_letters = dead_letters
         self._outgoing = outgoing
+        self._keys = keys
 
     async def check(self) -> dict[str, str]:
         """Each part: "ok", perhaps with a remark after a comma, or what is wrong."""
@@ -58,6 +61,7 @@ class Readiness:
             "ingest": self._unstored(),
             "dead_letters": self._letters(),
             "outgoing": self._waiting(),
+            "keys": self._keys(),
         }
 
     async def _database(self) -> tuple[str, str]:
