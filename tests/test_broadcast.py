@@ -2,16 +2,19 @@
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
-from tests.viewing import Joined, StoredTrip, Wire, seqs
+from tests.viewing import START, Joined, StoredTrip, Wire, seqs
 from tracking.domain.changes import in_order
+from tracking.domain.events import LocationUpdate
 from tracking.live import broadcast, freshness
 from tracking.live.freshness import tell_freshness
 from tracking.live.room import Room
+from tracking.store.ingest.batch import store_batch
 from tracking.wire.messages import location_update
 
 
@@ -139,3 +142,28 @@ async def test_a_room_whose_freshness_cannot_be_told_hinders_no_other(
     task.cancel()
     assert metrics.live_errors.labels("freshness")._value.get() == 3
     assert len([each for each in caplog.records if each.exc_info]) == 1
+
+
+@pytest.mark.gen_test
+async def test_a_report_that_is_stored_already_is_heard_and_told_so(
+    engine: sa.Engine, wires: list[Wire]
+) -> None:
+    """From the database to the viewer: a phone that repeats an old position is not silent."""
+    trip = StoredTrip(engine)
+    trip.add(1)
+    joined = await Joined.join(trip.stage(), wires[0])
+    await joined.settled()
+    (welcome, _) = await wires[0].messages()
+    assert (welcome["freshness"]["state"], welcome["freshness"]["reason"]) == ("lost", "no_points")
+    now = datetime.now(UTC)
+    ids = (trip.runner_id, trip.booking_id)
+    again = LocationUpdate(*ids, 106.8, -6.2, 1.0, 1.0, START, START, now)
+    await joined.stage.broadcast.publish(store_batch(engine, [again]).bookings)
+    joined.subscriber.room.age(now, 0.0)
+    (told,) = await wires[0].messages()
+    assert (told["type"], told["state"], told["reason"]) == (
+        "freshness",
+        "lost",
+        "no_usable_points",
+    )
+    assert datetime.fromisoformat(told["last_received_at"]) == now

@@ -44,13 +44,13 @@ class Watched:
         self._talk.ask(do="reset")
         before = cpu_seconds(self._subject.pid)
         expected = offer(rate, seconds) * (self._viewers if viewers is None else viewers)
-        report = self._settle(expected)
+        report = self._all_reported(expected)
         cpu = cpu_seconds(self._subject.pid) - before
         frames = report["frames"]
         p50, _, p99 = quantiles(report["ms"] or [0.0])
         return Offered(cpu / frames * 1e6, frames / report["seconds"], expected - frames, p50, p99)
 
-    def _settle(self, expected: int) -> dict[str, Any]:
+    def _all_reported(self, expected: int) -> dict[str, Any]:
         """Until everything has come, or nothing comes any more."""
         end, frames = time.monotonic() + SETTLE_S, -1
         while True:

@@ -1,7 +1,7 @@
 """One frame to many sockets in one system call: Linux's io_uring, without a library. One thread.
 
 The rings and their numbers are those of <linux/io_uring.h>. Every send is complete when the call
-returns: the sockets are told not to wait, so nothing stays under way with a frame's memory.
+returns (MSG_DONTWAIT), so the kernel never reads a frame's memory after that.
 """
 
 import ctypes
@@ -25,13 +25,13 @@ SQE_BYTES: Final = 64
 CQE: Final = struct.Struct("=Qii")  # user data, result, flags
 FIELDS: Final = struct.Struct("=10I10I10I")  # struct io_uring_params, its u64 as two u32
 
-# PyDLL keeps the GIL: whoever gives it up before each send waits for a busy thread each time.
+# PyDLL keeps the GIL. Giving it up at each send would mean waiting for a busy thread each time.
 _syscall = ctypes.PyDLL(None, use_errno=True).syscall
 _syscall.restype = ctypes.c_long
 
 
 class Ring:
-    """`send` is the whole of it. Raises OSError where the kernel or a sandbox forbids it."""
+    """One submission and one completion ring. Raises OSError where the kernel forbids it."""
 
     def __init__(self, entries: int) -> None:
         params = ctypes.create_string_buffer(FIELDS.size)
@@ -61,7 +61,7 @@ class Ring:
         self._in_order = array("I", range(self._entries)) * 2
 
     def _map_sends(self) -> None:
-        """What never changes is written once; three columns are what a call has to fill in."""
+        """What never changes is written once: a call fills in descriptor, address and length."""
         table = mmap.mmap(self._fd, self._entries * SQE_BYTES, mmap.MAP_SHARED, offset=SQES_AT)
         for index in range(self._entries):
             struct.pack_into("=BBHiQQIIQ", table, index * SQE_BYTES,
@@ -95,8 +95,8 @@ class Ring:
     def _enter(self, count: int) -> None:
         """Submit the first `count` sends of the table, return when all are complete."""
         tail = self._tail[0]
-        turn = -tail % self._entries
-        self._order[:] = self._in_order[turn : turn + self._entries]
+        start = -tail % self._entries  # so that the slot at the tail names the first send
+        self._order[:] = self._in_order[start : start + self._entries]
         self._tail[0] = (tail + count) % (1 << 32)
         submitted = 0
         while submitted < count or self._waiting() < count:
@@ -111,7 +111,7 @@ class Ring:
         return int(self._done_tail[0] - self._done_head[0]) % (1 << 32)
 
     def _collect(self, count: int) -> bytes:
-        """The completions, and their places given back; they may go round the ring's end."""
+        """The completions, whose slots are free then. They may wrap around the ring's end."""
         head = self._done_head[0]
         first = head % self._completions * CQE.size
         done = bytes(self._done[first : first + count * CQE.size])

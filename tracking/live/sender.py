@@ -20,8 +20,8 @@ RING_ENTRIES: Final = 1024
 WORTH_A_RING: Final = 8
 FLAGS: Final = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
 
-# `socket.send` gives up the GIL at each call and gets it back when a busy thread likes: beside a
-# Kafka backlog that is one send for each switch interval. PyDLL keeps it; nothing here can block.
+# `socket.send` gives up the GIL at each call and waits a whole switch interval for it while another
+# thread is busy, as with a Kafka backlog. PyDLL keeps it; these sends never block.
 _send = ctypes.PyDLL(None, use_errno=True).send
 _send.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_int)
 _send.restype = ctypes.c_ssize_t
@@ -38,12 +38,12 @@ def send_each(descriptors: Sequence[int], frame: bytes) -> list[tuple[int, int]]
 
 
 def fastest_sender() -> Sender:
-    """One call for all where the kernel permits it, else a call for each; says which."""
+    """One call for all where the kernel permits io_uring, else a call for each; logs which."""
     try:
         ring = Ring(RING_ENTRIES)
         _try(ring)
     except OSError as error:
-        log.info("io_uring is not to be had (%s): a system call for each send", error.strerror)
+        log.info("io_uring is not available (%s): a system call for each send", error.strerror)
         return send_each
 
     def send(descriptors: Sequence[int], frame: bytes) -> list[tuple[int, int]]:

@@ -18,7 +18,7 @@ from tracking.errors import InvalidRequest
 from tracking.wire.messages import LocationUpdateMessage, Message, position, rfc3339, text_frame
 
 SUBPROTOCOL: Final = "tracking.v1"
-# Something arrives at least so often; a client that hears nothing for twice as long is cut off.
+# A message arrives at least so often; a client that hears nothing for twice as long reconnects.
 HEARTBEAT_S: Final = 15
 # Above any seq: JSON numbers are exact up to here, in every language.
 MAX_SEQ: Final = 1 << 53
