@@ -41,7 +41,11 @@ def command(services: Services, *arguments: str) -> list[str]:
 def environment(outside: dict[str, str] | None = None) -> dict[str, str]:
     """Ours without the services that this test itself may be running on."""
     theirs = ("DB_", "KAFKA_", "JWT_", "SERVICE_")
-    ours = {key: value for key, value in os.environ.items() if not key.startswith(theirs)}
+    ours = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(theirs) or key == "KAFKA_JVM_PERFORMANCE_OPTS"
+    }
     return {**ours, **(outside or {})}
 
 
