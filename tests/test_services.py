@@ -59,7 +59,7 @@ def call(
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=110,
     )
 
 
@@ -100,7 +100,7 @@ def answers(services: Services) -> bool:
     return True
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 20) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "did not happen in time"
@@ -178,7 +178,7 @@ def test_the_last_of_several_runs_stops_the_services(services: Services) -> None
         assert services.postgres.pid == pid
 
         first.send_signal(signal.SIGTERM)
-        assert first.wait(timeout=20) == 128 + signal.SIGTERM
+        assert first.wait(timeout=60) == 128 + signal.SIGTERM
     assert services.postgres.pid is None
 
 
@@ -203,7 +203,7 @@ while True:
         assert process.stdout.readline() == "SIGINT\n"
         process.send_signal(signal.SIGTERM)
         assert process.stdout.read() == "SIGTERM\n"
-        assert process.wait(timeout=20) == 3
+        assert process.wait(timeout=60) == 3
     assert services.postgres.pid is None
 
 
