@@ -32,7 +32,6 @@ INSIDE = {
 }
 # Still to be mended: (module, what it imports).
 IMPORTS_TO_MEND = {
-    ("tracking/domain/access.py", "settings"),
     ("tracking/store/outbox/events.py", "wire"),
 }
 
@@ -74,10 +73,8 @@ TESTED_BY = {
     "tracking/domain/trips.py": "test_tracking_trips",
     "tracking/domain/waypoints.py": "test_changes",
     "tracking/errors.py": "test_rejections",
-    "tracking/live/cohort.py": "test_audience",
     "tracking/live/freshness.py": "test_room",
     "tracking/live/io_uring.py": "test_sender",
-    "tracking/live/subscriber.py": "test_viewers",
     "tracking/metrics.py": "test_server",
     "tracking/store/maintenance/abandoned.py": "test_store_ingest",
     "tracking/store/maintenance/restore.py": "test_after_restore",
@@ -91,7 +88,6 @@ TESTED_BY = {
     "tracking/store/sql.py": "test_store_ingest",
     "tracking/wire/close_codes.py": "test_asyncapi",
     "workers/connection_check.py": "test_kafka_security",
-    "workers/jwks.py": "test_access",
     "workers/kafka/batches.py": "test_consumer",
     "workers/kafka/commits.py": "test_consumer",
     "workers/kafka/connection.py": "test_consumer",
