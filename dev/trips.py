@@ -28,6 +28,7 @@ from dev.streets import CITIES, KUALA_LUMPUR, City, Crossing, any_crossing
 ACCEPTED_AFTER_S = 3.0  # from the request to the runner's yes
 COMPLETED_AFTER_S = 2.0  # from the delivery to the payment
 UNKNOWN = 0.03  # share of the positions for which a phone knows neither speed nor heading
+MEASURABLE_KMH = 500.0  # with a high --speed a runner is faster than the service takes for a speed
 NOISE_DEGREES = 1.5e-5  # about 1.7 m, a phone's error under an open sky
 PETS = (("cat", "Miso"), ("cat", "Kiki"), ("dog", "Bruno"), ("dog", "Luna"), ("rabbit", "Mochi"))
 
@@ -239,7 +240,7 @@ def _measured(trip: Trip) -> Iterator[Report]:
     random, noise = trip.random("noise"), 0.0 if trip.plan.gpx else NOISE_DEGREES
     for seconds, (latitude, longitude, speed, heading) in trip.course.positions():
         recorded_ns = trip.accepted_ns + round(seconds * SECOND_NS)
-        if random.random() < UNKNOWN:
+        if random.random() < UNKNOWN or speed > MEASURABLE_KMH:
             speed = heading = -1.0
         if speed < 1.0:
             heading = -1.0  # a phone that stands still has no heading

@@ -2,11 +2,13 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 from collections import Counter
 from contextlib import closing
+from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from kafka import KafkaConsumer
 from dev.gpx import GpxError, read_gpx
 from tests.programs import run_program
 from tests.running import CHECKOUT
+from tracking.domain.decoding import decode
 from tracking.domain.events import BOOKING_KINDS
 
 START = "2026-02-06T10:30:00Z"
@@ -102,6 +105,26 @@ def test_a_gpx_track_is_driven_in_its_own_times(tmp_path: Path) -> None:
     assert [b - a for a, b in pairwise(seconds)] == [10, 15]
 
 
+@pytest.mark.parametrize("more", [[], ["--speed", "30"], ["--rate", "50"]])
+@pytest.mark.parametrize("times", ["none", "one"])
+def test_a_gpx_track_without_usable_times_is_driven_whole_and_nothing_is_refused(
+    tmp_path: Path, times: str, more: list[str]
+) -> None:
+    file = tmp_path / "track.gpx"
+    text = re.sub("<time>.*</time>", "", GPX, count=0 if times == "none" else 2)
+    file.write_text(text.replace("-6.202", "-6.9"))  # 78 km further
+    events = simulate("--gpx", str(file), "--trips", "1", "--seed", "1", *more)
+    driven = updates(events)
+    assert [u["latitude"] for u in driven] == [-6.2, -6.201, -6.9]
+    at = datetime(2026, 2, 6, 12, tzinfo=UTC)
+    for event in events:  # nothing is a dead letter, no speed is impossible
+        decode("booking.events", json.dumps(event).encode(), [], at)
+    if more != ["--speed", "30"]:
+        assert all(u["speed_kmh"] <= 500 for u in driven)
+        seconds = [datetime.fromisoformat(u["timestamp"]).timestamp() for u in driven]
+        assert 77_700 / (seconds[2] - seconds[1]) * 3.6 < 500
+
+
 @pytest.mark.parametrize("text", ["", "<gpx/>", GPX.replace("-6.201", "north"), "<gpx>"])
 def test_a_file_that_holds_no_track_is_refused(tmp_path: Path, text: str) -> None:
     file = tmp_path / "track.gpx"
@@ -143,7 +166,7 @@ def test_a_signal_ends_it_cleanly_with_everything_printed() -> None:
             assert process.stderr is not None
             assert any("events, " in text for text in process.stderr)  # it said how far it is
             process.send_signal(signal.SIGINT)
-            out, err = process.communicate(timeout=60)
+            out, err = process.communicate(timeout=20)
         finally:
             process.kill()  # if the test failed; or it would wait for ever
     assert process.returncode == 0
