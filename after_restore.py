@@ -1,11 +1,11 @@
-"""After a restore of PostgreSQL: ready the service for the replay. `--help` explains."""
+"""After a restore of PostgreSQL: prepare the replay of what Kafka still has. `--help` explains."""
 
 import argparse
 import sys
-from datetime import datetime
 
 from kafka.errors import KafkaError
 
+from tracking.domain.times import time_argument
 from tracking.errors import SettingsError
 from tracking.settings import DatabaseSettings, KafkaSettings
 from tracking.store.engine import create_engine
@@ -25,9 +25,6 @@ def main() -> int:
     except SettingsError as error:
         print(error, file=sys.stderr)
         return EXIT_USAGE
-    if arguments.since.tzinfo is None:
-        print("--since needs a zone: 2026-11-24T00:00+00:00", file=sys.stderr)
-        return EXIT_USAGE
     try:
         with explained():
             _rewind(kafka, arguments)
@@ -39,24 +36,28 @@ def main() -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        description="With the service stopped: set the consumer group back to before the backup,"
-        " and give every track a new epoch. Doing it twice does no harm.",
-        epilog="Reads the KAFKA_* and DB_* variables that server.py reads.",
+        description="After PostgreSQL was restored from a backup, with the service stopped: sets"
+        " the consumer group back, so that the service reads again what came since the backup, and"
+        " gives every track a new epoch, so that apps load their routes anew. Doing it twice does"
+        " no harm.",
+        epilog="Reads the KAFKA_* and DB_* variables that server.py reads. Exit status: 0 done,"
+        " 1 Kafka or PostgreSQL failed (run it again), 2 wrong usage or settings.",
     )
     parser.add_argument(
         "--since",
         required=True,
-        type=datetime.fromisoformat,
+        type=time_argument,
         metavar="TIME",
-        help="when the backup was begun, or an hour before, ISO 8601; what is there is read twice",
+        help="when the backup was begun, or earlier: 2026-11-24T02:00Z; reading too much again"
+        " changes nothing",
     )
-    parser.add_argument("--dry-run", action="store_true", help="only say what would be done")
+    parser.add_argument("--dry-run", action="store_true", help="only print the offsets")
     return parser
 
 
 def _rewind(settings: KafkaSettings, arguments: argparse.Namespace) -> None:
     for each in rewind(settings, arguments.since, dry_run=arguments.dry_run):
-        gone = "  WARNING: Kafka kept nothing older, see its retention" if each.begins_here else ""
+        gone = "  WARNING: Kafka has deleted older records (retention)" if each.begins_here else ""
         print(f"{each.topic}/{each.partition}: {each.before} -> {each.after}{gone}")
 
 

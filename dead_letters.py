@@ -5,10 +5,10 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from datetime import datetime
 
 from kafka.errors import KafkaError
 
+from tracking.domain.times import time_argument
 from tracking.errors import SettingsError
 from tracking.settings import KafkaSettings
 from workers.kafka.clients import explained
@@ -36,27 +36,35 @@ def main() -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        description="Events that could not be processed, in <prefix>.dead-letter.",
-        epilog="Reads the KAFKA_* variables that server.py reads.",
+        description="The events that could not be processed, which <prefix>.dead-letter keeps.",
+        epilog="COMMAND --help tells its options. Reads the KAFKA_* variables that server.py reads."
+        " Exit status: 0 done, 1 Kafka failed or an id is not there, 2 wrong usage or settings.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    listing = commands.add_parser("list", help="one line for each letter, then a sum by reason")
+    listing = commands.add_parser(
+        "list", help="print a line for each dead letter, then how many have which reason"
+    )
     listing.set_defaults(command=_list)
-    show = commands.add_parser("show", help="one letter whole: headers, key, value")
+    show = commands.add_parser("show", help="print one dead letter: headers, key, value")
     show.set_defaults(command=_show)
     show.add_argument("id", help="PARTITION:OFFSET as `list` prints it")
     again = commands.add_parser(
-        "resend", help="send letters again, to a topic that only this service reads"
+        "resend", help="after a fix: give them to this service again, and to no other"
     )
     again.set_defaults(command=_resend)
-    again.add_argument("id", nargs="*", help="which ones; none and no filter: needs --all")
-    again.add_argument("--all", action="store_true", help="every letter that the filters leave")
+    again.add_argument("id", nargs="*", help="PARTITION:OFFSET as `list` prints it; or give --all")
+    again.add_argument("--all", action="store_true", help="all that the filters below leave")
     again.add_argument("--dry-run", action="store_true", help="only say what would be sent")
     for each in (listing, again):
-        each.add_argument("--reason", default="", metavar="TEXT", help="its reason contains TEXT")
-        each.add_argument("--topic", default="", help="it came from this topic (full name)")
+        each.add_argument("--reason", default="", metavar="TEXT", help="whose reason contains TEXT")
         each.add_argument(
-            "--since", type=datetime.fromisoformat, metavar="TIME", help="written since, ISO 8601"
+            "--topic", default="", metavar="NAME", help="which came from this topic (with prefix)"
+        )
+        each.add_argument(
+            "--since",
+            type=time_argument,
+            metavar="TIME",
+            help="written to the dead-letter topic since then: 2026-11-24T02:00Z",
         )
     return parser
 

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import pytest
+
 from tests.programs import run_program
 from tests.running import (
     Platform,
@@ -117,6 +119,10 @@ def test_after_a_restore_and_a_replay_everything_is_there_again_in_new_epochs(
         assert new == old
 
 
-def test_a_time_without_a_zone_is_refused() -> None:
-    found = tool({}, "--since", "2026-11-24T00:00")
-    assert (found.returncode, "zone" in found.stderr) == (2, True)
+@pytest.mark.parametrize("program", ["after_restore.py", "dead_letters.py list"])
+@pytest.mark.parametrize("time", ["2026-11-24T00:00", "yesterday"])
+def test_a_time_without_its_offset_is_rejected_with_what_to_write(program: str, time: str) -> None:
+    done = run_program(*program.split(), "--since", time, environ={})
+    assert done.returncode == 2
+    assert f"{time!r}" in done.stderr
+    assert "write 2026-11-24T02:00Z or 2026-11-24T09:00+07:00" in done.stderr

@@ -4,8 +4,9 @@ import json
 from datetime import UTC, datetime
 from uuid import uuid4
 
+from tracking.domain.times import rfc3339
 from tracking.domain.waypoints import StoredWaypoint
-from tracking.wire.messages import location_update, rfc3339, text_frame, whole_seconds
+from tracking.wire.messages import location_update, text_frame, whole_seconds
 
 AT = datetime(2026, 2, 6, 10, 30, 0, 999999, tzinfo=UTC)
 

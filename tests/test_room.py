@@ -10,10 +10,11 @@ import pytest
 from tests.viewing import Seat, Told, active_state, entered, stored_waypoint
 from tracking.domain.access import Principal
 from tracking.domain.changes import Heard
+from tracking.domain.times import rfc3339
 from tracking.domain.tracks import TrackChange
 from tracking.live.room import Room
 from tracking.live.rooms import Rooms
-from tracking.wire.messages import location_update, rfc3339
+from tracking.wire.messages import location_update
 
 AT = datetime(2026, 2, 6, 10, 30, 0, 999999, tzinfo=UTC)
 

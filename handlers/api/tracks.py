@@ -9,12 +9,13 @@ import msgspec
 from tornado.iostream import StreamClosedError
 
 from handlers.base import BaseHandler
+from tracking.domain.times import rfc3339
 from tracking.domain.tracks import TrackView
 from tracking.domain.waypoints import RouteWaypoint
 from tracking.errors import InvalidRequest, NotFound
 from tracking.store.read.routes import RouteSlice, extent, page
 from tracking.store.read.tracks import find_track
-from tracking.wire.messages import rfc3339, whole_seconds
+from tracking.wire.messages import whole_seconds
 
 _encode = msgspec.json.encode
 

@@ -10,13 +10,13 @@ from handlers.rejections import rejection_of
 from handlers.websocket.catch_up import CatchUp, JoinOptions
 from handlers.websocket.viewers import Handler, Viewer
 from tracking.domain.access import BookingAccess, Principal, may_watch
+from tracking.domain.times import rfc3339
 from tracking.errors import InvalidToken, TrackingError
 from tracking.live.protocol_subscriber import ProtocolSubscriber
 from tracking.live.room import Room
 from tracking.live.send_queue import SendQueue
 from tracking.live.subscriber import State
 from tracking.wire import close_codes, protocol
-from tracking.wire.messages import rfc3339
 
 # The client is told so long before its token ends.
 EXPIRY_NOTICE_S: Final = 30.0

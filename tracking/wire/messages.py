@@ -6,16 +6,12 @@ from uuid import UUID
 
 import msgspec
 
+from tracking.domain.times import rfc3339
 from tracking.domain.waypoints import StoredWaypoint
 
 SOURCE: Final = "service-tracking"
 
 _encode = msgspec.json.Encoder().encode
-
-
-def rfc3339(time: datetime) -> str:
-    """Full precision, always with Z: 2026-02-06T10:30:00.123456Z."""
-    return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def whole_seconds(time: datetime) -> str:

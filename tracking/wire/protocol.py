@@ -12,10 +12,11 @@ import msgspec
 from msgspec import Struct
 
 from tracking.domain.freshness import Freshness
+from tracking.domain.times import rfc3339
 from tracking.domain.tracks import LiveState, TrackChange
 from tracking.domain.waypoints import MissedWaypoint, StoredWaypoint
 from tracking.errors import InvalidRequest
-from tracking.wire.messages import LocationUpdateMessage, Message, position, rfc3339, text_frame
+from tracking.wire.messages import LocationUpdateMessage, Message, position, text_frame
 
 SUBPROTOCOL: Final = "tracking.v1"
 # A message arrives at least so often; a client that hears nothing for twice as long reconnects.

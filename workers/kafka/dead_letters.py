@@ -18,9 +18,9 @@ from kafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLarg
 from msgspec import Struct
 
 from tracking import __version__
+from tracking.domain.times import rfc3339
 from tracking.metrics import Metrics
 from tracking.settings import KafkaSettings
-from tracking.wire.messages import rfc3339
 from workers.kafka.clients import connection_options
 from workers.kafka.patches import abandon, without_exit_hook
 

@@ -14,18 +14,18 @@ import sqlalchemy as sa
 from msgspec import Struct
 from psycopg2.extensions import cursor as Cursor
 
+from tracking.domain.times import rfc3339
 from tracking.domain.tracks import TrackChange
 from tracking.store.ingest.track_state import Announcement, TrackState
 from tracking.store.outbox import watermarks
 from tracking.store.sql import execute_rows, transaction
-from tracking.wire.messages import rfc3339
 
-# Any number: the first process that locks it drains, the others wait for their turn.
+# Any number: the first process that locks it drains, the others try again.
 DRAINER_LOCK: Final = 7_242_001
 
 
 class OutboxRow(Struct, frozen=True):
-    """An event that may go out now."""
+    """An event that may go out now: the positions before it have gone out."""
 
     id: int
     event_id: UUID
@@ -38,10 +38,12 @@ class OutboxRow(Struct, frozen=True):
 def write_lifecycle(
     cursor: Cursor, changes: Iterable[TrackChange], tracks: Mapping[UUID, TrackState]
 ) -> None:
-    """Part of the ingest transaction, after the waypoints: a completed trip tells its distance."""
+    """Write the events of these changes. Part of the ingest transaction, after the waypoints, since
+    the end of a trip comes with its distance.
+    """
     begun = [tracks[c.booking_id] for c in changes if c.old_status is None]
     _write(cursor, [_started(track) for track in begun])
-    # What was announced of a trip that goes on is history: its next end is news again.
+    # A trip that is active again will be announced as completed again, not as corrected.
     resumed = [t for t in tracks.values() if t.announced is not None and t.status == "active"]
     for track in resumed:
         track.announced = None
@@ -70,7 +72,7 @@ def _started(track: TrackState) -> tuple[object, ...]:
 
 
 def _completed(track: TrackState) -> tuple[object, ...]:
-    """The row; and from now on this is what the trip's end was said to be."""
+    """The row; remembers in the track what it says of the trip's end."""
     assert track.completed_at is not None
     event_id = uuid5(track.id, f"tracking.completed {rfc3339(track.completed_at)}")
     track.announced = Announcement(event_id, track.distance_mm, track.completed_at)
@@ -78,31 +80,31 @@ def _completed(track: TrackState) -> tuple[object, ...]:
 
 
 def _differs(track: TrackState) -> bool:
-    """Is the trip's end another one than the last event said?"""
-    said = track.announced
-    return said is not None and (said.distance_mm, said.completed_at) != (
+    """Is the trip's end another one than the last event says?"""
+    last = track.announced
+    return last is not None and (last.distance_mm, last.completed_at) != (
         track.distance_mm,
         track.completed_at,
     )
 
 
 def _correct(cursor: Cursor, tracks: Sequence[TrackState]) -> None:
-    """A correction for each, in place of the one that waits: consumers have not seen that."""
+    """Write a correction for each. It replaces one that still waits, which nobody has seen."""
     if not tracks:
         return
-    seen = _withdraw(cursor, tracks)
+    seen = _withdraw(cursor, tracks)  # what consumers have seen last
     rows = []
     for track in tracks:
         assert track.announced is not None
         before = track.announced = seen.get(track.id, track.announced)
-        if _differs(track):  # else the correction that was withdrawn has cancelled itself out
+        if _differs(track):  # else the track is again as consumers know it
             track.announced = _announcement(track, before)
             rows.append(_corrected(track, before))
     _write(cursor, rows)
 
 
 def _withdraw(cursor: Cursor, tracks: Sequence[TrackState]) -> dict[UUID, Announcement]:
-    """Delete corrections that the drainer has not taken; by track, what each would replace."""
+    """Delete corrections that the drainer has not claimed; by track, what each would replace."""
     cursor.execute(
         "DELETE FROM outbox WHERE track_id = ANY(%s) AND type = 'tracking.corrected' AND NOT taken"
         " RETURNING track_id, (data->>'replaces')::uuid,"
@@ -171,14 +173,14 @@ def _identity(track: TrackState) -> dict[str, object]:
 
 
 def try_lock_drainer(connection: sa.Connection) -> bool:
-    """Held until the connection is closed, so that a dead drainer cannot keep it."""
+    """True if this connection drains now. PostgreSQL frees the lock with the connection."""
     return bool(connection.scalar(sa.select(sa.func.pg_try_advisory_lock(DRAINER_LOCK))))
 
 
-def take_due(engine: sa.Engine, limit: int) -> list[OutboxRow]:
-    """Events whose positions have all gone out, oldest first; from now on they stay as they are.
+def claim_due(engine: sa.Engine, limit: int) -> list[OutboxRow]:
+    """Events whose positions have all gone out, oldest first. A claimed row never changes again.
 
-    A row that ingest is about to replace is left for the next time.
+    A row that ingest is about to replace is left for the next round.
     """
     with transaction(engine) as cursor:
         cursor.execute(
@@ -206,7 +208,7 @@ def delete_events(engine: sa.Engine, ids: Collection[int]) -> None:
 
 
 def oldest(engine: sa.Engine) -> datetime | None:
-    """Since when the oldest event waits, a position or another."""
+    """Since when the oldest event waits, a position or another; None if none does."""
     with transaction(engine) as cursor:
         cursor.execute(
             "SELECT least((SELECT created_at FROM outbox ORDER BY id LIMIT 1),"
