@@ -3,12 +3,11 @@
 import json
 import signal
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
@@ -21,12 +20,10 @@ from tracking.metrics import Metrics
 from tracking.settings import DatabaseSettings, Settings
 from tracking.store.engine import create_engine
 from tracking.store.ingest.batch import store_batch
-from tracking.store.outbox.watermarks import UnsentTrack, UnsentWaypoint
 from tracking.store.sql import transaction
-from workers.outgoing import Outgoing, fair_shares, spans, thinned
+from workers.outgoing import Outgoing
 
-START = Trip().start
-LARGE = 60_000
+LARGE = 30_000
 
 
 @pytest.fixture
@@ -122,13 +119,26 @@ def test_events_of_a_trip_go_out_in_order(
     assert len({event["id"] for event in events}) == len(events)
 
 
+def test_a_position_that_left_the_route_does_not_go_out(
+    own: dict[str, str], engine: sa.Engine, reader: Reader
+) -> None:
+    """Its delivery was told of late: nobody may be told where the runner went afterwards."""
+    trip = Trip()
+    store_batch(engine, [accepted(trip), update(trip, 0), update(trip, 9), update(trip, 300)])
+    store_batch(engine, [delivered(trip, 60)])
+    with draining(own, engine):
+        events = reader.wait_for(trip, "completed")
+        wait_until(lambda: all_out(engine), "nothing waits")
+    assert words(events) == ["started", 1, 2, "completed"]
+
+
 def test_a_large_track_does_not_delay_the_others(
     own: dict[str, str], engine: sa.Engine, reader: Reader
 ) -> None:
     large, small = Trip(), Trip()
     store_batch(engine, [accepted(large)])
-    for first in range(0, LARGE, 20_000):
-        batch = range(first, first + 20_000)
+    for first in range(0, LARGE, 15_000):
+        batch = range(first, first + 15_000)
         store_batch(engine, [update(large, number / 50) for number in batch])
     with draining(own, engine):
         reader.wait_for(large, "updated")
@@ -295,71 +305,3 @@ def test_readiness_tells_how_long_events_wait_and_stays_ready(
         platform.close()
         admin.close()
     assert "Traceback" not in server.log.read_text()
-
-
-def test_shares_are_fair_and_nothing_is_left_unused() -> None:
-    assert fair_shares([], 10) == []
-    assert fair_shares([100], 10) == [10]
-    assert fair_shares([100_000, 3, 1], 10) == [6, 3, 1]
-    assert fair_shares([5, 5, 5], 9) == [3, 3, 3]
-    assert fair_shares([2, 2], 10) == [2, 2]
-    assert fair_shares([7] * 10, 3) == [0] * 7 + [1] * 3
-
-
-def unsent_track(**changes: Any) -> UnsentTrack:
-    track_id = UUID(int=1)
-    fields: dict[str, Any] = {
-        "id": track_id, "track_id": str(track_id), "booking_id": "b", "owner_id": None,
-        "epoch": "e",
-        "started_at": START, "published_seq": 0, "published_at": None, "last_seq": 100,
-        "newest_seq": None,
-    }  # fmt: skip
-    return UnsentTrack(**{**fields, **changes})
-
-
-def waypoint(seq: int, second: float) -> UnsentWaypoint:
-    at = START + timedelta(seconds=second)
-    return UnsentWaypoint(str(UUID(int=1)), seq, "r", 1.0, 2.0, None, None, at, at)
-
-
-def going(seconds: Sequence[float], interval: float, **changes: Any) -> list[int]:
-    track = unsent_track(**changes)
-    waypoints = [waypoint(n, s) for n, s in enumerate(seconds, track.published_seq + 1)]
-    found, published = thinned(waypoints, {track.track_id: track}, timedelta(seconds=interval))
-    assert published[track.track_id].seq == track.published_seq + len(seconds)
-    return [w.seq for w in found]
-
-
-def test_thinning_keeps_what_is_an_interval_after_all_before() -> None:
-    assert going([0, 5, 10, 15, 20], 0) == [1, 2, 3, 4, 5]
-    assert going([0, 5, 10, 15, 20], 10) == [1, 3, 5]
-    assert going([0, 9, 10, 19, 21], 10) == [1, 3, 5]
-    late = [0, 100, 50, 60, 105, 110]
-    assert going(late, 10) == [1, 2, 6]
-    assert going(late, 0) == [1, 2, 3, 4, 5, 6]
-
-
-def test_the_newest_position_of_an_ended_trip_goes_out_once() -> None:
-    assert going([0, 5, 8, 3], 10, newest_seq=3) == [1, 3]
-    out = START + timedelta(seconds=8)
-    assert going([3], 10, newest_seq=3, published_seq=3, published_at=out) == []
-    # Thinned away while nobody knew that it would be the last.
-    before = unsent_track(newest_seq=3, published_seq=4, published_at=START, last_seq=4)
-    assert spans([before], [0]) == [(before.id, 3, 3, START)]
-    found, published = thinned([waypoint(3, 8)], {before.track_id: before}, timedelta(seconds=10))
-    assert [w.seq for w in found] == [3]
-    assert (published[before.track_id].seq, published[before.track_id].at) == (4, out)
-
-
-@pytest.mark.parametrize("cut", range(1, 8))
-def test_thinning_does_not_depend_on_where_a_round_ends(cut: int) -> None:
-    seconds = [0.0, 4, 11, 2, 13, 22, 30, 31]
-    whole = going(seconds, 10)
-    track = unsent_track()
-    waypoints = [waypoint(n, s) for n, s in enumerate(seconds, 1)]
-    ten = timedelta(seconds=10)
-    first, published = thinned(waypoints[:cut], {track.track_id: track}, ten)
-    far = published[track.track_id]
-    later = unsent_track(published_seq=far.seq, published_at=far.at)
-    second, _ = thinned(waypoints[cut:], {track.track_id: later}, ten)
-    assert [w.seq for w in first + second] == whole

@@ -47,7 +47,7 @@ def types(engine: sa.Engine, trip: Trip) -> list[str]:
 
 def take(engine: sa.Engine, trip: Trip) -> list[outbox.OutboxRow]:
     """As the drainer does; the rows stay."""
-    return [row for row in outbox.take_due(engine, 10_000) if row.booking_id == trip.booking_id]
+    return [row for row in outbox.claim_due(engine, 10_000) if row.booking_id == trip.booking_id]
 
 
 def unsent(engine: sa.Engine, trip: Trip) -> list[int]:
@@ -71,7 +71,7 @@ def publish(engine: sa.Engine, trip: Trip) -> None:
             (at,) = cursor.fetchone() or (None,)
         published = Published(track.head_seq, at, trip.start)
         watermarks.advance(engine, {str(track.id): published})
-        watermarks.settle(engine)
+        watermarks.unmark_sent(engine)
 
 
 def watermark(engine: sa.Engine, trip: Trip) -> tuple[Any, ...] | None:
@@ -121,7 +121,7 @@ def test_a_track_is_looked_at_only_while_it_has_something_to_send(engine: sa.Eng
         assert unsent(engine, trip) == [number]
         published = Published(number, trip.at(number), trip.start)
         watermarks.advance(engine, {str(track_of(engine, trip).id): published})
-        watermarks.settle(engine)
+        watermarks.unmark_sent(engine)
         assert watermark(engine, trip) == (number, False)
 
 
@@ -134,9 +134,9 @@ def test_a_mark_stays_while_ingest_holds_the_booking(engine: sa.Engine) -> None:
     with transaction(engine) as cursor:
         cursor.execute("SELECT FROM bookings WHERE booking_id = %s FOR NO KEY UPDATE",
                        (trip.booking_id,))  # fmt: skip
-        watermarks.settle(engine)
+        watermarks.unmark_sent(engine)
     assert watermark(engine, trip) == (1, True)
-    watermarks.settle(engine)
+    watermarks.unmark_sent(engine)
     assert watermark(engine, trip) == (1, False)
 
 

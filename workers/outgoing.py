@@ -1,14 +1,14 @@
 """Outgoing events to Kafka: at least once, with stable ids, in order for each booking.
 
-A thread of its own, since it waits for the database and for Kafka in turn. One process at a time
-drains (advisory lock); the others wait for their turn. Nothing else waits for this thread.
+A thread of its own, since it waits for the database and for Kafka alternately. One process at a
+time drains (advisory lock); the others try every second. Nothing else waits for this thread.
 """
 
 import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum
 from typing import Any, Final
@@ -18,39 +18,41 @@ import sqlalchemy as sa
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
+from tracking.domain.times import rfc3339
 from tracking.metrics import Metrics
 from tracking.settings import Settings
 from tracking.store.engine import is_transient
 from tracking.store.outbox import events as outbox
 from tracking.store.outbox import watermarks
 from tracking.store.outbox.events import OutboxRow
-from tracking.store.outbox.watermarks import Published, Span, UnsentTrack, UnsentWaypoint
-from tracking.wire.messages import envelope, rfc3339
+from tracking.store.outbox.watermarks import UnsentTrack, UnsentWaypoint
+from tracking.wire.messages import envelope
 from workers.kafka.clients import connection_options
 from workers.kafka.patches import abandon, without_exit_hook
+from workers.thinning import fair_shares, spans, thinned
 
 log = logging.getLogger("tracking.outgoing")
 
-# One round's work: some megabytes of messages, acknowledged in well under a second. Tracks share
-# it, so that a phone's day buffer delays nobody else.
+# Most events of a round: some megabytes, acknowledged in well under a second. The tracks share
+# them, so that a phone's buffer of a day delays no other track.
 ROUND_EVENTS: Final = 5_000
 # Another process may have written: look this often even when nobody wakes us.
 IDLE_S: Final = 1.0
 # Between two rounds: nobody waits for these events by the millisecond, and each round costs some
 # 4 ms of the interpreter, whatever it sends.
 PACE_S: Final = 0.5
-# The same behind a round that had no place for all.
+# The same after a round that could not send all that was due.
 FULL_PACE_S: Final = 0.2
 RETRY_S: Final = 1.0
 SEND_TIMEOUT_S: Final = 30.0
 
 
 class Round(IntEnum):
-    """What a round found."""
+    """How much a round sent."""
 
     NOTHING = 0
-    SOME = 1  # and more may be due behind it: positions that waited for an event, or the reverse
-    FULL = 2  # and more is due
+    SOME = 1  # more may be due now: positions that waited for an event, or the reverse
+    FULL = 2  # more is due
 
 
 class Outgoing:
@@ -71,7 +73,7 @@ class Outgoing:
         self._interval = timedelta(seconds=settings.tracking_updated_interval)
         self._oldest: datetime | None = None  # since when the oldest event waits
         metrics.outbox_age.set_function(self.age)
-        self._interrupted = False  # said so, and not yet that it goes on
+        self._interrupted = False  # logged, and not yet that it flows again
         self._producer: KafkaProducer | None = None
         self._work = threading.Event()
         self._stopping = threading.Event()
@@ -81,10 +83,11 @@ class Outgoing:
         self._thread.start()
 
     def wake(self) -> None:
-        """Something was stored."""
+        """Something was stored. Any thread."""
         self._work.set()
 
     def stop(self) -> None:
+        """End after the current round. Any thread; `wait` for it."""
         self._stopping.set()
         self._work.set()
 
@@ -111,7 +114,7 @@ class Outgoing:
             self._died(error)
 
     def _attempt(self) -> None:
-        """Drain until something fails that may pass; then wait and begin again."""
+        """Drain until a transient error; then wait a second."""
         try:
             self._oldest = outbox.oldest(self._engine)
             with self._engine.connect() as connection:
@@ -127,7 +130,7 @@ class Outgoing:
         self._stopping.wait(RETRY_S)
 
     def _interrupt(self, reason: str) -> None:
-        """One line for an outage, not one for each attempt."""
+        """Log one line for an outage, not one for each attempt."""
         if not self._interrupted:
             log.warning(reason)
         self._interrupted = True
@@ -166,9 +169,9 @@ class Outgoing:
             self._work.clear()
 
     def _round(self, producer: KafkaProducer) -> Round:
-        """Send what is due."""
+        """Send what is due: events whose positions are out, then positions up to the next event."""
         self._oldest = outbox.oldest(self._engine)
-        events = outbox.take_due(self._engine, ROUND_EVENTS)
+        events = outbox.claim_due(self._engine, ROUND_EVENTS)
         self._send(producer, [_lifecycle(event) for event in events])
         outbox.delete_events(self._engine, [event.id for event in events])
         found = Round.FULL if len(events) == ROUND_EVENTS else Round(bool(events))
@@ -176,7 +179,7 @@ class Outgoing:
             found = max(found, self._positions(producer))
         else:
             watermarks.skip_positions(self._engine)
-        watermarks.settle(self._engine)
+        watermarks.unmark_sent(self._engine)
         return found
 
     def _positions(self, producer: KafkaProducer) -> Round:
@@ -198,57 +201,6 @@ class Outgoing:
             future.get(timeout=max(deadline - time.monotonic(), 0.001))
         for type_, number in Counter(type_ for type_, _, _ in events).items():
             self._metrics.published.labels(type_).inc(number)
-
-
-def fair_shares(wanted: Sequence[int], limit: int) -> list[int]:
-    """What each gets of a round: nobody less for another's having more to send."""
-    shares = [0] * len(wanted)
-    for position, index in enumerate(sorted(range(len(wanted)), key=wanted.__getitem__)):
-        shares[index] = min(wanted[index], limit // (len(wanted) - position))
-        limit -= shares[index]
-    return shares
-
-
-def spans(tracks: Sequence[UnsentTrack], shares: Sequence[int]) -> list[Span]:
-    """Where the waypoints of a round lie."""
-    found: list[Span] = []
-    for track, share in zip(tracks, shares, strict=True):
-        first, newest = track.published_seq + 1, track.newest_seq
-        if newest is not None and newest < first:
-            found.append((track.id, newest, newest, track.started_at))
-        if share:
-            found.append((track.id, first, first + share - 1, track.started_at))
-    return found
-
-
-def thinned(
-    waypoints: Sequence[UnsentWaypoint], tracks: Mapping[str, UnsentTrack], interval: timedelta
-) -> tuple[list[UnsentWaypoint], dict[str, Published]]:
-    """What goes out of these, and how far their tracks are out then.
-
-    Decided by what is stored alone, so that a process that takes over decides the same: a position
-    goes out if it is recorded an interval after all that went out, or as the last of its trip.
-    """
-    going, published = [], dict[str, Published]()
-    for waypoint in waypoints:
-        track = tracks[waypoint.track_id]
-        far = published.get(waypoint.track_id)
-        if far is None:
-            far = Published(track.published_seq, track.published_at, waypoint.received_at)
-            published[waypoint.track_id] = far
-        far.seq, far.received_at = max(far.seq, waypoint.seq), waypoint.received_at
-        if not interval or _is_due(waypoint, track, far.at, interval):
-            going.append(waypoint)
-            far.at = max(far.at or waypoint.recorded_at, waypoint.recorded_at)
-    return going, published
-
-
-def _is_due(
-    waypoint: UnsentWaypoint, track: UnsentTrack, newest: datetime | None, interval: timedelta
-) -> bool:
-    if newest is None or waypoint.recorded_at - newest >= interval:
-        return True
-    return waypoint.seq == track.newest_seq and waypoint.recorded_at > newest
 
 
 def _lifecycle(event: OutboxRow) -> tuple[str, bytes, bytes]:

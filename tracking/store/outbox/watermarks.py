@@ -1,7 +1,7 @@
 """Positions that are still to go out: the waypoints above their track's published watermark.
 
-A track with something to send has `unsent_since`; a track without a row has nothing. Ingest marks,
-under the booking's lock, and only the drainer moves a watermark or takes a mark away.
+A track is marked by `unsent_since` while it has something to send; one without a row has nothing.
+Ingest marks tracks under the booking's lock; only the drainer moves watermarks and removes marks.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -23,15 +23,15 @@ from tracking.store.sql import (
     uuid_array,
 )
 
-# Booking locks that the drainer takes at once: ingest waits for them, some milliseconds.
-SETTLE_ROWS: Final = 1_000
+# Bookings that the drainer locks at once: ingest waits for them, some milliseconds.
+UNMARKED_AT_ONCE: Final = 1_000
 
 # Track, first and last seq; no waypoint of it is older than the time.
 Span: TypeAlias = tuple[UUID, int, int, datetime]
 
 
 class UnsentTrack(Struct, frozen=True):
-    """A track with something to send. Ids as text: they stay it."""
+    """A track with something to send. Ids are text, as they are sent."""
 
     id: UUID
     track_id: str
@@ -46,7 +46,7 @@ class UnsentTrack(Struct, frozen=True):
 
 
 class UnsentWaypoint(Struct, frozen=True, gc=False):
-    """A stored waypoint whose turn has come."""
+    """A stored waypoint above its track's watermark."""
 
     track_id: str
     seq: int
@@ -57,14 +57,15 @@ class UnsentWaypoint(Struct, frozen=True, gc=False):
     heading_degrees: float | None
     recorded_at: datetime
     received_at: datetime
+    in_route: bool  # one that has left the route is passed over
 
 
 class Published(Struct):
-    """How far a track's positions are out."""
+    """Up to where a track's positions have gone out."""
 
     seq: int
     at: datetime | None  # recorded time of the newest that went out
-    received_at: datetime  # of the last one that was looked at: what remains is not older
+    received_at: datetime  # of the last one that was read: what remains is not older
 
 
 def mark_grown(cursor: Cursor, tracks: Collection[TrackState]) -> None:
@@ -103,14 +104,14 @@ def mark_ended(cursor: Cursor, track_ids: Collection[UUID]) -> None:
 
 # A trip is over and its newest position lies below the watermark, thinned away.
 NEWEST_WAITS: Final = """
-    t.status <> 'active' AND p.published_at < t.last_recorded_at AND w.track_id = t.id
-    AND w.recorded_at = t.last_recorded_at AND w.runner_id = t.last_runner_id
-    AND w.reported_at = t.last_reported_at
+    t.status <> 'active' AND p.published_at < t.last_recorded_at
+    AND w.track_id = t.id AND w.in_route AND w.recorded_at = t.last_recorded_at
+    AND w.runner_id = t.last_runner_id AND w.reported_at = t.last_reported_at
 """
 
 
 def unsent_tracks(engine: sa.Engine, limit: int) -> list[UnsentTrack]:
-    """Those that have waited longest. Nothing else is looked at."""
+    """Marked tracks, those first that have waited longest."""
     with transaction(engine) as cursor:
         cursor.execute(UNSENT_TRACKS, (limit,))
         return [UnsentTrack(*row) for row in cursor]
@@ -128,7 +129,7 @@ UNSENT_TRACKS: Final = f"""
 
 
 def waypoints_in(engine: sa.Engine, spans: Sequence[Span]) -> list[UnsentWaypoint]:
-    """In the order of seq. The time spares a look into every month's partition."""
+    """In the order of seq. The time of a span excludes the older months' partitions."""
     if not spans:
         return []
     tracks, firsts, lasts, times = zip(*spans, strict=True)
@@ -136,7 +137,7 @@ def waypoints_in(engine: sa.Engine, spans: Sequence[Span]) -> list[UnsentWaypoin
         cursor.execute(
             f"""
             SELECT w.track_id::text, w.seq, w.runner_id::text, ST_X(w.position), ST_Y(w.position),
-                   w.speed_kmh, w.heading_degrees, w.recorded_at, w.received_at
+                   w.speed_kmh, w.heading_degrees, w.recorded_at, w.received_at, w.in_route
             FROM unnest(%s::uuid[], %s::bigint[], %s::bigint[], %s::bigint[])
                 AS v (track_id, first_seq, last_seq, begins)
             CROSS JOIN LATERAL (
@@ -153,7 +154,7 @@ def waypoints_in(engine: sa.Engine, spans: Sequence[Span]) -> list[UnsentWaypoin
 
 
 def advance(engine: sa.Engine, published: Mapping[str, Published]) -> None:
-    """Kafka has acknowledged so much of each track."""
+    """Move watermarks: Kafka has acknowledged what lies below. Keys are track ids."""
     with transaction(engine) as cursor:
         execute_rows(
             cursor,
@@ -167,7 +168,7 @@ def advance(engine: sa.Engine, published: Mapping[str, Published]) -> None:
 
 
 def skip_positions(engine: sa.Engine) -> None:
-    """Where positions do not go out: the watermarks follow the heads."""
+    """Move all watermarks to the heads, when settings say that positions do not go out."""
     with transaction(engine) as cursor:
         cursor.execute(
             "UPDATE published_watermarks p"
@@ -177,8 +178,8 @@ def skip_positions(engine: sa.Engine) -> None:
         )
 
 
-def settle(engine: sa.Engine) -> None:
-    """Take the mark from tracks that are all out; ended ones lose their watermark.
+def unmark_sent(engine: sa.Engine) -> None:
+    """Remove the marks of tracks that have nothing left to send; ended ones lose their watermark.
 
     Under the booking's lock: ingest then sees either the mark or its absence.
     """
@@ -190,24 +191,24 @@ def settle(engine: sa.Engine) -> None:
             JOIN bookings b ON b.booking_id = t.booking_id
             LIMIT %s FOR NO KEY UPDATE OF b SKIP LOCKED
             """,
-            (SETTLE_ROWS,),
+            (UNMARKED_AT_ONCE,),
         )
         locked = [booking_id for (booking_id,) in cursor]
         if locked:
-            _settle(cursor, locked)
+            _unmark(cursor, locked)
 
 
-def _settle(cursor: Cursor, locked: Iterable[UUID]) -> None:
+def _unmark(cursor: Cursor, locked: Iterable[UUID]) -> None:
     cursor.execute(
         f"""
-        WITH settled AS (
+        WITH sent AS (
             SELECT t.id, t.status FROM tracks t JOIN published_watermarks p ON t.id = p.track_id
             WHERE t.booking_id = ANY(%s) AND {_ALL_OUT}
         ), forgotten AS (
-            DELETE FROM published_watermarks p USING settled s
+            DELETE FROM published_watermarks p USING sent s
             WHERE p.track_id = s.id AND s.status <> 'active'
         )
-        UPDATE published_watermarks p SET unsent_since = NULL FROM settled s
+        UPDATE published_watermarks p SET unsent_since = NULL FROM sent s
         WHERE p.track_id = s.id AND s.status = 'active'
         """,
         (list(locked),),
