@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from tests.viewing import START, Joined, StoredTrip, Wire, seqs
+from tests.viewing import START, Joined, StoredTrip, Wire, first_of, seqs
 from tracking.domain.changes import in_order
 from tracking.domain.events import LocationUpdate
 from tracking.live import broadcast, freshness
@@ -137,9 +137,7 @@ async def test_a_room_whose_freshness_cannot_be_told_hinders_no_other(
 
     monkeypatch.setattr(Room, "age", age)
     task = asyncio.create_task(tell_freshness(rooms, metrics, lambda: 0.0))
-    await enough.wait()
-    assert not task.done()
-    task.cancel()
+    await first_of(task, enough)
     assert metrics.live_errors.labels("freshness")._value.get() == 3
     assert len([each for each in caplog.records if each.exc_info]) == 1
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from typing import Any
+from unittest.mock import Mock
 from uuid import uuid4
 
 import pytest
@@ -10,6 +11,7 @@ import sqlalchemy as sa
 
 from handlers.websocket.catch_up import JoinOptions
 from tests.viewing import Joined, Stage, StoredTrip, Wire, deliver, seqs
+from tracking.live.protocol_subscriber import ProtocolSubscriber
 from tracking.store.read.live import PAGE
 from tracking.wire.protocol import late_waypoints
 
@@ -135,3 +137,17 @@ async def test_a_replaced_runner_does_not_learn_by_whom(stage: Stage, wire: Wire
     stage.change(runner_id=uuid4())
     assert joined.seat.code() == 4503
     assert types(await wire.messages()) == ["welcome"]
+
+
+@pytest.mark.gen_test
+async def test_an_error_in_a_thinned_position_closes_that_viewer(
+    stage: Stage, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    joined = await Joined.join(stage, wire, JoinOptions(min_interval_s=0.01))
+    await joined.settled()
+    closed = asyncio.Event()
+    monkeypatch.setattr(joined.seat, "send_close", lambda _: closed.set())
+    monkeypatch.setattr(ProtocolSubscriber, "_send", Mock(side_effect=ZeroDivisionError))
+    stage.publish(1, 2)
+    await asyncio.wait_for(closed.wait(), 5)
+    assert stage.rooms.subscribers == 0

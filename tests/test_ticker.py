@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import suppress
 from unittest.mock import Mock
 
 import pytest
@@ -10,7 +9,7 @@ import sqlalchemy as sa
 
 from handlers.websocket import ticker
 from handlers.websocket.ticker import close_all, tick_viewers
-from tests.viewing import Joined, Stage, Wire
+from tests.viewing import Joined, Stage, Wire, first_of
 
 
 @pytest.fixture
@@ -40,10 +39,7 @@ async def tick_once(joined: Joined) -> None:
     looked, metrics = asyncio.Event(), Mock()
     metrics.catching_up.set = lambda _: looked.set()
     task = asyncio.create_task(tick_viewers(stage.rooms, metrics))
-    await looked.wait()
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
+    await first_of(task, looked)
 
 
 @pytest.mark.gen_test

@@ -4,6 +4,7 @@ import asyncio
 import socket
 import time
 from collections.abc import Callable, Iterator
+from unittest.mock import Mock
 from uuid import uuid4
 
 import pytest
@@ -178,5 +179,33 @@ async def test_a_frame_does_not_wait_until_the_one_before_is_acknowledged(
     (subscriber,) = services.rooms.everybody()
     assert subscriber.send_queue._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
     client.close()
+    await server.close_all_connections()
+    server.stop()
+
+
+@pytest.mark.gen_test
+async def test_an_error_in_a_message_closes_the_viewer_who_sent_it(
+    engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trip, gate = StoredTrip(engine), asyncio.Event()
+    trip.add(1)
+    gate.set()
+    services = services_of(engine, gate, Rooms(), Metrics())
+    server = HTTPServer(Application(routes(), services=services))
+    listening, port = bind_unused_port()
+    server.add_socket(listening)
+    token = access_token(SECRET, trip.owner_id, "owner")
+    address = f"ws://127.0.0.1:{port}/ws/tracking/{trip.booking_id}?token={token}"
+    client, other = [await websocket_connect(address) for _ in range(2)]
+    for each in (client, other):
+        assert await each.read_message() is not None
+    monkeypatch.setattr(PlainViewer, "received", Mock(side_effect=ZeroDivisionError))
+    await client.write_message("anything")
+    assert await client.read_message() is None
+    assert (client.close_code, services.rooms.subscribers) == (1011, 1)
+    assert services.metrics.live_errors.labels("viewer")._value.get() == 1
+    for each in (client, other):
+        each.close()
+    assert await other.read_message() is None
     await server.close_all_connections()
     server.stop()

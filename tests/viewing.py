@@ -328,6 +328,16 @@ class StoredTrip:
         return Stage(self.engine, state)
 
 
+async def first_of(endless: "asyncio.Task[None]", event: asyncio.Event) -> None:
+    """Run an endless task until an event comes; raises what the task died of before."""
+    coming = asyncio.create_task(event.wait())
+    await asyncio.wait({endless, coming}, return_when=asyncio.FIRST_COMPLETED)
+    coming.cancel()
+    if endless.done():
+        endless.result()
+    endless.cancel()
+
+
 def active_state(head_seq: int = 0, booking_id: UUID | None = None) -> LiveState:
     return LiveState(booking_id or uuid4(), uuid4(), uuid4(), uuid4(), "epoch", "active",
                      "to_pickup", NOW, head_seq)  # fmt: skip

@@ -172,7 +172,10 @@ class StreamHandler(BaseHandler, WebSocketHandler):
     def on_message(self, message: str | bytes) -> None:
         if self.viewer is not None and not self._closing:
             self.viewer.heard()
-            self.viewer.received(message)
+            try:
+                self.viewer.received(message)
+            except Exception as error:
+                self.viewer.subscriber.fail(error)
 
     def on_ping(self, _: bytes) -> None:
         """Tornado answers it, some of them later than now."""

@@ -134,8 +134,14 @@ class ProtocolSubscriber(Subscriber):
             return
         if self._timer is None:
             loop = asyncio.get_running_loop()
-            self._timer = loop.call_at(self._next_position_at, self._release_thinned)
+            self._timer = loop.call_at(self._next_position_at, self._interval_over)
         self._thinned = message
+
+    def _interval_over(self) -> None:
+        try:
+            self._release_thinned()
+        except Exception as error:
+            self.fail(error)
 
     def _release_thinned(self) -> None:
         """At its time, or when something with a higher seq has to follow."""
