@@ -12,7 +12,12 @@ from tracking.domain.times import time_argument
 from tracking.errors import SettingsError
 from tracking.settings import KafkaSettings
 from workers.kafka.clients import explained
-from workers.kafka.dead_letter_topic import Letter, letters, readable_headers, resend
+from workers.kafka.dead_letter_topic import (
+    KeptDeadLetter,
+    kept_dead_letters,
+    readable_headers,
+    resend,
+)
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -69,8 +74,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _chosen(settings: KafkaSettings, arguments: argparse.Namespace) -> Iterator[Letter]:
-    for letter in letters(settings, arguments.since):
+def _chosen(settings: KafkaSettings, arguments: argparse.Namespace) -> Iterator[KeptDeadLetter]:
+    for letter in kept_dead_letters(settings, arguments.since):
         if arguments.reason in letter.reason and (
             not arguments.topic or letter.source.startswith(arguments.topic + "/")
         ):
@@ -91,7 +96,7 @@ def _list(settings: KafkaSettings, arguments: argparse.Namespace) -> int:
 
 
 def _show(settings: KafkaSettings, arguments: argparse.Namespace) -> int:
-    for letter in letters(settings):
+    for letter in kept_dead_letters(settings):
         if letter.id == arguments.id:
             for name, value in readable_headers(letter):
                 print(f"{name}: {value}")

@@ -5,9 +5,7 @@ import asyncio
 import gc
 import logging
 import resource
-import signal
 import sys
-import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AsyncExitStack
@@ -16,7 +14,6 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 from tornado.httpserver import HTTPServer
-from tornado.ioloop import IOLoop
 from tornado.netutil import bind_sockets
 from tornado.web import Application
 
@@ -38,21 +35,19 @@ from tracking.settings import Settings
 from tracking.store.engine import create_engine, expected_revision
 from tracking.tokens import MAX_TOKEN_LENGTH, Tokens, tokens_of
 from workers.connection_check import check_connections
-from workers.ingest import Ingest
+from workers.intake import Intake
 from workers.jwks import KeyFetcher
-from workers.kafka.consumer import Consumer
-from workers.kafka.dead_letters import DeadLetters
 from workers.kafka.unread import oldest_unread_s
 from workers.maintenance import Maintenance
 from workers.monitoring.readiness import Readiness
 from workers.monitoring.watchdog import measure_loop, measure_parts, watch_consumer
-from workers.outgoing import Outgoing
+from workers.stop import EXIT_FAILED, Stop
 
 log = logging.getLogger("tracking.server")
 
-# Storing what is in flight, then one thread after the other: less than a supervisor's 20 s.
-DRAIN_S: Final = 6.0
-THREAD_S: Final = 5.0
+# What letting the clients go may take: viewers are told over three seconds.
+VIEWERS_S: Final = 4.5
+REQUESTS_S: Final = 2.0
 # What the process needs besides viewers: databases, Kafka, logs, requests.
 RESERVED_DESCRIPTORS: Final = 200
 MAX_BODY_BYTES: Final = 64 << 10
@@ -68,88 +63,48 @@ SWITCH_INTERVAL_S: Final = 0.0005
 # A collection of young objects every 50,000 allocations; old ones are few and rarely die.
 GC_THRESHOLDS: Final = (50_000, 20, 100)
 
-EXIT_FAILED: Final = 1
 EXIT_SETTINGS: Final = 2
 
 
-async def serve(settings: Settings) -> int:
-    """Build everything in order, run until a signal, stop in reverse; the exit status."""
-    stop, failures = asyncio.Event(), []
-
-    def died(error: BaseException) -> None:
-        """A dead worker behind a healthy port is the worst state. Any thread."""
-        failures.append(error)
-        loop.add_callback(stop.set)
-
-    loop = IOLoop.current()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(name, stop.set)
+async def serve(settings: Settings, stop: Stop) -> int:
+    """Build everything in order, run until told to stop, stop in reverse; the exit status."""
     async with AsyncExitStack() as stack:
         metrics, rooms, tokens = Metrics(), Rooms(), tokens_of(settings)
         requests = _engine(stack, settings, "requests", settings.db_pool_size)
         writes = _engine(stack, settings, "ingest", 4)
         request_threads = _threads(stack, "requests", settings.db_pool_size)
 
-        outgoing = Outgoing(settings, writes, metrics, died)
-        outgoing.start()
-        stack.push_async_callback(_stop_outgoing, outgoing)
-
-        dead_letters = DeadLetters(settings, metrics, died)
-        dead_letters.start()
-        stack.push_async_callback(_stop_dead_letters, dead_letters)
-
-        consumer = Consumer(settings, metrics, dead_letters, died)
-        relay = Broadcast(rooms, metrics, fastest_sender())
-        ingest = Ingest(
-            writes, _threads(stack, "ingest", 1), relay, metrics, settings.batch_records, died
+        broadcast = Broadcast(rooms, metrics, fastest_sender())
+        intake = Intake(
+            settings, metrics, writes, _threads(stack, "ingest", 1), broadcast, stop.died
         )
-        ingest.stored.append(consumer.stored)
-        ingest.stored.append(lambda _: outgoing.wake())
-        consumer.start(partial(loop.add_callback, ingest.offer))
-        stack.push_async_callback(_stop_intake, consumer, ingest)
-
-        def delay_s() -> float:
-            return max(consumer.lag.delay_s(), ingest.oldest_wait(time.monotonic()))
+        intake.start()
+        stack.push_async_callback(intake.stop, stop)
 
         maintenance = Maintenance(
-            writes,
-            _threads(stack, "maintenance", 1),
-            metrics,
-            ingest.offer,
-            delay_s,
-            partial(oldest_unread_s, settings),
-        )
-        jobs = [maintenance.run(), measure_loop(metrics), watch_consumer(consumer, died)]
-        jobs += [tick_viewers(rooms, metrics), tell_freshness(rooms, metrics, delay_s)]
+            writes, _threads(stack, "maintenance", 1), metrics, intake.ingest.offer,
+            intake.delay_s, partial(oldest_unread_s, settings),
+        )  # fmt: skip
+        jobs = [maintenance.run(), watch_consumer(intake.consumer, stop.died)]
+        jobs += [measure_loop(metrics), tick_viewers(rooms, metrics)]
+        jobs += [tell_freshness(rooms, metrics, intake.delay_s)]
         if settings.jwt_jwks_url:
             jobs += [_key_fetcher(settings, tokens, metrics).run()]
-        _start_jobs(stack, jobs, died)
-        measure_parts(metrics, rooms, ingest, {"requests": requests, "ingest": writes})
+        _start_jobs(stack, jobs, stop.died)
+        measure_parts(metrics, rooms, intake.ingest, {"requests": requests, "ingest": writes})
 
         readiness = Readiness(
-            requests,
-            request_threads,
-            expected_revision(),
-            consumer,
-            ingest,
-            dead_letters,
-            outgoing,
-            tokens.keys.status,
+            requests, request_threads, expected_revision(), intake, tokens.keys.status
         )
         services = Services(
             settings, requests, request_threads, tokens, rooms, metrics, readiness.check,
-            Limits(settings, _max_viewers(settings)), delay_s,
+            Limits(settings, _max_viewers(settings)), intake.delay_s,
         )  # fmt: skip
-        _listen(stack, settings, services)
+        _listen(stack, settings, services, stop)
         gc.collect()
         gc.freeze()  # what start-up made lives as long as the process
         await stop.wait()
-        log.info("stopping")
-    if failures:
-        log.critical("stopped because a worker died: %r", failures[0])
-        return EXIT_FAILED
-    log.info("stopped")
-    return 0
+    return stop.status()
 
 
 def _engine(stack: AsyncExitStack, settings: Settings, name: str, size: int) -> sa.Engine:
@@ -168,29 +123,6 @@ def _threads(stack: AsyncExitStack, name: str, size: int) -> Executor:
     executor = ThreadPoolExecutor(size, name)
     stack.callback(executor.shutdown, wait=False, cancel_futures=True)
     return executor
-
-
-async def _in_thread(function: Callable[[float], bool], timeout_s: float, what: str) -> None:
-    """Wait for a thread's end without waiting on the loop: the thread may need the loop."""
-    if not await asyncio.to_thread(function, timeout_s):
-        log.warning("the %s thread did not end within %.0f s", what, timeout_s)
-
-
-async def _stop_outgoing(outgoing: Outgoing) -> None:
-    outgoing.stop()
-    await _in_thread(outgoing.wait, THREAD_S, "outgoing")
-
-
-async def _stop_dead_letters(dead_letters: DeadLetters) -> None:
-    dead_letters.stop()
-    await _in_thread(dead_letters.wait, THREAD_S, "dead-letters")
-
-
-async def _stop_intake(consumer: Consumer, ingest: Ingest) -> None:
-    """Read no more, store what was read, then commit its offsets."""
-    consumer.stop()
-    await ingest.close(DRAIN_S)
-    await _in_thread(consumer.wait, THREAD_S, "consumer")
 
 
 def _start_jobs(
@@ -221,7 +153,7 @@ def _descriptors() -> int:
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
-def _listen(stack: AsyncExitStack, settings: Settings, services: Services) -> None:
+def _listen(stack: AsyncExitStack, settings: Settings, services: Services, stop: Stop) -> None:
     application = Application(
         routes(),
         services=services,
@@ -246,8 +178,8 @@ def _listen(stack: AsyncExitStack, settings: Settings, services: Services) -> No
     for each in sockets:
         host, port = each.getsockname()[:2]
         log.info("listening on %s port %d", host, port)
-    stack.push_async_callback(server.close_all_connections)
-    stack.push_async_callback(close_all, services.rooms)
+    stack.push_async_callback(stop.within, REQUESTS_S, "requests", server.close_all_connections)
+    stack.push_async_callback(stop.within, VIEWERS_S, "viewers", partial(close_all, services.rooms))
     stack.callback(server.stop)
 
 
@@ -269,16 +201,15 @@ def main() -> int:
         return EXIT_SETTINGS
     if arguments.check:
         return EXIT_FAILED if check_connections(settings) else 0
+    stop = Stop()
+    stop.listen()
     logs.configure(settings.log_level, settings.log_format)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     gc.set_threshold(*GC_THRESHOLDS)
     shown = " ".join(f"{name.upper()}={value}" for name, value in settings.masked().items())
     log.info("service-tracking %s on Python %s; %s", __version__, sys.version.split()[0], shown)
     try:
-        status = asyncio.run(serve(settings))
-        # The loop is gone and its handlers with it: told again to stop, the stop goes on.
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        return status
+        return stop.leave(asyncio.run(serve(settings, stop)))
     except OSError as error:
         log.critical("cannot listen on port %d: %s", settings.service_port, error.strerror)
         return EXIT_FAILED

@@ -58,6 +58,21 @@ def test_stopped_while_a_server_is_dead(scenario: Scenario, dead: str) -> None:
     scenario.prove(counters=False)
 
 
+@pytest.mark.parametrize("hanging", [("postgres",), ("kafka",), ("postgres", "kafka")])
+def test_stopped_while_servers_hang(scenario: Scenario, hanging: tuple[str, ...]) -> None:
+    scenario.play(8)
+    servers = [getattr(scenario.world, name) for name in hanging]
+    for server in servers:
+        server.pause()
+    pause(scenario.random.uniform(0.5, 2.0))
+    assert stops(scenario) == 0
+    for server in servers:
+        server.resume()
+    scenario.start_server()
+    scenario.drain()
+    scenario.prove(counters=False)
+
+
 def test_told_twice_to_stop(scenario: Scenario) -> None:
     scenario.play(6)
     scenario.server.send_signal(signal.SIGTERM)

@@ -2,101 +2,16 @@
 
 import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
-from uuid import uuid4
 
 import pytest
-from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
-from kafka.admin import NewTopic
+from kafka import KafkaConsumer, KafkaProducer
 from kafka.structs import OffsetAndMetadata
 
-from tests.running import Trip, envelope, wait_until
-from tracking.metrics import Metrics
-from tracking.settings import Settings
-from workers.kafka.batches import Batch
+from tests.consuming import MIB, Group
+from tests.running import envelope, wait_until
 from workers.kafka.connection import PARTITION_FETCH_BYTES
-from workers.kafka.consumer import Consumer
-from workers.kafka.dead_letters import DeadLetters
-from workers.kafka.flow_control import MAX_BYTES_IN_FLIGHT
-
-MIB = 1 << 20
-
-
-class Group:
-    """A topic of one partition, and what reads it."""
-
-    def __init__(self, environ: dict[str, str], **settings: str) -> None:
-        own = {
-            "KAFKA_TOPIC_PREFIX": f"test-{uuid4().hex[:12]}",
-            "KAFKA_GROUP_ID": f"test-{uuid4().hex[:12]}",
-        }
-        self.settings = Settings.from_environment({**environ, **own, **settings})
-        self.brokers = environ["KAFKA_BROKERS"]
-        self.topic = self.settings.topic("runner.events")
-        self.partition = TopicPartition(self.topic, 0)
-        self.batches: list[Batch] = []
-        self.committed: list[int] = []
-        self.died: list[BaseException] = []
-        self.trip = Trip()
-        admin = KafkaAdminClient(bootstrap_servers=self.brokers)
-        admin.create_topics([NewTopic(self.topic, 1, 1)])
-        admin.close()
-        self._producer = KafkaProducer(bootstrap_servers=self.brokers, max_request_size=4 * MIB)
-
-    def produce(self, number: int, padding: int = 0) -> None:
-        """Valid updates; what they carry beside is ignored."""
-        for second in range(number):
-            data = {**self.trip.update(second), "padding": "x" * padding}
-            value = json.dumps(envelope("runner.location_update", data)).encode()
-            self._producer.send(self.topic, value=value)
-        self._producer.flush(timeout=60)
-
-    @contextmanager
-    def consuming(self) -> Iterator[Consumer]:
-        """Batches are gathered; the test says when they are stored."""
-        metrics = Metrics()
-        letters = DeadLetters(self.settings, metrics, self.died.append)
-        letters.start()
-        consumer = Consumer(self.settings, metrics, letters, self.died.append)
-        consumer.start(self.batches.append)
-        try:
-            yield consumer
-        finally:
-            consumer.stop()
-            assert consumer.wait(15)
-            letters.stop()
-            assert letters.wait(10)
-            self._producer.close(timeout=5)
-            assert self.died == []
-
-    @property
-    def records(self) -> int:
-        return sum(batch.size for batch in self.batches)
-
-    @contextmanager
-    def other_member(self) -> Iterator[KafkaConsumer]:
-        """The assignor gives a partition to the first by name: to this one."""
-        other = KafkaConsumer(
-            bootstrap_servers=self.brokers, group_id=self.settings.kafka_group_id, client_id="a",
-            enable_auto_commit=False, auto_offset_reset="earliest",
-        )  # fmt: skip
-        other.subscribe([self.topic])
-        try:
-            yield other
-        finally:
-            other.close(autocommit=False, timeout_ms=5_000)
-
-    def offset(self) -> int:
-        """What the group has committed."""
-        reader = KafkaConsumer(
-            bootstrap_servers=self.brokers, group_id=self.settings.kafka_group_id
-        )
-        try:
-            return reader.committed(self.partition, timeout_ms=5_000) or 0
-        finally:
-            reader.close(autocommit=False)
+from workers.kafka.in_flight import MAX_BYTES_IN_FLIGHT
 
 
 def assigned(other: KafkaConsumer) -> bool:
@@ -156,7 +71,7 @@ def test_nothing_is_committed_for_a_partition_of_another_member(
             wait_until(lambda: assigned(other), "the other member has the partition")
             for batch in group.batches:
                 consumer.stored(batch)
-            wait_until(lambda: consumer._flow.records == 0, "noted as stored")
+            wait_until(lambda: consumer._in_flight.records == 0, "noted as stored")
             seen = consumer.last_poll
             wait_until(lambda: consumer.last_poll > seen + 1, "and time to commit it")
             assert (commits, group.offset()) == ([], 0)
@@ -179,7 +94,7 @@ def test_a_commit_that_failed_is_tried_again(environ: dict[str, str]) -> None:
     group.produce(3)
     with group.consuming() as consumer:
         wait_until(lambda: group.records == 3, "three records read")
-        generations = {group.partition: consumer._commits.offsets.generation(group.partition)}
+        generations = {group.partition: consumer._in_flight.offsets.generation(group.partition)}
         failed = {group.partition: OffsetAndMetadata(3, "", -1)}
         consumer._commits._answered(generations, failed, RuntimeError("the coordinator moves"))
         wait_until(lambda: group.offset() == 3, "committed")
@@ -228,3 +143,44 @@ def test_record_batches_larger_than_a_fetch_are_read(environ: dict[str, str]) ->
             assert batch.outcomes.total() == 0
             consumer.stored(batch)
         wait_until(lambda: group.offset() == number + 1, "all committed")
+
+
+def test_a_bug_in_decoding_stops_the_intake_and_loses_nothing(
+    environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a bad deploy: nothing becomes a dead letter, no offset is committed."""
+
+    def decode(*_: Any) -> None:
+        raise TypeError("our bug")
+
+    monkeypatch.setattr("workers.kafka.decoding.decode", decode)
+    group = Group(environ)
+    group.produce(10)
+    with group.consuming() as consumer:
+        wait_until(lambda: group.breaker.reason is not None, "stopped")
+        assert "runner.location_update in a row failed at decode" in (group.breaker.reason or "")
+        seen = consumer.last_poll
+        wait_until(lambda: consumer.last_poll > seen + 1, "the member stays in its group")
+        wait_until(lambda: consumer.lag.delay_s() > 0, "and tells that it is behind")
+        labels = {"topic": group.topic, "partition": "0"}
+        lag = group.metrics.registry.get_sample_value("tracking_consumer_lag_records", labels)
+        assert (lag, group.offset(), group.batches) == (10, 0, [])
+        assert consumer._in_flight.dead_letters == 0
+
+
+def test_dead_letters_that_wait_count_for_what_is_in_flight(environ: dict[str, str]) -> None:
+    """A flood of large garbage beside a dead-letter topic that is slow: its memory is bounded."""
+    group = Group(environ)
+    group.produce_raw(60, b"x" * (MIB - 1_000))
+    with group.consuming(is_slow=True) as consumer:
+        in_flight = consumer._in_flight
+        wait_until(lambda: in_flight.bytes >= MAX_BYTES_IN_FLIGHT // 2, "half of the bound")
+        polled = time.monotonic()
+        wait_until(lambda: consumer.last_poll > polled + 2, "more polls")
+        # Every batch is stored at once: only the dead letters are held.
+        assert group.records == 0
+        assert in_flight.bytes < MAX_BYTES_IN_FLIGHT // 2 + 2 * MIB
+        assert in_flight.dead_letters == pytest.approx(17, abs=2)
+        group.start_sender()
+        wait_until(lambda: group.offset() == 60, "all are kept, and committed", 60)
+        assert (in_flight.bytes, in_flight.dead_letters) == (0, 0)

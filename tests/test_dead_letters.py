@@ -15,14 +15,14 @@ from kafka.admin import NewTopic
 from tests.programs import run_program
 from tests.running import Platform, Server, Trip, envelope, running_server, wait_until
 from tracking.settings import Settings
-from workers.kafka.dead_letter_topic import Letter, letters
-from workers.kafka.dead_letters import CUT, DeadLetter, cut, message_of, source_of
+from workers.kafka.dead_letter_topic import KeptDeadLetter, kept_dead_letters
+from workers.kafka.dead_letters import TRUNCATED, DeadLetter, message_of, source_of, truncated
 
 
-def letter_of(server: Server, expected: int) -> list[Letter]:
+def letter_of(server: Server, expected: int) -> list[KeptDeadLetter]:
     settings = Settings.from_environment(server.environ)
     return wait_until(
-        lambda: found if len(found := list(letters(settings))) >= expected else [],
+        lambda: found if len(found := list(kept_dead_letters(settings))) >= expected else [],
         f"{expected} dead letters",
     )
 
@@ -177,7 +177,7 @@ def test_a_record_too_large_for_the_topic_is_cut_and_says_so(
     own_platform.send_raw("runner.events", value, [])
     (letter,) = letter_of(own_server, 1)
     assert letter.value is not None
-    assert source_of(letter.headers)[CUT] == b"%d" % len(value)
+    assert source_of(letter.headers)[TRUNCATED] == b"%d" % len(value)
     assert value.startswith(letter.value)
     refused = tool(own_server, "resend", letter.id)
     assert "cut and stay" in refused.stderr
@@ -190,7 +190,7 @@ def test_cutting_leaves_out_headers_that_are_too_large_themselves() -> None:
         topic="t", partition=0, offset=0, timestamp=0, key=b"k" * (1 << 20), value=None,
         headers=[("huge", b"h" * (1 << 20))],
     )  # fmt: skip
-    message = cut(message_of(DeadLetter(record, "reason"), Trip().start))
+    message = truncated(message_of(DeadLetter(record, "reason"), Trip().start))
     assert len(message.key or b"") + sum(len(v) for _, v in message.headers) < (600 << 10)
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -27,9 +27,11 @@ from tracking.settings import DatabaseSettings, Settings
 from tracking.store import partitions
 from tracking.store.engine import create_engine
 from tracking.store.ingest.batch import Stored, store_batch
+from workers.batch_store import BatchStore
+from workers.breaker import Breaker
 from workers.ingest import Ingest
 from workers.kafka.batches import Batch
-from workers.kafka.dead_letter_topic import Letter, letters
+from workers.kafka.dead_letter_topic import KeptDeadLetter, kept_dead_letters
 
 NUMBER, POISONED = 60, (0, 17, 18, 59)
 
@@ -126,8 +128,10 @@ def test_poison_is_found_by_halving_and_its_neighbours_are_stored_once(
         assert server.stop() == 0
         produce(own, "runner.events", updates)  # one batch, whole
         server.start()
-        found: list[Letter] = wait_until(
-            lambda: x if len(x := list(letters(Settings.from_environment(own)))) >= 5 else [],
+        found: list[KeptDeadLetter] = wait_until(
+            lambda: (
+                x if len(x := list(kept_dead_letters(Settings.from_environment(own)))) >= 5 else []
+            ),
             "five letters",
         )
         poison = [joke, *(updates[number] for number in POISONED)]
@@ -192,11 +196,11 @@ def test_a_single_event_that_was_refused_is_tried_once_more(
             raise refusals.pop()
         return store_batch(*arguments)
 
-    monkeypatch.setattr("workers.ingest.store_batch", store)
+    monkeypatch.setattr("workers.batch_store.store_batch", store)
     batch = Batch(events=[accepted(trip)], records=[object()], size=1)
 
     assert stored_by_ingest(engine, batch) == []
-    assert batch.dead == []
+    assert batch.poison == []
     assert track_of(engine, trip).status == "active"
 
 
@@ -212,23 +216,64 @@ def test_a_bug_that_one_event_provokes_costs_that_event_only(
             raise KeyError("our bug")
         return store_batch(engine, events, *more)
 
-    monkeypatch.setattr("workers.ingest.store_batch", store)
-    records = [SimpleNamespace(topic="t", partition=0, offset=n) for n in range(5)]
+    monkeypatch.setattr("workers.batch_store.store_batch", store)
+    records = [SimpleNamespace(topic="t", partition=0, offset=n, value=b"%d" % n) for n in range(5)]
     batch = Batch(events=list(events), records=list(records), size=5)
     assert stored_by_ingest(engine, batch) == []
-    assert [letter.record.offset for letter in batch.dead] == [3]
+    assert [letter.record.offset for letter in batch.poison] == [3]
     for trip in (*trips[:3], trips[4]):
         assert track_of(engine, trip).status == "active"
 
 
-def stored_by_ingest(engine: sa.Engine, batch: Batch) -> list[BaseException]:
+def test_a_bug_that_every_event_provokes_stops_the_intake_and_loses_nothing(
+    engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a bad deploy: nothing is stored, nothing dead, no offset committed."""
+
+    def store(*_: Any) -> Stored:
+        raise KeyError("our bug")
+
+    monkeypatch.setattr("workers.batch_store.store_batch", store)
+    records = [SimpleNamespace(topic="t", partition=0, offset=n, value=b"%d" % n) for n in range(9)]
+    batch = Batch(events=[accepted(Trip()) for _ in range(9)], records=list(records), size=9)
+    breaker, told = Breaker(Metrics()), list[Batch]()
+    assert stored_by_ingest(engine, batch, breaker, told.append) == []
+    assert "booking.accepted in a row failed at store with KeyError" in (breaker.reason or "")
+    assert told == []  # so nothing was sent away, nor committed
+
+
+def test_a_publish_that_fails_is_heard_at_once_and_its_offsets_are_committed(
+    engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not at the next batch, which a quiet night may not bring."""
+
+    async def publish(*_: Any) -> None:
+        raise RuntimeError("a room is broken")
+
+    monkeypatch.setattr(Broadcast, "publish", publish)
+    batch = Batch(events=[accepted(Trip())], records=[object()], size=1)
+    told = list[Batch]()
+    assert [str(e) for e in stored_by_ingest(engine, batch, None, told.append)] == [
+        "a room is broken"
+    ]
+    assert told == [batch]
+
+
+def stored_by_ingest(
+    engine: sa.Engine,
+    batch: Batch,
+    breaker: Breaker | None = None,
+    told: Callable[[Batch], None] = lambda _: None,
+) -> list[BaseException]:
     """Through ingest's own loop; what it died of."""
 
     async def run() -> list[BaseException]:
         with ThreadPoolExecutor(1) as executor:
             metrics, died = Metrics(), list[BaseException]()
-            relay = Broadcast(Rooms(), metrics, send_each)
-            ingest = Ingest(engine, executor, relay, metrics, 100, died.append)
+            broadcast = Broadcast(Rooms(), metrics, send_each)
+            store = BatchStore(engine, executor, metrics, breaker or Breaker(metrics))
+            ingest = Ingest(store, broadcast, metrics, 100, died.append)
+            ingest.stored.append(told)
             ingest.offer(batch)
             assert await ingest.close(10)
             return died

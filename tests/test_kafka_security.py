@@ -31,7 +31,7 @@ from tests.running import (
 )
 from tracking.settings import KafkaSettings
 from workers.kafka.clients import explained
-from workers.kafka.dead_letter_topic import letters
+from workers.kafka.dead_letter_topic import kept_dead_letters
 
 USER, PASSWORD = "tracking", "correct-horse-battery"
 
@@ -114,7 +114,7 @@ def test_every_client_gets_through_tls_and_a_password(
         sent = {"type": "tracking.updated"}
         wait_until(lambda: server.metric("tracking_published_events_total", **sent) == 1, "sent")
         wait_until(lambda: server.metric("tracking_dead_letters_total") == 1, "kept")
-        assert len(list(letters(KafkaSettings.from_environment(server.environ)))) == 1
+        assert len(list(kept_dead_letters(KafkaSettings.from_environment(server.environ)))) == 1
         checked = check(server.environ)
         assert checked.returncode == 0, checked.stderr
         platform.close()

@@ -20,7 +20,7 @@ from tracking.domain.events import BOOKING_KINDS, BookingEvent, Event, LocationU
 from tracking.errors import InvalidEvent
 from tracking.settings import Settings
 from tracking.store.ingest.batch import store_batch
-from workers.kafka.dead_letter_topic import letters
+from workers.kafka.dead_letter_topic import kept_dead_letters
 
 NOW = datetime(2026, 2, 6, 10, 30, tzinfo=UTC)
 UPDATE = "runner.location_update"
@@ -338,7 +338,8 @@ def test_exactly_the_bad_ones_become_dead_letters_and_their_neighbours_are_store
 
     settings = Settings.from_environment(server.environ)
     kept = wait_until(
-        lambda: found if len(found := list(letters(settings))) >= len(bad) else [], "all letters"
+        lambda: found if len(found := list(kept_dead_letters(settings))) >= len(bad) else [],
+        "all letters",
     )
     assert Counter(x.value for x in kept) == Counter(value for _, value, _ in bad.values())
     assert all(x.reason for x in kept)

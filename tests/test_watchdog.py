@@ -9,30 +9,50 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from kafka import TopicPartition
 
 import workers.monitoring.watchdog
 from workers.monitoring.readiness import Readiness
 from workers.monitoring.watchdog import watch_consumer
 
 
-def consumer(silent_s: float, *, connected: bool = True, away_s: float = 0.0) -> Any:
+def consumer(
+    silent_s: float = 0.0,
+    *,
+    connected: bool = True,
+    away_s: float = 0.0,
+    assigned: int = 1,
+    partitions: int = 1,
+    joined: bool = True,
+    open_s: dict[TopicPartition, float] | None = None,
+) -> Any:
+    open_s = open_s or {}
     last_poll = time.monotonic() - silent_s
     return SimpleNamespace(
-        last_poll=last_poll, connected=connected, stopped={}, assigned=1, partitions=1,
-        unreachable_s=lambda: away_s,
+        last_poll=last_poll, connected=connected, stopped={}, assigned=assigned, joined=joined,
+        lag=SimpleNamespace(
+            partitions=partitions, unreachable_s=lambda: away_s, open_transactions=lambda: open_s
+        ),
     )  # fmt: skip
 
 
-def readiness(consumer: Any, outgoing_s: float = 0) -> dict[str, str]:
+def readiness(consumer: Any, outgoing_s: float = 0, bug: str | None = None) -> dict[str, str]:
     """What the checks say that ask no database."""
     ingest = SimpleNamespace(oldest_wait=lambda _: 0.0)
-    letters = SimpleNamespace(failing_since=None)
-    outgoing = SimpleNamespace(age=lambda: outgoing_s)
-    parts: Any = (consumer, ingest, letters, outgoing)
-    checks = Readiness(None, None, "", *parts)  # type: ignore[arg-type]
+    intake: Any = SimpleNamespace(
+        consumer=consumer,
+        ingest=ingest,
+        dead_letters=SimpleNamespace(failing_since=None),
+        breaker=SimpleNamespace(reason=bug),
+        outgoing=SimpleNamespace(age=lambda: outgoing_s),
+    )
+    checks = Readiness(None, None, "", intake, lambda: "ok")  # type: ignore[arg-type]
     return {
-        "kafka": checks._kafka(), "consumer": checks._polling(), "outgoing": checks._waiting()
-    }  # fmt: skip
+        "kafka": checks._kafka(),
+        "consumer": checks._polling(),
+        "ingest": checks._unstored(),
+        "outgoing": checks._waiting(),
+    }
 
 
 @pytest.mark.parametrize(
@@ -91,3 +111,31 @@ def test_the_process_ends_when_poll_does_not_return(monkeypatch: pytest.MonkeyPa
 def test_a_broker_that_went_away_is_told_after_half_a_minute() -> None:
     assert readiness(consumer(0, away_s=29))["kafka"] == "ok"
     assert readiness(consumer(0, away_s=31))["kafka"] == "no broker has answered for 31 s"
+
+
+def test_a_member_without_partitions_is_not_ready() -> None:
+    """Its viewers would see nothing of what the other members store."""
+    said = readiness(consumer(assigned=0, partitions=6))["kafka"]
+    assert "6 partitions belong to another member" in said
+
+
+def test_a_member_that_has_not_joined_yet_is_not_ready() -> None:
+    said = readiness(consumer(assigned=0, partitions=6, joined=False))["kafka"]
+    assert said == "has not joined its consumer group yet"
+
+
+def test_without_any_topic_there_is_nothing_to_miss() -> None:
+    """A first start, before the first event: clients may connect."""
+    said = readiness(consumer(assigned=0, partitions=0))["kafka"]
+    assert said == "ok, no topic to read exists yet"
+
+
+def test_an_open_transaction_is_a_remark_that_names_the_partition() -> None:
+    """The process does what it can; taking it out of service would end no transaction."""
+    said = readiness(consumer(open_s={TopicPartition("booking.events", 3): 75.0}))["consumer"]
+    assert said.startswith("ok, booking.events/3 waits for a producer's transaction")
+    assert "75 s" in said
+
+
+def test_an_intake_that_a_bug_has_stopped_is_not_ready() -> None:
+    assert readiness(consumer(), bug="a bug of this version")["ingest"].startswith("stopped by")

@@ -57,6 +57,17 @@ class Metrics:
         self.dead_letters_waiting = self._gauge(
             "dead_letters_waiting", "Dead letters that Kafka has not acknowledged yet."
         )
+        self.publish_failures = self._counter(
+            "publish_failures", "Stored batches of which viewers may have missed something."
+        )
+        self.intake_stopped = self._gauge(
+            "intake_stopped", "1 when a bug of this version has stopped the intake."
+        )
+        self.open_transaction = self._gauge(
+            "open_transaction_seconds",
+            "For how long a producer's open transaction has held back what follows.",
+            ["topic", "partition"],
+        )
         self.lag = self._gauge(
             "consumer_lag_records", "Records not read yet.", ["topic", "partition"]
         )

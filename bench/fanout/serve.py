@@ -21,7 +21,7 @@ from tracking.domain.changes import in_order
 from tracking.live import audience
 from tracking.live.broadcast import Broadcast
 from tracking.live.sender import send_each
-from workers.kafka import consumer, flow_control
+from workers.kafka import flow_control, in_flight
 from workers.kafka.batches import Batch
 
 # Far above what the database gives, so that nothing that was stored is newer.
@@ -74,7 +74,7 @@ def apply(variant: str) -> None:
             case "worth":
                 audience.WORTH_A_COHORT = int(value)  # type: ignore[misc]
             case "wait":
-                consumer.Consumer._give = _give_and_wait(float(value))  # type: ignore[method-assign, assignment]
+                in_flight.InFlight.give = _give_and_wait(float(value))  # type: ignore[method-assign, assignment]
 
 
 def by_socket(descriptors: Sequence[int], frame: bytes) -> list[tuple[int, int]]:
@@ -87,13 +87,13 @@ def by_socket(descriptors: Sequence[int], frame: bytes) -> list[tuple[int, int]]
 WAYS = {"each": send_each, "socket": by_socket}
 
 
-def _give_and_wait(limit_s: float) -> Callable[[Any, Batch], None]:
+def _give_and_wait(limit_s: float) -> Callable[[Any, Batch, Any], None]:
     """The consumer reads on when the loop has taken what it was given."""
-    give = consumer.Consumer._give
+    give = in_flight.InFlight.give
 
-    def waiting(self: consumer.Consumer, batch: Batch) -> None:
+    def waiting(self: in_flight.InFlight, batch: Batch, offsets: Any) -> None:
         taken = threading.Event()
-        give(self, batch)
+        give(self, batch, offsets)
         OfferedBroadcast.loop.add_callback(taken.set)
         taken.wait(limit_s)
 

@@ -30,12 +30,10 @@ TCP_USER_TIMEOUT_MS: Final = 10_000
 POISON_CLASSES: Final = ("22", "23")
 CHECK_VIOLATION: Final = "23514"
 # What the driver itself raises for values that it cannot write.
-POISON_ERRORS: Final = (
-    *(ValueError, ArithmeticError, struct.error),
-    # ... and our own bugs that one event provokes: it is kept until they are mended, and the rest
-    # goes on. A crash would only bring the same event again.
-    *(TypeError, LookupError, AttributeError, AssertionError),
-)
+VALUE_ERRORS: Final = (ValueError, ArithmeticError, struct.error)
+# Our own bugs that one event provokes: it is kept until they are fixed, and the rest goes on. A
+# crash would only bring the same event again.
+BUG_ERRORS: Final = (TypeError, LookupError, AttributeError, AssertionError)
 
 
 def create_engine(
@@ -93,13 +91,18 @@ def create_engine(
 def is_poison(error: Exception) -> bool:
     """Will these data fail again, whenever they are tried? By SQLSTATE."""
     if not isinstance(error, DBAPIError):
-        return isinstance(error, POISON_ERRORS)
+        return isinstance(error, VALUE_ERRORS) or is_bug(error)
     state = getattr(error.orig, "pgcode", None) or ""
     # A missing partition reports a check violation, too, but one of no constraint: it will be
     # made, nothing is poisoned. (The message says so in the server's language.)
     if state == CHECK_VIOLATION:
         return _constraint(error) is not None
     return state[:2] in POISON_CLASSES
+
+
+def is_bug(error: Exception) -> bool:
+    """Is it this service that fails, not the data?"""
+    return isinstance(error, BUG_ERRORS)
 
 
 def _constraint(error: DBAPIError) -> str | None:

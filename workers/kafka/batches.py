@@ -25,8 +25,9 @@ class Batch(Struct):
     outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
     # Details that could not be used, by field.
     dropped: Counter[str] = field(default_factory=Counter)
-    dead: list[DeadLetter] = field(default_factory=list)
-    size: int = 0  # records read
+    # Events that the database can never store; found while storing.
+    poison: list[DeadLetter] = field(default_factory=list)
+    size: int = 0  # records read, but for those that are dead letters already
     bytes: int = 0  # that they hold in memory
     taken_at: float = field(default_factory=time.monotonic)
     adopt: frozenset[UUID] = frozenset()  # bookings whose parked updates are looked at again
@@ -39,7 +40,7 @@ class Batch(Struct):
         self.generations |= other.generations
         self.outcomes += other.outcomes
         self.dropped += other.dropped
-        self.dead += other.dead
+        self.poison += other.poison
         self.size += other.size
         self.bytes += other.bytes
         self.adopt |= other.adopt

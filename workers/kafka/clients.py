@@ -80,8 +80,8 @@ def hint(complaint: str) -> str:
 def telling(complaint: str) -> int:
     """How much a complaint explains.
 
-    A broker that refuses a password may hang up before or after it says so, and the last try is cut
-    short by the end of our patience.
+    A broker that rejects a password may hang up before or after it says so, and the last try ends
+    with our timeout, whatever was heard by then.
     """
     if "timed out" in complaint or "Unable to bootstrap" in complaint:
         return 0

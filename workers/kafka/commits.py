@@ -22,28 +22,29 @@ COMMIT_TIMEOUT_MS: Final = 5_000
 class Commits:
     """Offsets on their way to the coordinator. Consumer thread only."""
 
-    def __init__(self) -> None:
-        self.offsets = Offsets()
+    def __init__(self, offsets: Offsets) -> None:
+        self._offsets = offsets
         self._pending: dict[TopicPartition, int] = {}
         self._failing = False
         self._next_at = 0.0  # time.monotonic()
 
     def revoked(self, partitions: set[TopicPartition]) -> None:
-        """What was read of these before is not committed any more, now or once it is stored."""
-        self.offsets.revoked(partitions)
+        """What is on its way for these is not tried again."""
         for partition in partitions:
             self._pending.pop(partition, None)
 
     def commit(self, consumer: KafkaConsumer) -> None:
         """Send what may be committed, at most twice a second, and do not wait for the answer."""
-        self._pending |= self.offsets.take()
         now = time.monotonic()
-        if not self._pending or now < self._next_at:
+        if now < self._next_at:
+            return
+        self._pending |= self._offsets.pop_ready()
+        if not self._pending:
             return
         self._next_at = now + COMMIT_INTERVAL_S
         offsets = self._take_ours(consumer)
         if offsets:
-            generations = {each: self.offsets.generation(each) for each in offsets}
+            generations = {each: self._offsets.generation(each) for each in offsets}
             answered = partial(self._answered, generations)
             try:
                 consumer.commit_async(offsets, callback=answered)
@@ -52,7 +53,7 @@ class Commits:
 
     def commit_and_wait(self, consumer: KafkaConsumer) -> None:
         """The last commit of this consumer."""
-        self._pending |= self.offsets.take()
+        self._pending |= self._offsets.pop_ready()
         offsets = self._take_ours(consumer)
         if offsets:
             try:
@@ -86,7 +87,7 @@ class Commits:
             log.info("offsets not committed yet, trying on: %r", response)
         self._failing = True
         for partition, offset in offsets.items():
-            if generations[partition] == self.offsets.generation(partition):
+            if generations[partition] == self._offsets.generation(partition):
                 self._pending.setdefault(partition, offset.offset)  # unless there is a newer one
 
 

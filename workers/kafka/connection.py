@@ -53,7 +53,7 @@ class Connection:
         return consumer
 
     def revoked(self) -> set[TopicPartition]:
-        """Partitions that were taken from us since the last call, even if they are ours again."""
+        """Partitions that were revoked since the last call, even if they are ours again."""
         partitions: set[TopicPartition] = set()
         while not self._revoked.empty():
             partitions |= self._revoked.get()
@@ -81,6 +81,8 @@ class Connection:
             "group_id": settings.kafka_group_id,
             "group_instance_id": settings.kafka_instance_id or None,
             "auto_offset_reset": "earliest",
+            # What a producer aborts has never happened.
+            "isolation_level": "read_committed",
             "enable_auto_commit": False,
             "max_poll_records": POLL_RECORDS,
             "max_partition_fetch_bytes": PARTITION_FETCH_BYTES,

@@ -1,28 +1,30 @@
-"""The Kafka thread: poll, have decoded, hand over, commit. Nothing else ever touches the consumer.
+"""The Kafka thread: poll, decode, give away, commit. Nothing else ever touches the consumer.
 
 An offset is committed after the transaction that stored its record and the acknowledgement of the
 dead letters below it, never before.
 """
 
 import logging
-import queue
 import threading
 import time
-from collections.abc import Callable, Iterable
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 
 from kafka import KafkaConsumer, TopicPartition
 
 from tracking.metrics import Metrics
 from tracking.settings import Settings
+from workers.breaker import Breaker, IntakeStopped
 from workers.kafka.batches import Batch
 from workers.kafka.commits import Commits
 from workers.kafka.connection import Connection
-from workers.kafka.dead_letters import DeadLetters
-from workers.kafka.decoding import decoded
-from workers.kafka.flow_control import HELD_TIMEOUT_MS, FlowControl
+from workers.kafka.dead_letter_sender import DeadLetterSender
+from workers.kafka.dead_letters import DeadLetter
+from workers.kafka.decoding import Decoder
+from workers.kafka.flow_control import HELD_TIMEOUT_MS, POLL_RECORDS, FlowControl
+from workers.kafka.in_flight import InFlight
 from workers.kafka.lag import Lag
-from workers.kafka.patches import resume_join
+from workers.kafka.patches import has_joined, next_offset, resume_join
 from workers.kafka.recovery import Recovery
 
 log = logging.getLogger("tracking.consumer")
@@ -45,39 +47,46 @@ class Consumer:
         self,
         settings: Settings,
         metrics: Metrics,
-        dead_letters: DeadLetters,
+        dead_letters: DeadLetterSender,
+        breaker: Breaker,
         died: Callable[[BaseException], None],
     ) -> None:
-        self._settings = settings
         self._metrics = metrics
-        self._dead_letters = dead_letters
-        self._hand_over: Callable[[Batch], None] = _nowhere
+        self._breaker = breaker
         self._died = died
         self._stopping = threading.Event()
         self._finished = threading.Event()
-        self._stored: queue.SimpleQueue[Batch] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._main, name="consumer", daemon=True)
+        # Records for one poll(): no batch is larger than a transaction.
+        self._poll_records = min(POLL_RECORDS, settings.batch_records)
         # Read by readiness checks on other threads; a stale value is a fine answer.
         # time.monotonic() of the last sign of life: poll() returned, or a try to connect ended.
         self.last_poll = time.monotonic()
         self.assigned = 0  # partitions that are ours
         self.connected = False
+        self.joined = False  # the group has given us partitions, or has none for us
         self.stopped: dict[TopicPartition, str] = {}  # partitions that need an operator, and why
         self.lag = Lag(metrics)
-        self._flow = FlowControl(settings.batch_records)
-        self._commits = Commits()
+        self._decoder = Decoder(settings, breaker)
+        self._in_flight = InFlight(settings.batch_records, metrics, dead_letters)
+        self._flow = FlowControl()
+        self._commits = Commits(self._in_flight.offsets)
         self._connection = Connection(settings, self._stopping, self.stopped)
         self._recovery = Recovery(self._stopping, self.stopped)
 
     def start(self, hand_over: Callable[[Batch], None]) -> None:
         """Begin to poll; `hand_over` is called on the consumer's thread."""
-        self._hand_over = hand_over
+        self._in_flight.start(hand_over)
         self.last_poll = time.monotonic()
         self._thread.start()
 
     def stored(self, batch: Batch) -> None:
-        """The batch is committed to the database. Any thread."""
-        self._stored.put(batch)
+        """The batch is committed to the database, but for its poison. Any thread."""
+        self._in_flight.done(batch)
+
+    def acknowledged(self, dead_letters: Sequence[DeadLetter]) -> None:
+        """Kafka keeps these. Any thread."""
+        self._in_flight.done(dead_letters)
 
     def stop(self) -> None:
         """Poll no more. Any thread; `wait` for the end."""
@@ -99,7 +108,7 @@ class Consumer:
     def _run(self) -> None:
         """One consumer after the other, until told to stop."""
         while not self._stopping.is_set():
-            self.connected = False
+            self.connected = self.joined = False
             consumer = self._connection.connect(self._show_life)
             if consumer is None:
                 return
@@ -113,68 +122,69 @@ class Consumer:
 
     def _finish(self, consumer: KafkaConsumer) -> None:
         """Whatever is in flight may still be stored: commit it, then leave the group."""
+        in_flight = self._in_flight
         if self._stopping.is_set():
             while not self._finished.wait(HELD_TIMEOUT_MS / 1000):
-                self._collect_stored(block=False)
+                in_flight.collect(block=False)
         else:
-            self._wait_until_stored(RENEWAL_S)
-        self._wait_until_acknowledged(DEAD_LETTERS_S)
+            in_flight.collect_until(
+                lambda: not in_flight.records or self._stopping.is_set(), RENEWAL_S
+            )
+        in_flight.collect_until(lambda: not in_flight.dead_letters, DEAD_LETTERS_S)
         self._forget_revoked()
         self._commits.commit_and_wait(consumer)
 
-    def _wait_until_stored(self, seconds: float) -> None:
-        """Less is read twice."""
-        end = time.monotonic() + seconds
-        while self._flow.records and time.monotonic() < end and not self._stopping.is_set():
-            self._collect_stored(block=True)
-
-    def _wait_until_acknowledged(self, seconds: float) -> None:
-        """Fewer dead letters are written twice."""
-        end = time.monotonic() + seconds
-        self._collect_stored(block=False)
-        while self._commits.offsets.dead_letters and time.monotonic() < end:
-            time.sleep(0.02)
-            self._collect_stored(block=False)
-
     def _poll_once(self, consumer: KafkaConsumer) -> bool:
         """One poll and what follows; False when this consumer cannot be used any more."""
-        self._collect_stored(block=self._is_full())
+        self._in_flight.collect(block=self._is_full())
         if self._is_full():
             timeout_ms = self._flow.pause_all(consumer)
         else:
-            timeout_ms = self._flow.pause(consumer, self._held())
+            held = self._in_flight.unkept() | self.stopped.keys()
+            timeout_ms = self._flow.pause(consumer, held)
         usable = self._poll(consumer, timeout_ms)
         self._commits.commit(consumer)
-        self.lag.measure(consumer)
+        if self.lag.measure(consumer, consumer.paused()) and self._breaker.reason is None:
+            self._in_flight.pass_control_records(self.lag.positions)
         return usable
 
     def _poll(self, consumer: KafkaConsumer, timeout_ms: int) -> bool:
         begin = time.thread_time()
         try:
-            polled = consumer.poll(timeout_ms=timeout_ms, max_records=self._flow.room())
+            polled = consumer.poll(timeout_ms=timeout_ms, max_records=self._poll_records)
         except Exception as error:  # decompression alone raises whatever its library likes
             self._returned(consumer)
             skipped = self._recovery.skip(consumer, error)
             if skipped is not None:
-                self._give(skipped)
+                self._in_flight.give(skipped.batch, {skipped.partition: skipped.end})
             return skipped is not None
         self._returned(consumer)
         if not polled and time.thread_time() - begin > SPIN_S:
             self._stopping.wait(REST_S)
         resume_join(consumer)
         if polled:
-            self.lag.polled(polled)
-            self._flow.polled(polled)
-            self._give(decoded(polled, self._settings))
+            self._process(consumer, polled)
         return True
 
-    def _is_full(self) -> bool:
-        return self._flow.is_full(self._commits.offsets.dead_letters)
+    def _process(self, consumer: KafkaConsumer, polled: dict[TopicPartition, list[Any]]) -> None:
+        """Events to the database, the rest to the dead-letter topic."""
+        try:
+            batch, dead_letters = self._decoder.decode(polled)
+        except IntakeStopped:
+            for partition, records in polled.items():
+                consumer.seek(partition, records[0].offset)  # they are not read, says the lag
+            return
+        self.lag.polled(consumer, polled)
+        self._flow.polled(polled)
+        self._in_flight.give_up(dead_letters)
+        ends = {each: records[-1].offset + 1 for each, records in polled.items()}
+        # Control records behind them were read, too.
+        self._in_flight.give(
+            batch, {each: next_offset(consumer, each) or end for each, end in ends.items()}
+        )
 
-    def _held(self) -> set[TopicPartition]:
-        """A partition waits while its dead letters cannot be kept, or it needs an operator."""
-        unkept = self._commits.offsets.waiting() if self._dead_letters.failing_since else set()
-        return unkept | self.stopped.keys()
+    def _is_full(self) -> bool:
+        return self._in_flight.is_full() or self._breaker.reason is not None
 
     def _show_life(self) -> None:
         self.last_poll = time.monotonic()
@@ -182,42 +192,13 @@ class Consumer:
     def _returned(self, consumer: KafkaConsumer) -> None:
         self._show_life()
         self._forget_revoked()
+        self.joined = has_joined(consumer)
         self.assigned = len(consumer.assignment())
         self._metrics.last_poll.set_to_current_time()
 
     def _forget_revoked(self) -> None:
         partitions = self._connection.revoked()
+        self._in_flight.revoked(partitions)
         self._commits.revoked(partitions)
-        self._flow.forget(partitions)
-        self.lag.forget(partitions)
-
-    def _give(self, batch: Batch) -> None:
-        batch.generations = {
-            partition: self._commits.offsets.generation(TopicPartition(*partition))
-            for partition in batch.offsets
-        }
-        self._flow.handed_over(batch)
-        self._hand_over(batch)
-
-    def _collect_stored(self, *, block: bool) -> None:
-        """Note what ingest has stored; when blocking, wait up to a second for the first."""
-        for batch in self._stored_batches(block):
-            self._flow.stored(batch)
-            self._commits.offsets.stored(batch)
-            if batch.dead:
-                self._dead_letters.put(batch.dead)
-        self._commits.offsets.acknowledged(self._dead_letters.acknowledged())
-        self._metrics.dead_letters_waiting.set(self._commits.offsets.dead_letters)
-
-    def _stored_batches(self, block: bool) -> Iterable[Batch]:
-        try:
-            if block:
-                yield self._stored.get(timeout=1.0)
-            while True:
-                yield self._stored.get_nowait()
-        except queue.Empty:
-            return
-
-
-def _nowhere(_: Batch) -> None:
-    raise AssertionError("start() says where batches go")
+        self._flow.revoked(partitions)
+        self.lag.revoked(partitions)

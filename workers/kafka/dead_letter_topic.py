@@ -13,7 +13,6 @@ from msgspec import Struct
 from tracking.settings import KafkaSettings
 from workers.kafka.clients import connection_options
 from workers.kafka.dead_letters import (
-    CUT,
     DEAD_LETTER_TOPIC,
     NULL,
     OFFSET,
@@ -22,6 +21,7 @@ from workers.kafka.dead_letters import (
     RETRY_TOPIC,
     TIME,
     TOPIC,
+    TRUNCATED,
     original_headers,
     source_of,
 )
@@ -31,7 +31,7 @@ TIMEOUT_MS: Final = 10_000
 SLICE: Final = 500
 
 
-class Letter(Struct, frozen=True):
+class KeptDeadLetter(Struct, frozen=True):
     """A dead letter as it is kept. `id` is its partition and offset in the dead-letter topic."""
 
     id: str
@@ -44,12 +44,14 @@ class Letter(Struct, frozen=True):
 
     @property
     def resendable(self) -> bool:
-        """A letter that was cut is not the event any more."""
-        return CUT not in source_of(self.headers)
+        """One that was truncated is not the event any more."""
+        return TRUNCATED not in source_of(self.headers)
 
 
-def letters(settings: KafkaSettings, since: datetime | None = None) -> Iterator[Letter]:
-    """Every letter that is kept now, or those written since; KafkaError when Kafka is away."""
+def kept_dead_letters(
+    settings: KafkaSettings, since: datetime | None = None
+) -> Iterator[KeptDeadLetter]:
+    """Every dead letter that is kept now, or those written since; KafkaError when Kafka is away."""
     consumer = KafkaConsumer(
         **connection_options(settings),
         group_id=None,
@@ -69,7 +71,7 @@ def letters(settings: KafkaSettings, since: datetime | None = None) -> Iterator[
 
 def _read(
     consumer: KafkaConsumer, partitions: list[TopicPartition], since: datetime | None
-) -> Iterator[Letter]:
+) -> Iterator[KeptDeadLetter]:
     """Up to where the partitions end now: others may be writing."""
     consumer.assign(partitions)
     ends = consumer.end_offsets(partitions, timeout_ms=TIMEOUT_MS)
@@ -81,15 +83,15 @@ def _read(
                 if record.offset < ends[partition] and (
                     since is None or written_at >= since.timestamp()
                 ):
-                    yield _letter(record)
+                    yield _kept(record)
 
 
-def _letter(record: Any) -> Letter:
+def _kept(record: Any) -> KeptDeadLetter:
     added = {
         name: value.decode(errors="replace") for name, value in source_of(record.headers).items()
     }
     source = f"{added.get(TOPIC, '?')}/{added.get(PARTITION, '?')}@{added.get(OFFSET, '?')}"
-    return Letter(
+    return KeptDeadLetter(
         id=f"{record.partition}:{record.offset}",
         reason=added.get(REASON, "?"),
         source=source,
@@ -101,9 +103,9 @@ def _letter(record: Any) -> Letter:
 
 
 def resend(
-    settings: KafkaSettings, chosen: Iterable[Letter], progress: Callable[[int], None]
+    settings: KafkaSettings, chosen: Iterable[KeptDeadLetter], progress: Callable[[int], None]
 ) -> int:
-    """Put letters into the retry topic, which the service reads; how many were acknowledged.
+    """Put them into the retry topic, which the service reads; how many were acknowledged.
 
     `progress` is told the number so far. Raises KafkaError: what was acknowledged is there, and
     sending it again does no harm.
@@ -119,10 +121,12 @@ def resend(
     done = 0
     try:
         waiting: list[Any] = []
-        for letter in chosen:
-            value = b"" if letter.value is None and letter.key is None else letter.value
+        for dead_letter in chosen:
+            value = (
+                b"" if dead_letter.value is None and dead_letter.key is None else dead_letter.value
+            )
             waiting.append(
-                producer.send(topic, key=letter.key, value=value, headers=letter.headers)
+                producer.send(topic, key=dead_letter.key, value=value, headers=dead_letter.headers)
             )
             if len(waiting) == SLICE:
                 done += _acknowledge(waiting)
@@ -142,9 +146,10 @@ def _acknowledge(waiting: list[Any]) -> int:
     return count
 
 
-def readable_headers(letter: Letter) -> list[tuple[str, str]]:
+def readable_headers(dead_letter: KeptDeadLetter) -> list[tuple[str, str]]:
     """All headers as text, ours first."""
-    ours = list(source_of(letter.headers).items())
+    ours = list(source_of(dead_letter.headers).items())
     return [
-        (n, v.decode(errors="backslashreplace")) for n, v in ours + original_headers(letter.headers)
+        (n, v.decode(errors="backslashreplace"))
+        for n, v in ours + original_headers(dead_letter.headers)
     ]

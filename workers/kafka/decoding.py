@@ -1,7 +1,4 @@
-"""From Kafka's records to a batch of typed events. The consumer's thread.
-
-What cannot be understood is counted, logged once, and becomes a dead letter; nothing here raises.
-"""
+"""From Kafka's records to a batch of typed events. Consumer thread."""
 
 import logging
 import re
@@ -11,10 +8,12 @@ from typing import Any, Final
 from kafka import TopicPartition
 
 from tracking.domain.decoding import Decoded, decode
+from tracking.domain.envelopes import envelope_of
 from tracking.errors import InvalidEvent
 from tracking.settings import KafkaSettings
+from workers.breaker import Breaker
 from workers.kafka.batches import Batch
-from workers.kafka.dead_letters import RETRY_TOPIC, DeadLetter, original_headers, retried
+from workers.kafka.dead_letters import RETRY_TOPIC, DeadLetter, original_headers, retried, size_of
 
 log = logging.getLogger("tracking.consumer")
 
@@ -29,63 +28,74 @@ def topic_pattern(settings: KafkaSettings) -> str:
     return f"^{prefix}((booking|runner)\\.[a-z_]+|{re.escape(RETRY_TOPIC)})$"
 
 
-def decoded(polled: dict[TopicPartition, list[Any]], settings: KafkaSettings) -> Batch:
-    """One poll's records; the batch says up to which offset its partitions are read."""
-    batch = Batch()
-    for partition, records in polled.items():
-        name = _plain_name(partition.topic, settings)
-        for record in records:
-            _add(batch, name, record, settings)
-        batch.offsets[partition.topic, partition.partition] = records[-1].offset + 1
-    return batch
+class Decoder:
+    """Makes batches of what was polled."""
 
+    def __init__(self, settings: KafkaSettings, breaker: Breaker) -> None:
+        self._settings = settings
+        self._breaker = breaker
 
-def _add(batch: Batch, name: str, record: Any, settings: KafkaSettings) -> None:
-    batch.size += 1
-    batch.bytes += _size(record)
-    try:
-        found = _decode(name, record, settings)
-    except InvalidEvent as error:
-        return _refuse(batch, name, record, str(error))
-    except Exception as error:  # our own bug; the letter keeps the event until it is mended
-        log.exception("decoding failed")
-        return _refuse(batch, name, record, f"cannot be decoded: {type(error).__name__}")
-    batch.dropped.update(found.dropped)
-    if found.event is None:
-        batch.outcomes[found.type, "ignored"] += 1
+    def decode(self, polled: dict[TopicPartition, list[Any]]) -> tuple[Batch, list[DeadLetter]]:
+        """One poll's events, and the records that are none: counted, logged, to be kept.
+
+        Raises IntakeStopped when it is us who cannot decode.
+        """
+        batch, dead_letters = Batch(), []
+        for partition, records in polled.items():
+            name = self._plain_name(partition.topic)
+            for record in records:
+                reason = self._add(batch, name, record)
+                if reason is not None:
+                    batch.outcomes[name, "dead"] += 1
+                    dead_letters.append(DeadLetter(record, reason))
+                    log.warning("malformed event in %s/%s at offset %s: %s",
+                                *partition, record.offset, reason)  # fmt: skip
+        return batch, dead_letters
+
+    def _add(self, batch: Batch, name: str, record: Any) -> str | None:
+        """Why the record is no event; None if it is one."""
+        try:
+            found = self._decode(name, record)
+        except InvalidEvent as error:
+            return str(error)
+        except Exception as error:  # our own bug; the dead letter keeps the event until it is fixed
+            log.exception("decoding failed")
+            self._breaker.failed("decode", _type_of(name, record), record, error)
+            return f"cannot be decoded: {type(error).__name__}"
+        if self._breaker.has_suspects:
+            self._breaker.succeeded("decode", found.type)
+        batch.size += 1
+        if found.dropped:
+            batch.dropped.update(found.dropped)
+        if found.event is None:
+            batch.outcomes[found.type, "ignored"] += 1
+            return None
+        batch.bytes += size_of(record)
+        batch.events.append(found.event)
+        batch.records.append(record)
         return None
-    batch.events.append(found.event)
-    batch.records.append(record)
-    return None
+
+    def _decode(self, name: str, record: Any) -> Decoded:
+        headers, timestamp = record.headers, record.timestamp
+        if name == RETRY_TOPIC:
+            source = retried(record)
+            if source is None:
+                raise InvalidEvent("no dead letter: its headers are missing")
+            topic, timestamp = source
+            name, headers = self._plain_name(topic), original_headers(headers)
+        if not 0 <= timestamp < LAST_TIMESTAMP_MS:
+            raise InvalidEvent("Kafka's timestamp is not between the years 1970 and 2100")
+        kafka_time = EPOCH + timedelta(milliseconds=timestamp)
+        return decode(name, record.value, headers, kafka_time)
+
+    def _plain_name(self, topic: str) -> str:
+        prefix = self._settings.kafka_topic_prefix
+        return topic[len(prefix) + 1 :] if prefix else topic
 
 
-def _decode(name: str, record: Any, settings: KafkaSettings) -> Decoded:
-    headers, timestamp = record.headers, record.timestamp
-    if name == RETRY_TOPIC:
-        source = retried(record)
-        if source is None:
-            raise InvalidEvent("no dead letter: its headers are missing")
-        topic, timestamp = source
-        name, headers = _plain_name(topic, settings), original_headers(headers)
-    if not 0 <= timestamp < LAST_TIMESTAMP_MS:
-        raise InvalidEvent("Kafka's timestamp is not between the years 1970 and 2100")
-    kafka_time = EPOCH + timedelta(milliseconds=timestamp)
-    return decode(name, record.value, headers, kafka_time)
-
-
-def _refuse(batch: Batch, name: str, record: Any, reason: str) -> None:
-    batch.outcomes[name, "dead"] += 1
-    batch.dead.append(DeadLetter(record, reason))
-    log.warning("malformed event in %s/%s at offset %s: %s",
-                record.topic, record.partition, record.offset, reason)  # fmt: skip
-
-
-def _plain_name(topic: str, settings: KafkaSettings) -> str:
-    prefix = settings.kafka_topic_prefix
-    return topic[len(prefix) + 1 :] if prefix else topic
-
-
-def _size(record: Any) -> int:
-    """What the record holds in memory, roughly."""
-    size = len(record.value or b"") + len(record.key or b"")
-    return size + sum(len(n) + len(v or b"") for n, v in record.headers) if record.headers else size
+def _type_of(name: str, record: Any) -> str:
+    """The type that the record says, else its topic."""
+    try:
+        return envelope_of(name, record.value, original_headers(record.headers)).type
+    except Exception:
+        return name

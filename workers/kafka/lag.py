@@ -1,84 +1,144 @@
 """By how much what was read is behind what Kafka has. Measured by the consumer thread."""
 
+import logging
 import math
 import time
-from contextlib import suppress
+from collections.abc import Collection
 from typing import Any, Final
 
 from kafka import KafkaConsumer, TopicPartition
-from kafka.errors import KafkaError
 
 from tracking.metrics import Metrics
-from workers.kafka.patches import knows_coordinator
+from workers.kafka.patches import knows_coordinator, last_stable_offset, next_offset
+
+log = logging.getLogger("tracking.consumer")
 
 MEASURE_INTERVAL_S: Final = 5.0
-POSITION_TIMEOUT_MS: Final = 5_000
+# A transaction lasts for milliseconds; Kafka itself ends one after a minute, by default.
+OPEN_TRANSACTION_S: Final = 10.0
 
 
 class Lag:
-    """Written by the consumer thread; `delay_s` and `unreachable_s` are for any thread."""
+    """Written by the consumer thread; what is public may be read by any thread."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._next_at = 0.0  # time.monotonic()
-        self._records: int | None = None  # not read, as measured last; None: not known yet
-        self._read_until = 0.0  # Kafka's time of the newest record read, seconds since 1970
+        self._assigned: set[TopicPartition] = set()
+        self._known = False  # whether each partition's lag is
+        # All that Kafka got before was read: Kafka's time, seconds since 1970.
+        self._read_until: dict[TopicPartition, float] = {}
+        self._behind: set[TopicPartition] = set()  # partitions with something to read, or held
         self._unreachable_since: float | None = None  # time.monotonic()
+        # Partition -> its last stable offset, and since when it stands still (time.monotonic()).
+        self._open: dict[TopicPartition, tuple[int, float]] = {}
         self.partitions = 0  # how many there are in our topics
+        self.positions: dict[TopicPartition, int] = {}  # next offsets, as measured last
 
     def delay_s(self) -> float:
         """By how much what was read is behind what Kafka has; infinite while nobody knows.
 
-        Some seconds old.
+        The oldest of the partitions that lag or are held counts: whatever happened before this
+        many seconds ago was read, in every partition.
         """
-        if self._unreachable_since is not None or self._records is None:
+        if self._unreachable_since is not None or not self._known:
             return self.unreachable_s() or math.inf
-        return max(time.time() - self._read_until, 0.0) if self._records else 0.0
+        until = [self._read_until.get(each, -math.inf) for each in list(self._behind)]
+        return max(time.time() - min(until, default=math.inf), 0.0)
 
     def unreachable_s(self) -> float:
         """For how long the group's coordinator has been away; 0 when it is there."""
         since = self._unreachable_since
         return 0.0 if since is None else time.monotonic() - since
 
-    def polled(self, polled: dict[TopicPartition, list[Any]]) -> None:
-        """These records were read."""
-        for records in polled.values():
-            self._read_until = records[-1].timestamp / 1000
+    def open_transactions(self) -> dict[TopicPartition, float]:
+        """Partitions that cannot be read on until a producer ends its transaction; seconds."""
+        now = time.monotonic()
+        lasting = {each: now - since for each, (_, since) in list(self._open.items())}
+        return {each: age for each, age in lasting.items() if age >= OPEN_TRANSACTION_S}
 
-    def forget(self, partitions: set[TopicPartition]) -> None:
+    def polled(self, consumer: KafkaConsumer, polled: dict[TopicPartition, list[Any]]) -> None:
+        """These records were read."""
+        now = time.time()
+        for partition, records in polled.items():
+            last = records[-1]
+            # A producer's clock may be ahead.
+            self._read_until[partition] = min(last.timestamp / 1000, now)
+            if consumer.highwater(partition) == last.offset + 1:
+                self._caught_up(partition)
+
+    def revoked(self, partitions: set[TopicPartition]) -> None:
         """They are not ours any more."""
         for partition in partitions:
-            with suppress(KeyError):  # not measured yet
-                self._metrics.lag.remove(partition.topic, partition.partition)
+            self._behind.discard(partition)
+            self._read_until.pop(partition, None)
+            self.positions.pop(partition, None)
+            self._end_transaction(partition)
+            self._metrics.lag.remove(*_labels(partition))
 
-    def measure(self, consumer: KafkaConsumer) -> None:
-        """Every few seconds."""
-        now = time.monotonic()
-        if now < self._next_at:
-            return
-        self._next_at = now + MEASURE_INTERVAL_S
+    def measure(self, consumer: KafkaConsumer, held: Collection[TopicPartition]) -> bool:
+        """Every few seconds, and at once while something is not known. True if it was time.
+
+        Of partitions that are `held` (paused) nobody knows what Kafka has.
+        """
+        now, assigned = time.monotonic(), consumer.assignment()
+        if now < self._next_at and self._known and assigned == self._assigned:
+            return False
+        self._next_at, self._assigned = now + MEASURE_INTERVAL_S, assigned
         if knows_coordinator(consumer):
             self._unreachable_since = None
         elif self._unreachable_since is None:
             self._unreachable_since = now
-        assigned = consumer.assignment()
-        topics = {partition.topic for partition in assigned}
-        total, known = 0, 0
+        topics = consumer.subscription() or ()
         self.partitions = sum(len(consumer.partitions_for_topic(t) or ()) for t in topics)
-        for partition in assigned:
-            end = consumer.highwater(partition)
-            offset = None if end is None else position(consumer, partition)
-            if offset is not None:
-                self._metrics.lag.labels(partition.topic, partition.partition).set(end - offset)
-                total += end - offset
-                known += 1
-        self._records = total if assigned and known == len(assigned) else None
+        known = [self._measure(consumer, each, each in held) for each in assigned]
+        # What another member reads, nobody here knows.
+        self._known = len(assigned) >= max(self.partitions, 1) and all(known)
+        return True
+
+    def _measure(self, consumer: KafkaConsumer, partition: TopicPartition, held: bool) -> bool:
+        """False while the partition's end is not known."""
+        end = consumer.highwater(partition)
+        offset = next_offset(consumer, partition)
+        if end is None or offset is None:
+            if held:
+                self._behind.add(partition)
+            return held
+        self.positions[partition] = offset
+        self._metrics.lag.labels(*_labels(partition)).set(end - offset)
+        if held or offset < end:
+            self._behind.add(partition)
+        else:
+            self._caught_up(partition)
+        self._look_for_transaction(partition, offset, last_stable_offset(consumer, partition), end)
+        return True
+
+    def _caught_up(self, partition: TopicPartition) -> None:
+        self._behind.discard(partition)
+        self._read_until[partition] = time.time()
+
+    def _look_for_transaction(
+        self, partition: TopicPartition, offset: int, stable: int | None, end: int
+    ) -> None:
+        """All is read up to the last stable offset, and there is more: somebody has to end it."""
+        if stable is None or offset < stable or stable >= end:
+            self._end_transaction(partition)
+            return
+        now = time.monotonic()
+        before, since = self._open.get(partition, (stable, now))
+        if before != stable:
+            since = now
+        self._open[partition] = (stable, since)
+        gauge = self._metrics.open_transaction.labels(*_labels(partition))
+        gauge.set(now - since)
+        if now - since >= OPEN_TRANSACTION_S > now - since - MEASURE_INTERVAL_S:
+            log.warning("partition %s/%d cannot be read on from offset %d: a producer's transaction"
+                        " has been open for %.0f s", *partition, stable, now - since)  # fmt: skip
+
+    def _end_transaction(self, partition: TopicPartition) -> None:
+        if self._open.pop(partition, None) is not None:
+            self._metrics.open_transaction.remove(*_labels(partition))
 
 
-def position(consumer: KafkaConsumer, partition: TopicPartition) -> int | None:
-    """The next offset; None while it, or the partition's leader, is not known."""
-    try:
-        offset: int | None = consumer.position(partition, timeout_ms=POSITION_TIMEOUT_MS)
-    except KafkaError:
-        return None
-    return offset
+def _labels(partition: TopicPartition) -> tuple[str, str]:
+    return partition.topic, str(partition.partition)

@@ -1,5 +1,6 @@
 """Which offsets may be committed. Consumer thread only."""
 
+import math
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable
 
@@ -13,18 +14,16 @@ class Offsets:
     """A partition may go forward when all below is stored and its dead letters are acknowledged.
 
     Only while it is ours: a partition that was revoked may come back further on, since another
-    member went on with it, and what was read before must not take it back. Each time that it is
+    member went on with it, and what was read before must not set it back. Each time that it is
     ours is a generation of its own, and a batch belongs to the one in which it was read.
     """
 
     def __init__(self) -> None:
         self._generations: Counter[TopicPartition] = Counter()
-        # Partition -> (offset, letters that must be acknowledged for it), oldest first.
-        self._marks: dict[TopicPartition, deque[tuple[int, int]]] = defaultdict(deque)
-        self._written: Counter[TopicPartition] = Counter()
-        self._acknowledged: Counter[TopicPartition] = Counter()
-        # Letters of earlier generations that are still on their way: nothing waits for them.
-        self._strays: Counter[TopicPartition] = Counter()
+        # Partition -> offsets up to which all is stored, oldest first.
+        self._stored: dict[TopicPartition, deque[int]] = defaultdict(deque)
+        # Partition -> offsets of records whose dead letters Kafka has not acknowledged.
+        self._unacknowledged: dict[TopicPartition, set[int]] = defaultdict(set)
 
     def generation(self, partition: TopicPartition) -> int:
         """The present one, for the batches that are read now."""
@@ -34,52 +33,47 @@ class Offsets:
         """These are not ours any more, or were not for a while."""
         for partition in partitions:
             self._generations[partition] += 1
-            self._marks.pop(partition, None)
-            unacknowledged = self._written.pop(partition, 0) - self._acknowledged.pop(partition, 0)
-            self._strays[partition] += unacknowledged
+            self._stored.pop(partition, None)
+            self._unacknowledged.pop(partition, None)
+
+    def unreadable(self, dead_letters: Iterable[DeadLetter]) -> None:
+        """Records that were just read, and go to the dead-letter topic instead of the database."""
+        for each in dead_letters:
+            self._unacknowledged[each.partition].add(each.record.offset)
 
     def stored(self, batch: Batch) -> None:
-        """The batch is committed to the database; its letters are on their way."""
-        for letter in batch.dead:
-            partition = _partition_of(letter)
-            (self._written if self._is_ours(batch, partition) else self._strays)[partition] += 1
+        """The batch is committed to the database, but for its poison, which waits for Kafka."""
+        for each in batch.poison:
+            if self._is_ours(batch, each.partition):
+                self._unacknowledged[each.partition].add(each.record.offset)
         for pair, offset in batch.offsets.items():
             partition = TopicPartition(*pair)
             if self._is_ours(batch, partition):
-                self._marks[partition].append((offset, self._written[partition]))
+                self._stored[partition].append(offset)
 
     def _is_ours(self, batch: Batch, partition: TopicPartition) -> bool:
         return batch.generations.get(partition, 0) == self._generations[partition]
 
-    def acknowledged(self, letters: Iterable[DeadLetter]) -> None:
-        """Each partition's letters come back in the order in which they were put."""
-        for partition in map(_partition_of, letters):
-            if self._strays[partition]:
-                self._strays[partition] -= 1
-            else:
-                self._acknowledged[partition] += 1
+    def acknowledged(self, dead_letters: Iterable[DeadLetter]) -> None:
+        """Kafka keeps them, of whatever generation: the same record twice is one dead letter."""
+        for each in dead_letters:
+            offsets = self._unacknowledged.get(each.partition)
+            if offsets is not None:
+                offsets.discard(each.record.offset)
+                if not offsets:
+                    del self._unacknowledged[each.partition]
 
-    def take(self) -> dict[TopicPartition, int]:
-        """What may be committed now and was not taken before."""
+    def pop_ready(self) -> dict[TopicPartition, int]:
+        """What may be committed now and was not returned before."""
         ready: dict[TopicPartition, int] = {}
-        for partition, marks in list(self._marks.items()):
-            while marks and marks[0][1] <= self._acknowledged[partition]:
-                ready[partition] = marks.popleft()[0]
-            if not marks:
-                del self._marks[partition]
+        for partition, stored in list(self._stored.items()):
+            limit = min(self._unacknowledged.get(partition, ()), default=math.inf)
+            while stored and stored[0] <= limit:
+                ready[partition] = stored.popleft()
+            if not stored:
+                del self._stored[partition]
         return ready
 
-    @property
-    def dead_letters(self) -> int:
-        """Dead letters that Kafka has not acknowledged yet."""
-        return self._written.total() - self._acknowledged.total() + self._strays.total()
-
     def waiting(self) -> set[TopicPartition]:
-        """Partitions that wait for their letters."""
-        return {
-            partition for partition, n in self._written.items() if n > self._acknowledged[partition]
-        }
-
-
-def _partition_of(letter: DeadLetter) -> TopicPartition:
-    return TopicPartition(letter.record.topic, letter.record.partition)
+        """Partitions that wait for their dead letters."""
+        return set(self._unacknowledged)

@@ -40,6 +40,7 @@ def require_version() -> None:
 def patch(consumer: KafkaConsumer) -> None:
     """Once, before the first `poll()`. The consumer's thread."""
     consumer._fetcher.__class__ = _Fetcher
+    consumer._fetcher.last_stable = {}
     consumer._coordinator.__class__ = _Coordinator
 
 
@@ -54,9 +55,36 @@ def resume_join(consumer: KafkaConsumer) -> None:
         coordinator.request_rejoin()
 
 
+def has_joined(consumer: KafkaConsumer) -> bool:
+    """Whether it belongs to its group, perhaps without partitions. The consumer's thread."""
+    return consumer._coordinator.state is MemberState.STABLE
+
+
 def knows_coordinator(consumer: KafkaConsumer) -> bool:
     """Whether this member knows a broker that coordinates its group. The consumer's thread."""
     return not consumer._coordinator.coordinator_unknown()
+
+
+def next_offset(consumer: KafkaConsumer, partition: TopicPartition) -> int | None:
+    """Of the record that poll() will give next; None while it is not known, or not ours.
+
+    Behind control records, which poll() never gives. Unlike `position()` it asks no broker.
+    """
+    state = consumer._subscription.assignment.get(partition)
+    return None if state is None or state.position is None else int(state.position.offset)
+
+
+def last_stable_offset(consumer: KafkaConsumer, partition: TopicPartition) -> int | None:
+    """Up to here no transaction is open; as of the last fetch. The consumer's thread."""
+    offset: int | None = consumer._fetcher.last_stable.get(partition)
+    return offset
+
+
+def readable_end(consumer: KafkaConsumer, partition: TopicPartition) -> int | None:
+    """Up to here records can be read now; as of the last fetch. The consumer's thread."""
+    end: int | None = consumer.highwater(partition)
+    stable = last_stable_offset(consumer, partition)
+    return end if end is None or stable is None else min(end, stable)
 
 
 def without_exit_hook(producer: KafkaProducer) -> KafkaProducer:
@@ -176,6 +204,7 @@ class _Coordinator(ConsumerCoordinator):  # type: ignore[misc]
 class _Fetcher(Fetcher):  # type: ignore[misc]
     _next_partition_records: Any
     _next_in_line_exception_metadata: Any
+    last_stable: dict[TopicPartition, int]
 
     def fetched_records(self, *args: Any, **options: Any) -> tuple[dict[Any, list[Any]], bool]:
         """What was fetched, and whether there is more of it, which holds back the next fetch.
@@ -192,6 +221,13 @@ class _Fetcher(Fetcher):  # type: ignore[misc]
             self._next_partition_records = None
         records, has_more = super().fetched_records(*args, **options)
         return records, has_more or bool(self._next_partition_records)
+
+    def _parse_fetched_data(self, completed_fetch: Any) -> Any:
+        """Keeps the last stable offset, which the library drops."""
+        fetched = completed_fetch.partition_data
+        if fetched.error_code == 0 and fetched.last_stable_offset >= 0:
+            self.last_stable[completed_fetch.topic_partition] = fetched.last_stable_offset
+        return super()._parse_fetched_data(completed_fetch)
 
     def _drop_what_failed_and_is_paused(self) -> None:
         """Records that cannot be read raise in the call after the one that returned those before.

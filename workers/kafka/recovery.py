@@ -6,16 +6,24 @@ from collections import Counter
 from typing import Final
 
 from kafka import KafkaConsumer, TopicPartition
+from msgspec import Struct
 
 from workers.kafka.batches import Batch
 from workers.kafka.connection import RECONNECT_S
-from workers.kafka.lag import position
-from workers.kafka.patches import lacks_codec, unreadable
+from workers.kafka.patches import lacks_codec, next_offset, unreadable
 
 log = logging.getLogger("tracking.consumer")
 
 # Bytes that cannot be read so often will not be readable later.
 TRIES: Final = 3
+
+
+class Skipped(Struct, frozen=True):
+    """Damaged records that are left behind."""
+
+    partition: TopicPartition
+    end: int  # the offset that is read next
+    batch: Batch  # which counts them
 
 
 class Recovery:
@@ -28,11 +36,11 @@ class Recovery:
         self._stopped_partitions = stopped_partitions
         self._tries: Counter[tuple[TopicPartition, int]] = Counter()
 
-    def skip(self, consumer: KafkaConsumer, error: Exception) -> Batch | None:
+    def skip(self, consumer: KafkaConsumer, error: Exception) -> Skipped | None:
         """After an error in poll() the same consumer would raise it for ever.
 
         None: build a new one. Unless, after three tries, this one is moved past the bytes that
-        cannot be read: then a batch of what was skipped.
+        cannot be read.
         """
         found = unreadable(error)
         if found is None:
@@ -45,7 +53,7 @@ class Recovery:
             log.error("partition %s/%d stopped, install the codec and restart: %s",
                       *partition, error)  # fmt: skip
             return None
-        offset = position(consumer, partition)
+        offset = next_offset(consumer, partition)
         if offset is None:
             return None
         self._tries[partition, offset] += 1
@@ -61,11 +69,11 @@ class Recovery:
 
     def _seek(
         self, consumer: KafkaConsumer, partition: TopicPartition, first: int, end: int
-    ) -> Batch:
+    ) -> Skipped:
         log.error("skipped %d unreadable records in %s/%d: offsets %d to %d",
                   end - first, *partition, first, end - 1)  # fmt: skip
         consumer.seek(partition, end)
         self._tries.clear()
-        batch = Batch(offsets={(partition.topic, partition.partition): end}, size=end - first)
+        batch = Batch(size=end - first)
         batch.outcomes["other", "skipped"] = end - first
-        return batch
+        return Skipped(partition, end, batch)

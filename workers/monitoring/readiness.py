@@ -10,10 +10,7 @@ import sqlalchemy as sa
 
 from tracking.errors import SchemaOutdated
 from tracking.store.engine import check_schema
-from workers.ingest import Ingest
-from workers.kafka.consumer import Consumer
-from workers.kafka.dead_letters import DeadLetters
-from workers.outgoing import Outgoing
+from workers.intake import Intake
 
 # A poll() returns twice a second.
 POLL_LIMIT_S: Final = 60.0
@@ -35,19 +32,13 @@ class Readiness:
         engine: sa.Engine,
         executor: Executor,
         revision: str,
-        consumer: Consumer,
-        ingest: Ingest,
-        dead_letters: DeadLetters,
-        outgoing: Outgoing,
+        intake: Intake,
         keys: Callable[[], str],
     ) -> None:
         self._engine = engine
         self._executor = executor
         self._revision = revision
-        self._consumer = consumer
-        self._ingest = ingest
-        self._dead_letters = dead_letters
-        self._outgoing = outgoing
+        self._intake = intake
         self._keys = keys
 
     async def check(self) -> dict[str, str]:
@@ -59,7 +50,7 @@ class Readiness:
             "kafka": self._kafka(),
             "consumer": self._polling(),
             "ingest": self._unstored(),
-            "dead_letters": self._letters(),
+            "dead_letters": self._unkept(),
             "outgoing": self._waiting(),
             "keys": self._keys(),
         }
@@ -82,13 +73,17 @@ class Readiness:
         return "ok", "ok"
 
     def _kafka(self) -> str:
-        consumer = self._consumer
+        consumer = self._intake.consumer
         if not consumer.connected:
             return "no broker answers"
         away = consumer.lag.unreachable_s()
         if away > UNREACHABLE_LIMIT_S:
             return f"no broker has answered for {away:.0f} s"
         missing = consumer.lag.partitions - consumer.assigned
+        if not consumer.assigned and not consumer.joined:
+            return "has not joined its consumer group yet"
+        if not consumer.assigned and not missing:
+            return "ok, no topic to read exists yet"
         if missing > 0:
             # Viewers here would see only what this process stores.
             return (
@@ -99,26 +94,36 @@ class Readiness:
         return "ok"
 
     def _polling(self) -> str:
-        for (topic, partition), reason in list(self._consumer.stopped.items()):
+        for (topic, partition), reason in list(self._intake.consumer.stopped.items()):
             return f"partition {topic}/{partition} is stopped: {reason}"
-        silent = time.monotonic() - self._consumer.last_poll
+        silent = time.monotonic() - self._intake.consumer.last_poll
         if silent >= POLL_LIMIT_S:
             return f"poll() has not returned for {silent:.0f} s"
-        return "ok" if self._consumer.connected else "not connected"
+        if not self._intake.consumer.connected:
+            return "not connected"
+        return "ok" + "".join(
+            f", {partition.topic}/{partition.partition} waits for a producer's transaction that has"
+            f" been open for {age:.0f} s"
+            for partition, age in self._intake.consumer.lag.open_transactions().items()
+        )
 
     def _unstored(self) -> str:
-        age = self._ingest.oldest_wait(time.monotonic())
+        if self._intake.breaker.reason is not None:
+            return f"stopped by {self._intake.breaker.reason}"
+        age = self._intake.ingest.oldest_wait(time.monotonic())
         return "ok" if age < UNSTORED_LIMIT_S else f"a batch has waited {age:.0f} s to be stored"
 
-    def _letters(self) -> str:
-        """Partitions wait for their letters, and so do the viewers."""
-        since = self._dead_letters.failing_since
+    def _unkept(self) -> str:
+        """Partitions wait for their dead letters, and so do the viewers."""
+        since = self._intake.dead_letters.failing_since
         waited = 0.0 if since is None else time.monotonic() - since
-        return "ok" if waited < UNSTORED_LIMIT_S else f"Kafka has refused them for {waited:.0f} s"
+        return (
+            "ok" if waited < UNSTORED_LIMIT_S else f"Kafka has not accepted them for {waited:.0f} s"
+        )
 
     def _waiting(self) -> str:
         """A remark only: viewers and requests don't depend on what goes out."""
-        age = self._outgoing.age()
+        age = self._intake.outgoing.age()
         if age < OUTGOING_USUAL_S:
             return "ok"
         late = ", look at tracking.events" if age >= OUTGOING_LIMIT_S else ""

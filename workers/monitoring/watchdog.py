@@ -16,7 +16,7 @@ from workers.monitoring.thread_cpu import ThreadCpu
 
 SAMPLE_S: Final = 0.1
 LOOK_S: Final = 1.0
-# Nothing in the process can mend a poll() that does not return: the supervisor can.
+# Nothing in the process can end a poll() that does not return: the supervisor can.
 POLL_DEAD_S: Final = 120.0
 
 
