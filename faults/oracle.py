@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final, TypeAlias
 
 from faults.load import DEAD, EVENT, IGNORE, Load, Record
-from faults.rows import Tables
+from faults.rows import Row, Tables
 from tests.reference import Outcome, outcomes
 
 MINUTE: Final = timedelta(minutes=1)
@@ -53,8 +53,8 @@ class Found:
     """Where each event is now."""
 
     def __init__(self, tables: Tables, letters: Iterable[Any]) -> None:
-        self.reports = {(w.booking_id, w.runner_id, w.reported_at) for w in tables.waypoints}
-        self.runners = {(w.runner_id, w.reported_at) for w in tables.waypoints}
+        self.reports = {(w.booking_id, *report_of(w)) for w in tables.waypoints}
+        self.runners = {report_of(w) for w in tables.waypoints}
         self.facts = set(tables.facts)
         self.parked = tables.parked
         self.letters = {source_of(letter) for letter in letters}
@@ -73,11 +73,17 @@ class Found:
     def _has_update(self, data: Mapping[str, Any]) -> bool:
         booking_id, runner_id = data.get("booking_id"), data["runner_id"]
         reported = time_of(data["timestamp"])
+        report = (runner_id, reported, data["longitude"], data["latitude"])
         if (runner_id, booking_id, reported) in self.parked:
             return True
-        if booking_id is None:
-            return (runner_id, reported) in self.runners
-        return (booking_id, runner_id, reported) in self.reports
+        return (
+            report in self.runners if booking_id is None else (booking_id, *report) in self.reports
+        )
+
+
+def report_of(waypoint: Row) -> tuple[str, datetime, float, float]:
+    """What makes two reports of a booking the same waypoint: what the phone said."""
+    return waypoint.runner_id, waypoint.reported_at, waypoint.longitude, waypoint.latitude
 
 
 def time_of(text: str) -> datetime:
@@ -86,7 +92,7 @@ def time_of(text: str) -> datetime:
 
 
 def recorded_at(data: Mapping[str, Any]) -> datetime:
-    """The phone's time, unless its clock is ahead."""
+    """The phone's time, unless its clock is ahead. No phone of these loads is behind its trip."""
     reported, occurred = time_of(data["timestamp"]), time_of(data["occurred_at"])
     return occurred if reported > occurred + MINUTE else reported
 
@@ -117,7 +123,7 @@ def every_event_has_an_outcome(expected: Expected, found: Found, prefix: str) ->
 
 
 def nothing_is_there_twice(tables: Tables) -> None:
-    keys = Counter((w.booking_id, w.runner_id, w.reported_at) for w in tables.waypoints)
+    keys = Counter((w.booking_id, *report_of(w)) for w in tables.waypoints)
     keys_of_facts = Counter(tables.facts)
     twice = [key for counts in (keys, keys_of_facts) for key, n in counts.items() if n > 1]
     assert not twice, f"{len(twice)} keys stored twice, among them {twice[:3]}"

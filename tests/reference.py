@@ -1,7 +1,8 @@
 """What must come out, whatever happened on the way: a model that shares no code with the service.
 
-It reads events as their producers wrote them, (type, data), once and in any order, and knows of no
-database, batch or clock: only the rules of `docs/architecture.md`. Times are aware datetimes.
+It reads events as their producers wrote them, (type, data), in any order, and where it matters when
+Kafka got them, (type, data, time). It knows of no database, batch or clock: only the rules of
+`docs/architecture.md`. Times are aware datetimes.
 """
 
 from collections import defaultdict
@@ -12,13 +13,24 @@ from typing import Any, NamedTuple
 
 from pyproj import Geod
 
-Event = tuple[str, Mapping[str, Any]]
-# Recorded, runner, reported, longitude, latitude: the first three are the order of the route.
+Event = tuple[str, Mapping[str, Any]] | tuple[str, Mapping[str, Any], datetime]
+# Recorded, runner, reported, longitude, latitude: the order of the route.
 Waypoint = tuple[datetime, str, datetime, float, float]
 
 MINUTE = timedelta(seconds=60)
 RANK = ("booking.accepted", "booking.pet_picked_up", "booking.cancelled")
 EARTH = Geod(ellps="WGS84")
+
+
+class Fact(NamedTuple):
+    """A booking event; `at` is when it occurred, as far as that is believed."""
+
+    at: datetime
+    told: datetime
+    rank: int
+    runner: str
+    type: str
+    data: Mapping[str, Any]
 
 
 class Outcome(NamedTuple):
@@ -34,49 +46,63 @@ class Outcome(NamedTuple):
 
 def outcomes(events: Iterable[Event]) -> dict[str, Outcome]:
     """By booking id, for every booking that was accepted."""
-    facts, updates = defaultdict(list), []
-    for type_, data in events:
+    facts: dict[str, dict[Any, Fact]] = defaultdict(dict)
+    updates = []
+    for type_, data, *rest in events:
+        heard = rest[0] if rest else None
         if type_ == "runner.location_update":
-            updates.append(data)
+            updates.append((data, _believed(data, heard)))
         elif type_.startswith("booking."):
-            facts[data["booking_id"]].append((type_, data))
-    trips = {booking_id: _trip(known) for booking_id, known in facts.items()}
+            fact = _fact(type_, data, heard)
+            known = facts[data["booking_id"]]
+            key = fact[1:5]
+            known[key] = min(known.get(key, fact), fact, key=lambda f: f.at)
+    trips = {booking_id: _trip([*known.values()]) for booking_id, known in facts.items()}
     return {b: _outcome(b, *trip, updates) for b, trip in trips.items() if trip is not None}
 
 
-def _trip(facts: list[Event]) -> tuple[str, str, datetime | None, list[list[Any]]] | None:
+def _believed(data: Mapping[str, Any], heard: datetime | None) -> datetime:
+    """When it occurred: not later than a minute after Kafka got it."""
+    told = _time(data["occurred_at"]) if data.get("occurred_at") else heard
+    assert told is not None
+    return told if heard is None else min(told, heard + MINUTE)
+
+
+def _fact(type_: str, data: Mapping[str, Any], heard: datetime | None) -> Fact:
+    """Of facts of one instant: acceptance, pick-up, cancellation; then by runner."""
+    rank = RANK.index(type_) if type_ in RANK else len(RANK)
+    told, runner = _time(data["occurred_at"]), str(data.get("runner_id"))
+    return Fact(_believed(data, heard), told, rank, runner, type_, data)
+
+
+def _trip(facts: list[Fact]) -> tuple[str, str, datetime | None, list[list[Any]]] | None:
     """Status, phase, end, and who had the booking from when to when."""
-    ordered = sorted(facts, key=_order)
-    accepted = [_at(d) for t, d in ordered if t == "booking.accepted"]
-    delivery = next((d for t, d in ordered if t == "booking.delivery_confirmed"), None)
+    ordered = sorted(facts, key=lambda fact: fact[:5])
+    accepted = [f.at for f in ordered if f.type == "booking.accepted"]
+    delivery = next((f for f in ordered if f.type == "booking.delivery_confirmed"), None)
     if not accepted:
         return None
     status, phase, completed, had = "", "", None, list[list[Any]]()
-    for type_, data in ordered:
-        at = _at(data)
-        if delivery is not None and at > _at(delivery) and (had or type_ != "booking.accepted"):
+    for fact in ordered:
+        if delivery is not None and fact.at > delivery.at and (
+            had or fact.type != "booking.accepted"
+        ):  # fmt: skip
             continue  # a delivery is final, but it must have had an acceptance
-        if type_ == "booking.accepted":
-            _close(had, at)
-            had.append([data["runner_id"], at, None])
+        if fact.type == "booking.accepted":
+            _close(had, fact.at)
+            had.append([fact.data["runner_id"], fact.at, None])
             status, phase, completed = "active", "to_pickup", None
-        elif type_ == "booking.pet_picked_up" and status == "active":
+        elif fact.type == "booking.pet_picked_up" and status == "active":
             phase = "to_dropoff"
-        elif type_ == "booking.cancelled" and had:
-            _close(had, at)
-            status, phase, completed = "cancelled", "done", at
+        elif fact.type == "booking.cancelled" and had:
+            _close(had, fact.at)
+            status, phase, completed = "cancelled", "done", fact.at
     if delivery is not None:
-        told = _time(delivery.get("delivered_at", delivery["occurred_at"]))
-        end = told if accepted[0] <= told <= _at(delivery) else _at(delivery)
+        told = _time(delivery.data.get("delivered_at", delivery.data["occurred_at"]))
+        end = told if accepted[0] <= told <= delivery.at else delivery.at
         _close(had, end)
         status, phase, completed = "completed", "done", end
     return status, phase, completed, had
-
-
-def _order(fact: Event) -> tuple[datetime, int, str]:
-    """Of facts of one instant: acceptance, pick-up, cancellation; then by runner."""
-    type_, data = fact
-    return _at(data), RANK.index(type_) if type_ in RANK else len(RANK), str(data.get("runner_id"))
 
 
 def _close(had: list[list[Any]], at: datetime) -> None:
@@ -86,27 +112,38 @@ def _close(had: list[list[Any]], at: datetime) -> None:
 
 def _outcome(
     booking_id: str, status: str, phase: str, completed: datetime | None,
-    had: list[list[Any]], updates: list[Mapping[str, Any]],
+    had: list[list[Any]], updates: list[tuple[Mapping[str, Any], datetime]],
 ) -> Outcome:  # fmt: skip
-    found: dict[tuple[str, datetime], Waypoint] = {}
-    for data in updates:
-        if data.get("booking_id") in (None, booking_id):
-            reported, occurred = _time(data["timestamp"]), _at(data)
-            recorded = occurred if reported > occurred + MINUTE else reported
-            for runner_id, begin, end in had:
-                if runner_id == data["runner_id"] and begin - MINUTE <= recorded and (
-                    end is None or recorded <= end + MINUTE
-                ):  # fmt: skip
-                    place = (float(data["longitude"]), float(data["latitude"]))
-                    found[runner_id, reported] = (recorded, runner_id, reported, *place)
+    found: dict[tuple[Any, ...], Waypoint] = {}
+    for data, occurred in updates:
+        place = (float(data["longitude"]), float(data["latitude"]))
+        if data.get("booking_id") in (None, booking_id) and place != (0.0, 0.0):
+            recorded, reported = _recorded(data, occurred, had[0][1]), _time(data["timestamp"])
+            if any(_covers(each, data["runner_id"], recorded) for each in had):
+                waypoint = (recorded, data["runner_id"], reported, *place)
+                # Copies of a report, of which one was heard of earlier than the other.
+                found[waypoint[1:]] = min(found.get(waypoint[1:], waypoint), waypoint)
     route = sorted(found.values())
     legs = [EARTH.inv(*a[3:], *b[3:])[2] for a, b in pairwise(route)]
     millimetres = sum(round(metres * 1000) for metres in legs)
     return Outcome(status, phase, had[-1][0], completed, route, millimetres)
 
 
-def _at(data: Mapping[str, Any]) -> datetime:
-    return _time(data["occurred_at"])
+def _recorded(data: Mapping[str, Any], occurred: datetime, accepted: datetime) -> datetime:
+    """The phone's time, unless its clock is ahead, or it claims to be from before the trip."""
+    reported = _time(data["timestamp"])
+    if reported > occurred + MINUTE:
+        return occurred
+    return occurred if data.get("booking_id") and reported < accepted - MINUTE else reported
+
+
+def _covers(had: list[Any], runner_id: str, recorded: datetime) -> bool:
+    runner, begin, end = had
+    return bool(
+        runner == runner_id
+        and begin - MINUTE <= recorded
+        and (end is None or recorded <= end + MINUTE)
+    )
 
 
 def _time(text: str) -> datetime:

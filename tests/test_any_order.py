@@ -6,7 +6,7 @@ failure prints the seed and the `@reproduce_failure` line that repeat it.
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any, NamedTuple
@@ -36,6 +36,7 @@ class Fact(NamedTuple):
     kind: str
     at: int
     runner: int
+    ahead: int = 0  # half minutes by which the producer's clock is wrong
 
 
 class Report(NamedTuple):
@@ -46,6 +47,9 @@ class Report(NamedTuple):
     booking: int | None
     at: float
     ahead: int  # seconds by which the phone's clock is wrong
+    has_fix: bool = True
+    is_timed: bool = True  # by its event
+    copied: float = 0  # seconds after which Kafka got it, this time
 
 
 FACTS = st.builds(
@@ -57,6 +61,7 @@ FACTS = st.builds(
     ),
     st.integers(0, 40),
     st.integers(0, 1),
+    st.sampled_from([0, 0, 0, 0, 0, 3, 10]),
 )  # fmt: skip
 MOMENTS = (
     st.integers(-3, 43).map(lambda half: half * 30.0)  # the edges of every minute of grace
@@ -70,7 +75,10 @@ REPORTS = st.builds(
     st.integers(0, 1),
     st.sampled_from([0, 1, None]),
     MOMENTS,
-    st.sampled_from([0, 0, 0, 0, 30, 59, 61, 300, -3_600, 400 * DAY]),
+    st.sampled_from([0, 0, 0, 0, 30, 59, 60, 61, 300, -3_600, -3_600, 400 * DAY]),
+    st.sampled_from([True] * 9 + [False]),
+    st.sampled_from([True] * 3 + [False]),
+    st.just(0.0),
 )
 
 
@@ -83,19 +91,16 @@ class World:
         self.bookings = [UUID(int=number << 100 | uuid4().int >> 28) for number in (3, 4)]
         self.owner = uuid4()
 
-    def events(self, facts: Iterable[Fact], reports: Iterable[Report]) -> list[Event]:
-        """Each once: what the service takes for the same event is the same here."""
-        told = {(f.booking, f.kind, f.at, f.runner): self._fact(f) for f in facts}
-        # One runner's reports of one instant are the same waypoint: what differs is the booking.
-        same: dict[tuple[object, object], dict[str, Any]] = {}
-        updates = {}
-        for data in map(self._update, reports):
-            first = same.setdefault((data["runner_id"], data["timestamp"]), data)
-            updates[id(first), data["booking_id"]] = {**first, "booking_id": data["booking_id"]}
-        return [*told.values(), *((UPDATE, data) for data in updates.values())]
+    def events(
+        self, facts: Iterable[Fact], reports: Iterable[Report], delay_s: float = 1.0
+    ) -> list[Event]:
+        """Each with the time at which Kafka got it."""
+        told = [(*self._fact(f), at_second(30 * f.at, delay_s)) for f in facts]
+        told += [(UPDATE, self._update(r), at_second(r.at, r.copied + delay_s)) for r in reports]
+        return list({str(event): event for event in told}.values())
 
     def _fact(self, fact: Fact) -> Event:
-        at = START + timedelta(seconds=30 * fact.at)
+        at = START + timedelta(seconds=30 * (fact.at + fact.ahead))
         data: dict[str, Any] = {
             "booking_id": str(self.bookings[fact.booking]),
             "booking_number": f"BK-{fact.booking}",
@@ -108,22 +113,27 @@ class World:
             data |= {"dropoff_lat": -6.3, "dropoff_lng": 106.9}
         if fact.kind == "delivery_confirmed":
             # The runner's button, up to minutes before the platform heard of it.
-            data["delivered_at"] = digits(at - timedelta(seconds=45 * (fact.at % 7)))
+            data["delivered_at"] = digits(at - timedelta(seconds=45 * ((fact.at + fact.ahead) % 7)))
         return f"booking.{fact.kind}", data
 
     def _update(self, report: Report) -> dict[str, Any]:
         at = START + timedelta(seconds=report.at)
         place = report.at % 1_000 + 7 * report.phone + 13 * report.runner
+        fix = report.has_fix
         return {
             "runner_id": str(self.runners[report.runner]),
             "booking_id": None if report.booking is None else str(self.bookings[report.booking]),
-            "latitude": -6.2 + place % 17 * 1e-4,
-            "longitude": 106.8 + place * 1e-4,
+            "latitude": -6.2 + place % 17 * 1e-4 if fix else 0,
+            "longitude": 106.8 + place * 1e-4 if fix else 0.0,
             "speed_kmh": 36.5,
             "heading_degrees": -1,
             "timestamp": digits(at + timedelta(seconds=report.ahead)),
-            "occurred_at": digits(at),
+            "occurred_at": digits(at) if report.is_timed else None,
         }
+
+
+def at_second(second: float, delay_s: float) -> datetime:
+    return START + timedelta(seconds=second) + timedelta(seconds=delay_s)
 
 
 def digits(time: datetime) -> str:
@@ -131,27 +141,14 @@ def digits(time: datetime) -> str:
     return f"{time.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}499Z"
 
 
-def moment(data: Mapping[str, Any]) -> datetime:
-    return datetime.fromisoformat(data["occurred_at"][:26] + "+00:00")
-
-
-def decoded(event: Event, delay_s: float = 1.0) -> events.Event:
-    """The event as it comes from Kafka, which got it so much later than it occurred."""
-    type_, data = event
-    value = json.dumps(envelope(type_, data)).encode()
-    kafka_time = moment(data) + timedelta(seconds=delay_s)
-    found = decoding.decode(f"{type_.partition('.')[0]}.events", value, [], kafka_time).event
+def decoded(event: Event, later_s: float) -> events.Event:
+    """The event as it comes from Kafka, or a copy of it that Kafka got so much later."""
+    type_, data, kafka_time = event  # type: ignore[misc]
+    value = json.dumps({**envelope(type_, data), "time": None}).encode()
+    topic = f"{type_.partition('.')[0]}.events"
+    found = decoding.decode(topic, value, [], kafka_time + timedelta(seconds=later_s)).event
     assert found is not None
     return found
-
-
-def as_corrected(told: Iterable[Event], delay_s: float) -> list[Event]:
-    """The reference knows no Kafka, whose clock bounds what an event says of its own time."""
-    behind = timedelta(seconds=min(delay_s + 60, 0))
-    return [
-        (type_, {**data, "occurred_at": digits(moment(data) + behind)} if type_ == UPDATE else data)
-        for type_, data in told
-    ]
 
 
 def split(stream: Sequence[Event], choice: Random) -> Iterable[list[Event]]:
@@ -162,11 +159,13 @@ def split(stream: Sequence[Event], choice: Random) -> Iterable[list[Event]]:
         start += size
 
 
-def ingest(engine: sa.Engine, stream: Sequence[Event], choice: Random, delay_s: float) -> Stored:
+def ingest(
+    engine: sa.Engine, stream: Sequence[Event], choice: Random, later_s: float = 0
+) -> Stored:
     """All of it, batch by batch, by one of two processes; what the batches changed, added up."""
     total, processes = Stored(), [TrackCache(), TrackCache()]
     for batch in split(stream, choice):
-        events = [decoded(event, delay_s) for event in batch]
+        events = [decoded(event, later_s) for event in batch]
         stored = store_batch(engine, events, (), choice.choice(processes))
         counted = stored.update_outcomes.total() + stored.fact_outcomes.total()
         assert counted == len(batch), "every event has exactly one outcome"
@@ -212,7 +211,7 @@ def stored_outcome(engine: sa.Engine, booking_id: str) -> tuple[Outcome, tuple[A
         cursor.execute(
             "SELECT recorded_at, runner_id::text, reported_at, ST_X(position), ST_Y(position), seq,"
             " in_route FROM waypoints WHERE track_id = %s"
-            " ORDER BY recorded_at, runner_id, reported_at",
+            " ORDER BY recorded_at, runner_id, reported_at, ST_X(position), ST_Y(position)",
             (track_id,),
         )
         rows = cursor.fetchall()
@@ -249,18 +248,11 @@ def test_any_order_any_repetition_and_any_cut_give_what_the_reference_says(
     engine: sa.Engine, facts: list[Fact], reports: list[Report], at: int, delay_s: float, seed: int
 ) -> None:
     world, choice = World(), Random(seed)
-    told = world.events([Fact(0, "accepted", at, 0), *facts], reports)
+    told = world.events([Fact(0, "accepted", at, 0), *facts], reports, delay_s)
     stream = told + choice.choices(told, k=len(told) // 2)
     choice.shuffle(stream)
-    stored = ingest(engine, stream, choice, delay_s)
-
-    expected = outcomes(as_corrected(told, delay_s))
-    for booking_id in map(str, world.bookings):
-        found = stored_outcome(engine, booking_id)
-        if booking_id not in expected:
-            assert found is None
-            continue
-        assert found == (expected[booking_id], head_of(expected[booking_id]))
+    stored = ingest(engine, stream, choice)
+    assert_as_expected(engine, world, told)
     assert_the_marker_never_goes_back(stored)
 
     before = dump(engine, world)
@@ -269,8 +261,44 @@ def test_any_order_any_repetition_and_any_cut_give_what_the_reference_says(
         n for (_, outcome), n in stored.fact_outcomes.items() if outcome == "applied"
     )
     choice.shuffle(stream)
-    again = ingest(engine, stream, choice, delay_s=7_200.0)
+    again = ingest(engine, stream, choice)
     assert dump(engine, world) == before
     assert (again.waypoints, again.changes) == ([], [])
     assert set(again.update_outcomes) <= {"duplicate", "refused"}
     assert Counter(o for _, o in again.fact_outcomes).keys() <= {"duplicate"}
+
+    # Produced again two hours later: what has a time of its own is what it was.
+    timed = [event for event in stream if event[1]["occurred_at"]]
+    later = ingest(engine, timed, choice, later_s=7_200.0)
+    assert (later.waypoints, later.changes) == ([], [])
+    assert {**dump(engine, world), "parked_updates": []} == {**before, "parked_updates": []}
+
+
+@settings(max_examples=max(60, settings.default.max_examples if settings.default else 0))
+@given(
+    st.lists(REPORTS.map(lambda r: r._replace(is_timed=False)), min_size=1, max_size=12),
+    st.lists(st.sampled_from([-40.0, 0.0, 0.5, 40.0, 90.0, 400.0]), min_size=1, max_size=3),
+    st.sampled_from([(), (Fact(0, "delivery_confirmed", 30, 0),)]),
+    st.integers(0, 1 << 32),
+)
+def test_copies_that_kafka_got_at_other_times_are_one_waypoint_at_the_earliest(
+    engine: sa.Engine, reports: list[Report], delays: list[float], end: tuple[Fact, ...], seed: int
+) -> None:
+    world, choice = World(), Random(seed)
+    copies = [r._replace(copied=delay) for r in reports for delay in delays]
+    told = world.events([Fact(0, "accepted", 2, 0), *end], copies)
+    stream = told + choice.choices(told, k=len(told) // 2)
+    choice.shuffle(stream)
+    stored = ingest(engine, stream, choice)
+    assert_as_expected(engine, world, told)
+    assert_the_marker_never_goes_back(stored)
+
+
+def assert_as_expected(engine: sa.Engine, world: World, told: Sequence[Event]) -> None:
+    expected = outcomes(told)
+    for booking_id in map(str, world.bookings):
+        found = stored_outcome(engine, booking_id)
+        if booking_id not in expected:
+            assert found is None
+            continue
+        assert found == (expected[booking_id], head_of(expected[booking_id]))

@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 
 import pytest
 import sqlalchemy as sa
+from msgspec.structs import replace
 
 from tests.running import Trip
 from tracking.domain.events import BookingEvent, Event, LocationUpdate
@@ -241,24 +242,109 @@ def test_a_stranger_cannot_add_to_a_booking(engine: sa.Engine) -> None:
     assert waypoints(engine, trip) == []
 
 
-def test_a_corrected_clock_is_the_same_waypoint_however_it_was_corrected(
+HERE = {"longitude": 106.8, "latitude": -6.2}
+
+
+def test_a_report_counts_at_the_earliest_time_of_its_copies(engine: sa.Engine) -> None:
+    trip = Trip()
+    ahead = {**HERE, "reported_at": trip.at(1_000_000)}
+    store_batch(engine, [accepted(trip), update(trip, 10, **ahead)])
+    for second, expected in ((12, 10), (8, 8), (1_000_000, 8)):
+        again = store_batch(engine, [update(trip, second, **ahead)])
+        assert again.update_outcomes == {"duplicate": 1}
+        assert seconds(engine, trip) == [expected]
+    uncovered = store_batch(engine, [update(trip, -61, **ahead)])
+    assert uncovered.update_outcomes == {"duplicate": 1}
+    assert seconds(engine, trip) == [8]
+
+
+def test_the_marker_stays_where_a_copy_moved_its_waypoint_from(engine: sa.Engine) -> None:
+    trip = Trip()
+    late_copy = {**HERE, "reported_at": trip.at(100)}
+    store_batch(engine, [accepted(trip), update(trip, 100, **HERE)])
+    store_batch(engine, [update(trip, 10, **late_copy)])
+    assert seconds(engine, trip) == [10]
+    (between,) = store_batch(engine, [update(trip, 50)]).waypoints
+    assert between.late
+    (newer,) = store_batch(engine, [update(trip, 101)]).waypoints
+    assert not newer.late
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (0, 2, 1), (2, 1, 0)])
+def test_two_positions_of_one_instant_are_both_kept(
+    engine: sa.Engine, order: tuple[int, ...]
+) -> None:
+    trip = Trip()
+    store_batch(engine, [accepted(trip)])
+    reports = [
+        update(trip, 10, longitude=106.8, latitude=-6.2),
+        update(trip, 20, longitude=106.801, latitude=-6.2),
+        update(trip, 20, longitude=106.85, latitude=-6.2),
+    ]
+    for index in order:
+        store_batch(engine, [reports[index]])
+    track = track_of(engine, trip)
+    assert (track.head_seq, track.distance_mm) == (3, 5_533_635)
+    rows = page(engine, RouteSlice(track.id, 0, track.head_seq), None)
+    assert [row.longitude for row in rows] == [106.8, 106.801, 106.85]
+    assert [r.longitude for r in page(engine, RouteSlice(track.id, 0, 3), rows[1].order)] == [
+        106.85
+    ]
+    last = last_position(engine, trip.booking_id)
+    assert last is not None
+    assert last.longitude == 106.85
+
+
+def test_a_report_from_before_its_bookings_acceptance_counts_when_it_occurred(
     engine: sa.Engine,
 ) -> None:
     trip = Trip()
-    ahead = trip.at(1_000_000)
-    store_batch(engine, [accepted(trip), update(trip, 10, reported_at=ahead)])
-    again = store_batch(engine, [update(trip, 12, reported_at=ahead)])
-    assert again.update_outcomes == {"duplicate": 1}
-    assert seconds(engine, trip) == [10]
+    wrong = [
+        update(trip, s, recorded_at=trip.at(s - 3_600), reported_at=trip.at(s - 3_600),
+               occurred_at=trip.at(s))
+        for s in (10, 15, 20)
+    ]  # fmt: skip
+    assert store_batch(engine, wrong[:1]).update_outcomes == {"parked": 1}
+    stored = store_batch(engine, [accepted(trip), *wrong[1:], *wrong])
+    assert stored.adopted == 1
+    assert seconds(engine, trip) == [10, 15, 20]
+    assert not any(waypoint.late for waypoint in stored.waypoints)
+    assert store_batch(engine, wrong).update_outcomes == {"duplicate": 3}
+    # Without booking id it may be of another trip; and a buffer from a tunnel is what it is.
+    nobodys = update(trip, 25, booking_id=None, recorded_at=trip.at(-3_500),
+                     reported_at=trip.at(-3_500), occurred_at=trip.at(25))  # fmt: skip
+    assert store_batch(engine, [nobodys]).update_outcomes == {"parked": 1}
+    tunnel = update(trip, 5, occurred_at=trip.at(900))
+    assert store_batch(engine, [tunnel]).update_outcomes == {"applied": 1}
+    assert seconds(engine, trip) == [5, 10, 15, 20]
 
 
-def test_a_parked_update_keeps_its_first_correction(engine: sa.Engine) -> None:
+def test_an_earlier_acceptance_told_late_restores_what_the_phone_said(engine: sa.Engine) -> None:
     trip = Trip()
-    ahead = trip.at(1_000_000)
-    store_batch(engine, [accepted(trip), update(trip, -61, reported_at=ahead)])
-    again = store_batch(engine, [update(trip, -59, reported_at=ahead)])
-    assert again.update_outcomes == {"duplicate": 1}
+    early = update(trip, 100, recorded_at=trip.at(-300), reported_at=trip.at(-300),
+                   occurred_at=trip.at(100))  # fmt: skip
+    store_batch(engine, [accepted(trip), early, update(trip, 50)])
+    assert seconds(engine, trip) == [50, 100]
+    store_batch(engine, [accepted(trip, -400)])
+    assert seconds(engine, trip) == [-300, 50]
+    assert store_batch(engine, [early]).update_outcomes == {"duplicate": 1}
+    (between,) = store_batch(engine, [update(trip, 90)]).waypoints
+    assert between.late  # the marker was at 100
+
+
+def test_an_acceptance_by_a_clock_ahead_begins_the_trip_when_kafka_got_it(
+    engine: sa.Engine,
+) -> None:
+    trip = Trip()
+    ahead = replace(accepted(trip, 300), heard_at=trip.at(0))
+    copy = replace(accepted(trip, 300), heard_at=trip.at(200))
+    store_batch(engine, [copy, update(trip, 30)])
     assert seconds(engine, trip) == []
+    again = store_batch(engine, [ahead])
+    assert again.fact_outcomes == {("accepted", "duplicate"): 1}
+    assert track_of(engine, trip).started_at == trip.at(60)
+    assert seconds(engine, trip) == [30]
+    assert not store_batch(engine, [copy, ahead]).bookings
 
 
 @pytest.mark.parametrize("start", [datetime(2003, 12, 31, 23, 59, 58, tzinfo=UTC),

@@ -88,6 +88,7 @@ def _booking_event(
         at=_moment(data, dropped),
         pickup=_pickup(data, dropped),
         dropoff=_dropoff(data, dropped),
+        heard_at=kafka_time,
     )
 
 

@@ -49,6 +49,14 @@ class BookingEvent(Struct, frozen=True, gc=False):
     at: datetime | None = None
     pickup: Point | None = None
     dropoff: Point | None = None
+    heard_at: datetime | None = None  # Kafka's time of the earliest copy; None: as believable
+
+    @property
+    def believed_at(self) -> datetime:
+        """When it occurred, which a clock that is ahead of Kafka's cannot put off."""
+        if self.heard_at is None:
+            return self.occurred_at
+        return min(self.occurred_at, self.heard_at + CLOCK_TOLERANCE)
 
 
 Event: TypeAlias = LocationUpdate | BookingEvent

@@ -11,22 +11,19 @@ from pyproj import Geod
 # Karney's geodesics on the ellipsoid of GPS: what PostGIS computes for geography, too.
 WGS84: Final = Geod(ellps="WGS84")
 
-Order: TypeAlias = tuple[datetime, UUID, datetime]
+# Recorded time first; then runner, reported time, longitude and latitude, by which alone two
+# reports of one runner and instant differ.
+Order: TypeAlias = tuple[datetime, UUID, datetime, float, float]
 
 
 class Vertex(NamedTuple):
-    """A waypoint's vertex in its route: the order first, then where it is (degrees)."""
+    """Where a waypoint stands in its route. As a tuple it is its own `Order`."""
 
     recorded_at: datetime
     runner_id: UUID
     reported_at: datetime
     longitude: float
     latitude: float
-
-    @property
-    def order(self) -> Order:
-        """Recorded time; runner and reported time decide between two of the same instant."""
-        return self.recorded_at, self.runner_id, self.reported_at
 
 
 class Gap(NamedTuple):

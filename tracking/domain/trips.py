@@ -71,8 +71,10 @@ def trip_of(facts: Collection[BookingEvent]) -> Trip | None:
 
 
 def _sorted(facts: Collection[BookingEvent]) -> list[BookingEvent]:
-    def key(fact: BookingEvent) -> tuple[datetime, int, str]:
-        return fact.occurred_at, _RANK.get(fact.kind, 9), str(fact.runner_id)
+    def key(fact: BookingEvent) -> tuple[datetime, datetime, int, str]:
+        # Kafka's time may bound several facts alike: then they are as far apart as they say.
+        rank = _RANK.get(fact.kind, 9)
+        return fact.believed_at, fact.occurred_at, rank, str(fact.runner_id)
 
     return sorted(facts, key=key)
 
@@ -84,7 +86,7 @@ def _course(facts: list[BookingEvent], delivered: BookingEvent | None) -> list[B
     """
     if delivered is None:
         return facts
-    before = [f for f in facts if f.occurred_at <= delivered.occurred_at]
+    before = [f for f in facts if f.believed_at <= delivered.believed_at]
     if any(f.kind == "accepted" for f in before):
         return before
     accepted = next((f for f in facts if f.kind == "accepted"), None)
@@ -101,15 +103,15 @@ def _new_trip(facts: list[BookingEvent], course: list[BookingEvent]) -> Trip:
         pickup=next((f.pickup for f in facts if f.pickup is not None), None),
         dropoff=next((f.dropoff for f in facts if f.dropoff is not None), None),
         runner_id=runner_id,
-        started_at=accepted.occurred_at,
+        started_at=accepted.believed_at,
     )
 
 
 def _apply(trip: Trip, fact: BookingEvent) -> None:
     match fact.kind:
         case "accepted" if fact.runner_id is not None:
-            _close_assignment(trip, fact.occurred_at)
-            new = Assignment(fact.runner_id, fact.occurred_at, None)
+            _close_assignment(trip, fact.believed_at)
+            new = Assignment(fact.runner_id, fact.believed_at, None)
             trip.assignments = (*trip.assignments, new)
             trip.runner_id = fact.runner_id
             trip.status, trip.phase = "active", "to_pickup"
@@ -118,9 +120,9 @@ def _apply(trip: Trip, fact: BookingEvent) -> None:
             trip.phase = "to_dropoff"
             trip.picked_up_at = _moment(fact, trip.started_at)
         case "cancelled" if trip.assignments:
-            _end(trip, "cancelled", "cancelled", fact.occurred_at)
+            _end(trip, "cancelled", "cancelled", fact.believed_at)
         case "abandoned" if trip.status == "active" and trip.assignments:
-            _end(trip, "completed", "abandoned", fact.occurred_at)
+            _end(trip, "completed", "abandoned", fact.believed_at)
 
 
 def _end(trip: Trip, status: str, reason: str, at: datetime) -> None:
@@ -137,6 +139,6 @@ def _close_assignment(trip: Trip, at: datetime) -> None:
 
 def _moment(fact: BookingEvent, started_at: datetime) -> datetime:
     """What the runner's app says of the moment, where it can be true; else the event's own time."""
-    if fact.at is not None and started_at <= fact.at <= fact.occurred_at:
+    if fact.at is not None and started_at <= fact.at <= fact.believed_at:
         return fact.at
-    return fact.occurred_at
+    return fact.believed_at

@@ -49,4 +49,10 @@ class RouteWaypoint(Struct, frozen=True, gc=False):
 
     @property
     def order(self) -> Order:
-        return self.recorded_at, self.runner_id, self.reported_at
+        return (
+            self.recorded_at,
+            self.runner_id,
+            self.reported_at,
+            self.longitude,
+            self.latitude,
+        )

@@ -104,6 +104,13 @@ def pair(point: tuple[float, float] | None) -> tuple[float | None, float | None]
     return point if point is not None else (None, None)
 
 
+def interval(length: timedelta) -> str:
+    """A constant for SQL. Add it to the side that is no column of the index that is to be used."""
+    return f"interval '{length.total_seconds():g} seconds'"
+
+
+# `tracking.domain.routes.Order`, and the columns of the index waypoints_order.
+ROUTE_ORDER: Final = "recorded_at, runner_id, reported_at, ST_X(position), ST_Y(position)"
 TIME_OF: Final = "timestamptz '2000-01-01 00:00Z' + interval '1 microsecond' *"
 
 

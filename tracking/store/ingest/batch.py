@@ -13,6 +13,7 @@ from tracking.domain.events import BookingEvent, Event, LocationUpdate
 from tracking.domain.tracks import TrackChange
 from tracking.domain.waypoints import StoredWaypoint
 from tracking.store.ingest import bookings, outcomes, parking
+from tracking.store.ingest.corrections import lower_corrections
 from tracking.store.ingest.facts import FactKey, fact_key, insert_facts
 from tracking.store.ingest.numbering import write_waypoints
 from tracking.store.ingest.outcomes import APPLIED, DUPLICATE
@@ -80,7 +81,6 @@ def _store(
     stored = Stored()
     updates = [u for u in received if u.latitude or u.longitude]
     no_fix = [] if len(updates) == len(received) else outcomes.without_fix(received)
-    updates = parking.with_first_corrections(cursor, updates)
     concerned = {fact.booking_id for fact in facts} | adopt
     concerned |= {u.booking_id for u in updates if u.booking_id is not None}
     concerned |= _bookings_of_runners(cursor, updates)
@@ -97,6 +97,7 @@ def _store(
     resolver = Resolver(tracks)
     resolver.resolve([*waiting, *updates])
     resolver.find_final_ends(cursor)
+    lower_corrections(cursor, resolver.candidates)
     new = add_waypoints(cursor, resolver.candidates)
     stored.adopted = outcomes.release_waiting(cursor, waiting, resolver, new)
     rest = outcomes.park_unassigned(cursor, updates, len(waiting), resolver, new)
@@ -121,10 +122,10 @@ def _bookings_of_runners(cursor: Cursor, updates: Iterable[LocationUpdate]) -> s
 
 
 def _store_facts(cursor: Cursor, facts: Sequence[BookingEvent], stored: Stored) -> set[UUID]:
-    new = insert_facts(cursor, facts)
-    for kind, outcome in _fact_outcomes(facts, new):
+    learned = insert_facts(cursor, facts)
+    for kind, outcome in _fact_outcomes(facts, learned.new):
         stored.fact_outcomes[kind, outcome] += 1
-    return {booking_id for booking_id, *_ in new}
+    return learned.booking_ids
 
 
 def _fact_outcomes(

@@ -1,13 +1,14 @@
 """The bookings that a batch concerns, and their locks."""
 
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 import sqlalchemy as sa
 from psycopg2.extensions import cursor as Cursor
 
-from tracking.store.sql import execute_rows, transaction, uuid_array
+from tracking.domain.trips import GRACE
+from tracking.store.sql import execute_rows, interval, transaction, uuid_array
 
 
 def ensure_bookings(engine: sa.Engine, booking_ids: Collection[UUID]) -> None:
@@ -42,13 +43,17 @@ def bookings_of_runners(cursor: Cursor, spans: Collection[Sequence[Any]]) -> set
         booking_id
         for (booking_id,) in execute_rows(
             cursor,
-            """
-            SELECT DISTINCT a.booking_id
-            FROM (VALUES %s) v (runner_id, first_at, last_at)
-            JOIN assignments a ON a.runner_id = v.runner_id
-                AND a.started_at - interval '1 minute' <= v.last_at
-                AND (a.ended_at IS NULL OR a.ended_at + interval '1 minute' >= v.first_at)
-            """,
+            BOOKINGS_OF_RUNNERS,
             spans,
         )
     }
+
+
+# assignments_runner finds the runner's assignments up to the last time.
+BOOKINGS_OF_RUNNERS: Final = f"""
+    SELECT DISTINCT a.booking_id
+    FROM (VALUES %s) v (runner_id, first_at, last_at)
+    JOIN assignments a ON a.runner_id = v.runner_id
+        AND a.started_at <= v.last_at + {interval(GRACE)}
+        AND (a.ended_at IS NULL OR a.ended_at >= v.first_at - {interval(GRACE)})
+"""

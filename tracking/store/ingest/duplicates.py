@@ -1,6 +1,7 @@
 """Look-ups of reports that are stored already. Part of the ingest transaction.
 
-The same waypoint has the same track, runner and reported time.
+The same report has the same runner, reported time and position: what the phone said. When the
+platform heard of it differs between its copies, and so may the time at which it is recorded.
 """
 
 from collections.abc import Collection, Sequence
@@ -10,71 +11,89 @@ from uuid import UUID
 
 from psycopg2.extensions import cursor as Cursor
 
-from tracking.store.ingest.track_state import Candidate
+from tracking.domain.events import LocationUpdate
+from tracking.store.ingest.track_state import Candidate, TrackState
 from tracking.store.sql import TIME_OF, execute_rows, number_array, time_array, uuid_array
 
-Report: TypeAlias = tuple[UUID, UUID, datetime]
+# Track, runner, reported time, longitude, latitude.
+Report: TypeAlias = tuple[UUID, UUID, datetime, float, float]
+
+
+def report(track: TrackState, update: LocationUpdate) -> Report:
+    """What makes two updates the same waypoint of a track."""
+    return track.id, update.runner_id, update.reported_at, update.longitude, update.latitude
+
+
+def is_corrected(update: LocationUpdate) -> bool:
+    """Recorded at another time than the phone said."""
+    recorded, reported = update.recorded_at, update.reported_at
+    return recorded is not reported and recorded != reported
 
 
 def not_stored(cursor: Cursor, candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Without those whose very row is in the table: what a replay finds, and nothing else.
+    """Without those that are in the table at the time that the phone said: what a replay finds.
 
     A row of its own for each index probe: a join of many would read the whole table.
     """
     old = [
         index
         for index, (_, track, update) in enumerate(candidates)
-        if track.last is not None and update.recorded_at <= track.last.recorded_at
+        if (track.last is not None and update.recorded_at <= track.last.recorded_at)
+        or is_corrected(update)
     ]
     if not old:
         return list(candidates)
     updates = [candidates[index][2] for index in old]
     cursor.execute(
         f"""
-        SELECT u.number FROM unnest(%s::int[], %s::uuid[], %s::bigint[], %s::uuid[], %s::bigint[])
-            AS u (number, track_id, recorded, runner_id, reported)
+        SELECT u.number
+        FROM unnest(%s::int[], %s::uuid[], %s::uuid[], %s::bigint[], %s::float8[], %s::float8[])
+            AS u (number, track_id, runner_id, reported, x, y)
         CROSS JOIN LATERAL (
             SELECT FROM waypoints w
-            WHERE w.track_id = u.track_id AND w.recorded_at = {TIME_OF} u.recorded
+            WHERE w.track_id = u.track_id AND w.recorded_at = {TIME_OF} u.reported
               AND w.runner_id = u.runner_id AND w.reported_at = {TIME_OF} u.reported
+              AND ST_X(w.position) = u.x AND ST_Y(w.position) = u.y
             LIMIT 1
         ) w
         """,
         (
             number_array(old),
             uuid_array(candidates[index][1].id for index in old),
-            time_array(update.recorded_at for update in updates),
             uuid_array(update.runner_id for update in updates),
             time_array(update.reported_at for update in updates),
+            number_array(update.longitude for update in updates),
+            number_array(update.latitude for update in updates),
         ),
     )
     stored = {index for (index,) in cursor}
     return [candidate for index, candidate in enumerate(candidates) if index not in stored]
 
 
-def stored_corrected(cursor: Cursor, candidates: Collection[Candidate]) -> set[Report]:
-    """A correction depends on when the platform got the report, and may differ the second time."""
-    rows = [(t.id, u.runner_id, u.reported_at) for _, t, u in candidates]
+def stored_corrected(cursor: Cursor, candidates: Collection[Candidate]) -> dict[Report, datetime]:
+    """Which of these reports have a waypoint that was corrected, and its recorded time."""
     found = execute_rows(
         cursor,
-        "SELECT w.track_id, w.runner_id, w.reported_at"
-        " FROM (VALUES %s) v (track_id, runner_id, reported_at)"
+        "SELECT w.track_id, w.runner_id, w.reported_at, ST_X(w.position), ST_Y(w.position),"
+        " w.recorded_at FROM (VALUES %s) v (track_id, runner_id, reported_at, x, y)"
         " JOIN waypoints w USING (track_id, runner_id, reported_at)"
-        " WHERE w.recorded_at <> w.reported_at",
-        rows,
+        " WHERE w.recorded_at <> w.reported_at AND ST_X(w.position) = v.x"
+        " AND ST_Y(w.position) = v.y",
+        [report(track, update) for _, track, update in candidates],
     )
-    return {(track_id, runner_id, reported_at) for track_id, runner_id, reported_at in found}
+    return {tuple(key): recorded_at for *key, recorded_at in found}
 
 
-def stored_reports(cursor: Cursor, candidates: Collection[Candidate]) -> set[Report]:
-    """Which of these the table has, on the route or not."""
-    rows = [(t.id, u.recorded_at, u.runner_id, u.reported_at) for _, t, u in candidates]
+def stored_reports(cursor: Cursor, candidates: Collection[Candidate]) -> dict[Report, datetime]:
+    """Which of these reports have a waypoint, on the route or not, and its recorded time."""
     found = execute_rows(
         cursor,
-        "SELECT w.track_id, w.runner_id, w.reported_at"
-        " FROM (VALUES %s) v (track_id, recorded_at, runner_id, reported_at)"
-        " JOIN waypoints w USING (track_id, recorded_at, runner_id, reported_at)",
-        rows,
+        "SELECT w.track_id, w.runner_id, w.reported_at, ST_X(w.position), ST_Y(w.position),"
+        " w.recorded_at FROM (VALUES %s) v (track_id, runner_id, reported_at, x, y)"
+        " JOIN waypoints w USING (track_id, runner_id, reported_at)"
+        " WHERE w.recorded_at = v.reported_at AND ST_X(w.position) = v.x"
+        " AND ST_Y(w.position) = v.y",
+        [report(track, update) for _, track, update in candidates],
     )
-    reports = {(track_id, runner_id, reported_at) for track_id, runner_id, reported_at in found}
-    return reports | stored_corrected(cursor, candidates)
+    uncorrected = {tuple(key): recorded_at for *key, recorded_at in found}
+    return uncorrected | stored_corrected(cursor, candidates)

@@ -6,7 +6,7 @@ from typing import Final
 from psycopg2.extensions import cursor as Cursor
 
 from tracking.store.ingest.track_state import TrackState
-from tracking.store.sql import TIME_OF, number_array, time_array, uuid_array
+from tracking.store.sql import TIME_OF, execute_rows, number_array, time_array, uuid_array
 
 
 def write_heads(cursor: Cursor, tracks: Sequence[TrackState]) -> None:
@@ -45,3 +45,13 @@ _HEADS: Final = f"""
               reported, x, y)
     WHERE tracks.booking_id = v.booking_id
 """
+
+
+def write_corrections(cursor: Cursor, tracks: Sequence[TrackState]) -> None:
+    """Up to when the phones of these tracks were ahead, as far as the batch has moved it."""
+    execute_rows(
+        cursor,
+        "UPDATE tracks SET ahead_until = v.ahead_until FROM (VALUES %s) v (id, ahead_until)"
+        " WHERE tracks.id = v.id",
+        [(track.id, track.ahead_until) for track in tracks if track.corrects],
+    )

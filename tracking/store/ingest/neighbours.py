@@ -16,7 +16,7 @@ def gaps(cursor: Cursor, candidates: Sequence[Candidate]) -> list[Gap]:
     inside = [
         (index, track.id, update)
         for index, (_, track, update) in enumerate(candidates)
-        if track.last is not None and vertex_of(update).order <= track.last.order
+        if track.last is not None and vertex_of(update) <= track.last
     ]
     if inside:
         indexes, track_ids, updates = zip(*inside, strict=True)
@@ -28,6 +28,8 @@ def gaps(cursor: Cursor, candidates: Sequence[Candidate]) -> list[Gap]:
                 time_array(u.recorded_at for u in updates),
                 uuid_array(u.runner_id for u in updates),
                 time_array(u.reported_at for u in updates),
+                number_array(u.longitude for u in updates),
+                number_array(u.latitude for u in updates),
                 time_array(candidates[index][1].begins_at for index in indexes),
                 time_array(candidates[index][1].ends_at for index in indexes),
             ),
@@ -42,10 +44,10 @@ _NEIGHBOURS: Final = f"""
     WITH v AS (
         SELECT number, track_id, {TIME_OF} recorded AS recorded_at, runner_id,
                {TIME_OF} reported AS reported_at, {TIME_OF} begins AS begins_at,
-               {TIME_OF} ends AS ends_at
-        FROM unnest(%s::int[], %s::uuid[], %s::bigint[], %s::uuid[], %s::bigint[], %s::bigint[],
-                    %s::bigint[])
-            AS u (number, track_id, recorded, runner_id, reported, begins, ends)
+               {TIME_OF} ends AS ends_at, x, y
+        FROM unnest(%s::int[], %s::uuid[], %s::bigint[], %s::uuid[], %s::bigint[], %s::float8[],
+                    %s::float8[], %s::bigint[], %s::bigint[])
+            AS u (number, track_id, recorded, runner_id, reported, x, y, begins, ends)
     )
     SELECT v.number, b.recorded_at, b.runner_id, b.reported_at, ST_X(b.position),
            ST_Y(b.position), a.recorded_at, a.runner_id, a.reported_at, ST_X(a.position),
@@ -55,17 +57,19 @@ _NEIGHBOURS: Final = f"""
         SELECT * FROM waypoints w
         WHERE w.track_id = v.track_id AND w.in_route
           AND w.recorded_at BETWEEN v.begins_at AND v.recorded_at
-          AND (w.recorded_at, w.runner_id, w.reported_at)
-            < (v.recorded_at, v.runner_id, v.reported_at)
-        ORDER BY w.recorded_at DESC, w.runner_id DESC, w.reported_at DESC LIMIT 1
+          AND (w.recorded_at, w.runner_id, w.reported_at, ST_X(w.position), ST_Y(w.position))
+            < (v.recorded_at, v.runner_id, v.reported_at, v.x, v.y)
+        ORDER BY w.recorded_at DESC, w.runner_id DESC, w.reported_at DESC,
+                 ST_X(w.position) DESC, ST_Y(w.position) DESC LIMIT 1
     ) b ON true
     LEFT JOIN LATERAL (
         SELECT * FROM waypoints w
         WHERE w.track_id = v.track_id AND w.in_route
           AND w.recorded_at BETWEEN v.recorded_at AND v.ends_at
-          AND (w.recorded_at, w.runner_id, w.reported_at)
-            > (v.recorded_at, v.runner_id, v.reported_at)
-        ORDER BY w.recorded_at, w.runner_id, w.reported_at LIMIT 1
+          AND (w.recorded_at, w.runner_id, w.reported_at, ST_X(w.position), ST_Y(w.position))
+            > (v.recorded_at, v.runner_id, v.reported_at, v.x, v.y)
+        ORDER BY w.recorded_at, w.runner_id, w.reported_at, ST_X(w.position),
+                 ST_Y(w.position) LIMIT 1
     ) a ON true
 """
 

@@ -13,7 +13,7 @@ from tracking.domain.events import LocationUpdate
 from tracking.domain.routes import Gap, Vertex, growth_mm
 from tracking.domain.waypoints import StoredWaypoint
 from tracking.store import partitions
-from tracking.store.ingest.heads import write_heads
+from tracking.store.ingest.heads import write_corrections, write_heads
 from tracking.store.ingest.track_state import Addition, TrackState
 from tracking.store.outbox import watermarks
 from tracking.store.sql import WAYPOINT_COLUMNS, copy_binary, microseconds, packed_waypoint
@@ -28,6 +28,7 @@ def write_waypoints(cursor: Cursor, tracks: Collection[TrackState]) -> list[Stor
     Each track's waypoints come back in the order of seq: batches as they arrived, the newer ones
     of a batch by recorded time, then those that were late.
     """
+    write_corrections(cursor, [track for track in tracks if track.corrects])
     grown = [track for track in tracks if track.added]
     if not grown:
         return []

@@ -10,18 +10,23 @@ from typing import Final
 from uuid import UUID
 
 import sqlalchemy as sa
-from msgspec.structs import replace
 from psycopg2.extensions import cursor as Cursor
 
 from tracking.domain.events import LocationUpdate
-from tracking.store.sql import execute_rows, transaction
+from tracking.domain.trips import GRACE
+from tracking.store.sql import execute_rows, interval, transaction
 
 # Seven hours of a phone that reports every five seconds; beyond it the oldest are refused.
 LIMIT_OF_RUNNER: Final = 5_000
 
 _FIELDS: Final = (
     "p.id, p.runner_id, p.booking_id, ST_X(p.position), ST_Y(p.position), p.speed_kmh,"
-    " p.heading_degrees, p.recorded_at, p.reported_at, p.received_at"
+    " p.heading_degrees, p.recorded_at, p.reported_at, p.received_at, p.occurred_at"
+)
+
+_WITHIN: Final = (
+    f"a.started_at <= p.recorded_at + {interval(GRACE)}"
+    f" AND (a.ended_at IS NULL OR a.ended_at >= p.recorded_at - {interval(GRACE)})"
 )
 
 
@@ -38,38 +43,28 @@ def park(cursor: Cursor, updates: Sequence[tuple[LocationUpdate, bool]]) -> set[
         keys.setdefault(_key(update), index)
     inserted = execute_rows(
         cursor,
-        "INSERT INTO parked_updates (runner_id, booking_id, reported_at, recorded_at, received_at,"
-        " speed_kmh, heading_degrees, position, applied) VALUES %s"
+        "INSERT INTO parked_updates (runner_id, booking_id, reported_at, occurred_at, recorded_at,"
+        " received_at, speed_kmh, heading_degrees, position, applied) VALUES %s"
         " ON CONFLICT ON CONSTRAINT parked_updates_key DO NOTHING"
-        " RETURNING runner_id, booking_id, reported_at",
+        " RETURNING runner_id, booking_id, reported_at, occurred_at, ST_X(position),"
+        " ST_Y(position)",
         [_row(*updates[i]) for _, i in sorted(keys.items(), key=lambda item: str(item[0]))],
-        "(%s, %s::uuid, %s, %s, %s, %s::real, %s::real,"
+        "(%s, %s::uuid, %s, %s, %s, %s, %s::real, %s::real,"
         " ST_SetSRID(ST_MakePoint(%s, %s), 4326), %s)",
     )
     return {keys[key] for key in inserted}
 
 
-def with_first_corrections(
-    cursor: Cursor, updates: Sequence[LocationUpdate]
-) -> list[LocationUpdate]:
-    """A clock that is corrected differently the second time does not make another update."""
-    corrected = {_key(u): u for u in updates if u.recorded_at != u.reported_at}
-    rows = execute_rows(
-        cursor,
-        "SELECT p.runner_id, p.booking_id, p.reported_at, p.recorded_at FROM (VALUES %s) v"
-        " (runner_id, booking_id, reported_at) JOIN parked_updates p ON p.runner_id = v.runner_id"
-        " AND p.booking_id IS NOT DISTINCT FROM v.booking_id AND p.reported_at = v.reported_at",
-        list(corrected),
-        "(%s, %s::uuid, %s)",
+def _key(update: LocationUpdate) -> tuple[UUID, UUID | None, datetime, datetime, float, float]:
+    """Copies that the platform heard of at other times wait side by side."""
+    return (
+        update.runner_id,
+        update.booking_id,
+        update.reported_at,
+        update.occurred_at or update.recorded_at,
+        update.longitude,
+        update.latitude,
     )
-    first = {tuple(key): recorded_at for *key, recorded_at in rows}
-    if not first:
-        return list(updates)
-    return [replace(u, recorded_at=first.get(_key(u), u.recorded_at)) for u in updates]
-
-
-def _key(update: LocationUpdate) -> tuple[UUID, UUID | None, datetime]:
-    return update.runner_id, update.booking_id, update.reported_at
 
 
 def _row(update: LocationUpdate, applied: bool) -> tuple[object, ...]:
@@ -77,6 +72,7 @@ def _row(update: LocationUpdate, applied: bool) -> tuple[object, ...]:
         update.runner_id,
         update.booking_id,
         update.reported_at,
+        update.occurred_at or update.recorded_at,
         update.recorded_at,
         update.received_at,
         update.speed_kmh,
@@ -102,8 +98,7 @@ def adoptable(
         UNION
         SELECT {_FIELDS} FROM assignments a JOIN parked_updates p
           ON p.runner_id = a.runner_id AND p.booking_id IS NULL
-          AND a.started_at - interval '1 minute' <= p.recorded_at
-          AND (a.ended_at IS NULL OR a.ended_at + interval '1 minute' >= p.recorded_at)
+          AND {_WITHIN}
         WHERE a.booking_id = ANY(%(ids)s)
         ORDER BY received_at, id
         """,
@@ -150,12 +145,13 @@ def claimed_bookings(engine: sa.Engine) -> set[UUID]:
     """
     with transaction(engine) as cursor:
         cursor.execute(
-            """
+            f"""
             SELECT DISTINCT a.booking_id FROM parked_updates p JOIN assignments a
               ON a.runner_id = p.runner_id
-              AND (p.booking_id IS NULL OR p.booking_id = a.booking_id)
-              AND a.started_at - interval '1 minute' <= p.recorded_at
-              AND (a.ended_at IS NULL OR a.ended_at + interval '1 minute' >= p.recorded_at)
+              AND (p.booking_id IS NULL AND {_WITHIN} OR p.booking_id = a.booking_id AND (
+                {_WITHIN} OR p.reported_at < (
+                    SELECT min(o.started_at) FROM assignments o WHERE o.booking_id = a.booking_id
+                  ) - {interval(GRACE)} AND {_WITHIN.replace("recorded_at", "occurred_at")}))
             WHERE NOT p.applied AND p.parked_at > now() - interval '10 minutes'
             """
         )

@@ -36,8 +36,9 @@ class Resolver:
         for number, update in enumerate(updates):
             found = False
             for track in self._possible(update):
-                if track.covers(update):
-                    self.candidates.append((number, track, update))
+                covered = track.covered(update)
+                if covered is not None:
+                    self.candidates.append((number, track, covered))
                     found = True
             if not found:
                 self.unassigned.append((number, update))
@@ -73,5 +74,5 @@ class Resolver:
             for number, update in self.unassigned
             if update.booking_id in self._tracks
         ]
-        seen = duplicates.stored_reports(cursor, rows) if rows else set()
-        return {n for n, t, u in rows if (t.id, u.runner_id, u.reported_at) in seen}
+        seen = duplicates.stored_reports(cursor, rows) if rows else {}
+        return {n for n, t, u in rows if duplicates.report(t, u) in seen}

@@ -1,48 +1,92 @@
-"""Stored waypoints that leave their route, or come back, when assignments change."""
+"""Stored waypoints that leave their route, come back or move in it. Part of the transaction."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import Final
+from uuid import UUID
 
 from psycopg2.extensions import cursor as Cursor
 
 from tracking.domain.events import FIRST_TIME
 from tracking.domain.routes import Gap, Vertex, lengths_mm
+from tracking.domain.trips import GRACE
+from tracking.store import partitions
 from tracking.store.ingest.heads import write_heads
 from tracking.store.ingest.track_state import TrackState
+from tracking.store.sql import ROUTE_ORDER, execute_rows, interval
 
 
 def reroute(cursor: Cursor, tracks: Sequence[TrackState]) -> None:
-    """After assignments changed: decide anew which stored waypoints belong to the route.
+    """After assignments changed: decide anew which stored waypoints belong to the route, and when.
 
     One that came before its trip's end was known keeps its row and leaves the route.
     """
     if not tracks:
         return
+    ids = [track.id for track in tracks]
+    changed = _believe_again(cursor, ids)
+    cursor.execute(_MEMBERSHIP, (ids,))
+    changed |= {track_id for (track_id,) in cursor}
+    remeasure(cursor, [track for track in tracks if track.id in changed])
+
+
+_MEMBERSHIP: Final = f"""
+    UPDATE waypoints w SET in_route = NOT w.in_route
+    FROM tracks t
+    WHERE t.id = ANY(%s) AND w.track_id = t.id AND w.in_route <> EXISTS (
+        SELECT FROM assignments a
+        WHERE a.booking_id = t.booking_id AND a.runner_id = w.runner_id
+          AND a.started_at <= w.recorded_at + {interval(GRACE)}
+          AND (a.ended_at IS NULL OR a.ended_at >= w.recorded_at - {interval(GRACE)}))
+    RETURNING t.id
+"""
+
+
+def _believe_again(cursor: Cursor, track_ids: list[UUID]) -> set[UUID]:
+    """The phone's time counts again where the trip turns out to have begun before it."""
     cursor.execute(
-        """
-        UPDATE waypoints w SET in_route = NOT w.in_route
+        f"""
+        SELECT w.reported_at FROM waypoints w JOIN tracks t ON t.id = w.track_id
+        WHERE t.id = ANY(%s) AND w.recorded_at <> w.reported_at
+          AND w.recorded_at > w.reported_at
+          AND w.reported_at >= t.started_at - {interval(GRACE)}
+        """,
+        (track_ids,),
+    )
+    times = [reported_at for (reported_at,) in cursor]
+    if not times:
+        return set()
+    partitions.ensure(cursor, times)
+    cursor.execute(
+        f"""
+        UPDATE waypoints w SET recorded_at = w.reported_at
         FROM tracks t
-        WHERE t.id = ANY(%s) AND w.track_id = t.id AND w.in_route <> EXISTS (
-            SELECT FROM assignments a
-            WHERE a.booking_id = t.booking_id AND a.runner_id = w.runner_id
-              AND a.started_at - interval '1 minute' <= w.recorded_at
-              AND (a.ended_at IS NULL OR a.ended_at + interval '1 minute' >= w.recorded_at))
+        WHERE t.id = ANY(%s) AND w.track_id = t.id AND w.recorded_at <> w.reported_at
+          AND w.recorded_at > w.reported_at
+          AND w.reported_at >= t.started_at - {interval(GRACE)}
         RETURNING t.id
         """,
-        ([track.id for track in tracks],),
+        (track_ids,),
     )
-    changed = {track_id for (track_id,) in cursor}
-    remeasured = [track for track in tracks if track.id in changed]
-    for track in remeasured:
+    return {track_id for (track_id,) in cursor}
+
+
+def remeasure(cursor: Cursor, tracks: Collection[TrackState]) -> None:
+    """Distance, count and last position of these tracks from all waypoints of their routes."""
+    for track in tracks:
         _remeasure(cursor, track)
-    write_heads(cursor, remeasured)
+    write_heads(cursor, list(tracks))
+    execute_rows(
+        cursor,
+        "UPDATE tracks SET shown_until = v.shown_until FROM (VALUES %s) v (id, shown_until)"
+        " WHERE tracks.id = v.id",
+        [(track.id, track.shown_until) for track in tracks if track.shown_until is not None],
+    )
 
 
 def _remeasure(cursor: Cursor, track: TrackState) -> None:
-    """Distance, count and last position from all waypoints of the route."""
     cursor.execute(
         "SELECT recorded_at, runner_id, reported_at, ST_X(position), ST_Y(position)"
-        " FROM waypoints WHERE track_id = %s AND in_route"
-        " ORDER BY recorded_at, runner_id, reported_at",
+        f" FROM waypoints WHERE track_id = %s AND in_route ORDER BY {ROUTE_ORDER}",
         (track.id,),
     )
     vertices = [Vertex(*row) for row in cursor]

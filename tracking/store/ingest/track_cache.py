@@ -35,6 +35,7 @@ class TrackCache:
         """As committed, ready for the next batch; the ones longest unused make room."""
         for track in tracks:
             track.added = []
+            track.corrects = False
             track.end = Gap(track.last, None)
             self._tracks[track.booking_id] = track
         for oldest in list(self._tracks)[: max(len(self._tracks) - self._limit, 0)]:

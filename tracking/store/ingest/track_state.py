@@ -5,6 +5,7 @@ from typing import TypeAlias
 from uuid import UUID
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from tracking.domain.events import LocationUpdate
 from tracking.domain.routes import Gap, Vertex
@@ -41,8 +42,12 @@ class TrackState(Struct):
     assignments: tuple[Assignment, ...] = ()
     newest: Vertex | None = None  # like `last`, the batch included
     added: list["Addition"] = field(default_factory=list)
-    # The newest row that left the route: the marker was there, and does not go back.
+    # Where the marker was when waypoints left the route or moved in it: it does not go back.
     shown_until: datetime | None = None
+    # The newest reported time that was corrected since the phone's clock was ahead: a copy of such
+    # a report may look right (its time is behind Kafka's by now).
+    ahead_until: datetime | None = None
+    corrects: bool = False  # the batch has moved `ahead_until`
     # Where a waypoint falls that is newer than all stored ones; one object, compared by identity.
     end: Gap = Gap(None, None)
 
@@ -56,11 +61,36 @@ class TrackState(Struct):
         """No stored waypoint of the route is newer."""
         return None if self.last is None else self.last.recorded_at
 
-    def covers(self, update: LocationUpdate) -> bool:
+    def covered(self, update: LocationUpdate) -> LocationUpdate | None:
+        """The update as this track records it; None if no assignment covers it.
+
+        A report that names its booking and claims to be from before that was accepted is wrong
+        about its time: it counts at its event's own, if it is in the trip then.
+        """
+        if self._covers(update, update.recorded_at):
+            return update
+        occurred_at = update.occurred_at
+        if (
+            occurred_at is not None
+            and update.booking_id is not None
+            and update.reported_at < self.started_at - GRACE
+            and self._covers(update, occurred_at)
+        ):
+            return replace(update, recorded_at=occurred_at)
+        return None
+
+    def _covers(self, update: LocationUpdate, recorded_at: datetime) -> bool:
         for assignment in self.assignments:  # a loop: a generator costs more than what it does
-            if assignment.runner_id == update.runner_id and assignment.covers(update.recorded_at):
+            if assignment.runner_id == update.runner_id and assignment.covers(recorded_at):
                 return True
         return False
+
+    def note_correction(self, update: LocationUpdate) -> None:
+        """A report whose phone was ahead becomes part of the track, or is already."""
+        if update.reported_at > update.recorded_at and (
+            self.ahead_until is None or self.ahead_until < update.reported_at
+        ):
+            self.corrects, self.ahead_until = True, update.reported_at
 
 
 class Addition(Struct, gc=False):

@@ -27,8 +27,7 @@ def load_tracks(
                t.completed_at, t.head_seq, t.waypoint_count, t.distance_mm, t.last_recorded_at,
                t.last_runner_id, t.last_reported_at, ST_X(t.last_position), ST_Y(t.last_position),
                t.version, t.epoch, t.end_reason IS NOT DISTINCT FROM 'delivered',
-               CASE WHEN t.head_seq > t.waypoint_count THEN (
-                   SELECT max(w.recorded_at) FROM waypoints w WHERE w.track_id = t.id) END,
+               t.shown_until, t.ahead_until,
                t.announced_id, t.announced_distance_mm, t.announced_completed_at,
                a.runner_id, a.started_at, a.ended_at
         FROM tracks t JOIN assignments a ON a.booking_id = t.booking_id
@@ -40,7 +39,7 @@ def load_tracks(
         track = tracks.get(row[0])
         if track is None:
             track = tracks[row[0]] = _track_state(row)
-        track.assignments += (Assignment(*row[23:]),)
+        track.assignments += (Assignment(*row[24:]),)
     return tracks
 
 
@@ -70,6 +69,6 @@ def _track_state(row: Sequence[Any]) -> TrackState:
     last = None if row[11] is None else Vertex(*row[11:16])
     state = TrackState(*row[:11], last, *row[16:18])  # type: ignore[call-arg]
     state.newest, state.end = last, Gap(last, None)
-    state.delivered, state.shown_until = row[18:20]
-    state.announced = None if row[20] is None else Announcement(*row[20:23])
+    state.delivered, state.shown_until, state.ahead_until = row[18:21]
+    state.announced = None if row[21] is None else Announcement(*row[21:24])
     return state

@@ -23,15 +23,19 @@ def add_waypoints(cursor: Cursor, candidates: Iterable[Candidate]) -> set[int]:
     """
     new, doubtful = set(), []
     for number, track, update in sorted(candidates, key=_recorded_at):
-        newest = track.newest
+        newest, ahead = track.newest, track.ahead_until
         is_newest = newest is None or update.recorded_at > newest.recorded_at
-        if is_newest and update.recorded_at is update.reported_at:
+        if (
+            is_newest
+            and update.recorded_at is update.reported_at
+            and (ahead is None or update.reported_at > ahead)
+        ):
             _add(track, update, track.end, is_newest=True)
             new.add(number)
         else:
             doubtful.append((number, track, update))
     for (number, track, update), gap in _unknown(cursor, doubtful):
-        is_newest = track.newest is None or vertex_of(update).order > track.newest.order
+        is_newest = track.newest is None or vertex_of(update) > track.newest
         _add(track, update, gap, is_newest=is_newest)
         new.add(number)
     return new
@@ -50,21 +54,23 @@ def _add(track: TrackState, update: LocationUpdate, gap: Gap, *, is_newest: bool
 
 
 def _unknown(cursor: Cursor, candidates: Sequence[Candidate]) -> list[tuple[Candidate, Gap]]:
-    """Those that neither the table nor this batch has, each with the gap that it falls into.
-
-    The same waypoint has the same track, runner and reported time.
-    """
+    """Those that neither the table nor this batch has, each with the gap that it falls into."""
     if not candidates:
         return []
-    corrected = [c for c in candidates if c[2].recorded_at != c[2].reported_at]
-    seen = duplicates.stored_corrected(cursor, corrected)
+    seen = set(duplicates.stored_corrected(cursor, [c for c in candidates if _may_be_corrected(c)]))
     for track in {track.id: track for _, track, _ in candidates}.values():
-        seen |= {(track.id, a.update.runner_id, a.update.reported_at) for a in track.added}
+        seen |= {duplicates.report(track, a.update) for a in track.added}
     unknown = []
     for candidate in duplicates.not_stored(cursor, candidates):
-        _, track, update = candidate
-        report = (track.id, update.runner_id, update.reported_at)
-        if report not in seen:
-            seen.add(report)
+        key = duplicates.report(candidate[1], candidate[2])
+        if key not in seen:
+            seen.add(key)
             unknown.append(candidate)
     return list(zip(unknown, neighbours.gaps(cursor, unknown), strict=True))
+
+
+def _may_be_corrected(candidate: Candidate) -> bool:
+    """May the report be stored at another time than its phone said?"""
+    _, track, update = candidate
+    is_ahead = track.ahead_until is not None and update.reported_at <= track.ahead_until
+    return is_ahead or duplicates.is_corrected(update)

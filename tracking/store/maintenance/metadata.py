@@ -61,7 +61,8 @@ _ROUTE: Final = """
         FROM waypoints
         WHERE track_id = %(id)s AND in_route
             AND seq <= (SELECT head_seq FROM head)
-        WINDOW w AS (ORDER BY recorded_at, runner_id, reported_at)
+        WINDOW w AS (ORDER BY recorded_at, runner_id, reported_at, ST_X(position),
+                     ST_Y(position))
     ), legs AS (
         SELECT *, ST_DistanceSphere(position, before) AS metres, ST_X(before) AS x_before,
             ST_Y(before) AS y_before, round((x - ST_X(before)) / 360) AS wraps

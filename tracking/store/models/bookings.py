@@ -54,6 +54,8 @@ class BookingFact(Base):
     at: Mapped[datetime | None]
     pickup: Mapped[WKBElement | None] = mapped_column(geometry("POINT"))
     dropoff: Mapped[WKBElement | None] = mapped_column(geometry("POINT"))
+    # Kafka's time of the earliest copy: bounds what a clock that is ahead says.
+    heard_at: Mapped[datetime | None]
     stored_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
@@ -97,6 +99,10 @@ class Track(Base):
     last_runner_id: Mapped[UUID | None]
     last_reported_at: Mapped[datetime | None]
     last_position: Mapped[WKBElement | None] = mapped_column(geometry("POINT"))
+    # Where the marker was when waypoints left the route or moved in it.
+    shown_until: Mapped[datetime | None]
+    # The newest reported time that was corrected since the phone's clock was ahead.
+    ahead_until: Mapped[datetime | None]
     # What the last tracking.completed or tracking.corrected since the trip was active says.
     announced_id: Mapped[UUID | None]
     announced_distance_mm: Mapped[int | None]

@@ -23,7 +23,17 @@ class Waypoint(Base):
 
     __tablename__ = "waypoints"
     __table_args__ = (
-        Index("waypoints_seq", "track_id", "seq"),
+        # The order of the route, and what makes two reports the same one.
+        Index(
+            "waypoints_order",
+            "track_id",
+            "recorded_at",
+            "runner_id",
+            "reported_at",
+            text("ST_X(position)"),
+            text("ST_Y(position)"),
+            unique=True,
+        ),
         # The same phone report, should its correction have come out differently the second time.
         Index(
             "waypoints_corrected",
@@ -35,12 +45,12 @@ class Waypoint(Base):
         {"postgresql_partition_by": "RANGE (recorded_at)"},
     )
 
-    # The primary key is the order of the route, and what makes two reports the same one.
     track_id: Mapped[UUID] = mapped_column(primary_key=True)
+    seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    # In the key since it is what the table is partitioned by.
     recorded_at: Mapped[datetime] = mapped_column(primary_key=True)
-    runner_id: Mapped[UUID] = mapped_column(primary_key=True)
-    reported_at: Mapped[datetime] = mapped_column(primary_key=True)
-    seq: Mapped[int]
+    runner_id: Mapped[UUID]
+    reported_at: Mapped[datetime]
     received_at: Mapped[datetime]
     position: Mapped[WKBElement] = mapped_column(geometry("POINT"), nullable=False)
     speed_kmh: Mapped[float | None]
@@ -96,6 +106,8 @@ class ParkedUpdate(Base):
             "runner_id",
             "booking_id",
             "reported_at",
+            "occurred_at",
+            "position",
             name="parked_updates_key",
             postgresql_nulls_not_distinct=True,
         ),
@@ -108,6 +120,7 @@ class ParkedUpdate(Base):
     booking_id: Mapped[UUID | None]
     recorded_at: Mapped[datetime]
     reported_at: Mapped[datetime]
+    occurred_at: Mapped[datetime]  # the platform's time of the report, as far as believed
     received_at: Mapped[datetime]
     position: Mapped[WKBElement] = mapped_column(geometry("POINT"), nullable=False)
     speed_kmh: Mapped[float | None]

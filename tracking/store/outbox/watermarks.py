@@ -13,10 +13,12 @@ import sqlalchemy as sa
 from msgspec import Struct
 from psycopg2.extensions import cursor as Cursor
 
+from tracking.domain.trips import GRACE
 from tracking.store.ingest.track_state import TrackState
 from tracking.store.sql import (
     TIME_OF,
     execute_rows,
+    interval,
     number_array,
     time_array,
     transaction,
@@ -107,6 +109,7 @@ NEWEST_WAITS: Final = """
     t.status <> 'active' AND p.published_at < t.last_recorded_at
     AND w.track_id = t.id AND w.in_route AND w.recorded_at = t.last_recorded_at
     AND w.runner_id = t.last_runner_id AND w.reported_at = t.last_reported_at
+    AND w.position = t.last_position
 """
 
 
@@ -143,7 +146,7 @@ def waypoints_in(engine: sa.Engine, spans: Sequence[Span]) -> list[UnsentWaypoin
             CROSS JOIN LATERAL (
                 SELECT * FROM waypoints w
                 WHERE w.track_id = v.track_id AND w.seq BETWEEN v.first_seq AND v.last_seq
-                  AND w.recorded_at >= {TIME_OF} v.begins - interval '1 minute'
+                  AND w.recorded_at >= {TIME_OF} v.begins - {interval(GRACE)}
                 OFFSET 0
             ) w
             ORDER BY w.seq

@@ -27,7 +27,7 @@ def live_state(engine: sa.Engine, booking_id: UUID) -> LiveState | None:
             FROM bookings b LEFT JOIN tracks t ON t.booking_id = b.booking_id
             LEFT JOIN waypoints w ON w.track_id = t.id
                 AND w.recorded_at = t.last_recorded_at AND w.runner_id = t.last_runner_id
-                AND w.reported_at = t.last_reported_at
+                AND w.reported_at = t.last_reported_at AND w.position = t.last_position
             WHERE b.booking_id = %s
             """,
             (booking_id,),

@@ -10,7 +10,7 @@ from msgspec import Struct
 from tracking.domain.routes import Order
 from tracking.domain.waypoints import RouteWaypoint
 from tracking.store.engine import translated
-from tracking.store.sql import transaction
+from tracking.store.sql import ROUTE_ORDER, transaction
 
 # Some 200 kB of Python objects: large enough to be fast, small enough for many at once.
 PAGE: Final = 1_000
@@ -54,7 +54,7 @@ def page(engine: sa.Engine, part: RouteSlice, after: Order | None) -> list[Route
     """
     beyond, place = "", ()
     if after is not None:
-        beyond = "AND recorded_at >= %s AND (recorded_at, runner_id, reported_at) > (%s, %s, %s)"
+        beyond = f"AND recorded_at >= %s AND ({ROUTE_ORDER}) > (%s, %s, %s, %s, %s)"
         place = (after[0], *after)  # type: ignore[assignment]
     with transaction(engine) as cursor:
         cursor.execute(
@@ -62,7 +62,7 @@ def page(engine: sa.Engine, part: RouteSlice, after: Order | None) -> list[Route
             SELECT seq, runner_id, ST_X(position), ST_Y(position), speed_kmh, heading_degrees,
                    recorded_at, reported_at
             FROM waypoints WHERE track_id = %s {beyond} AND seq > %s AND seq <= %s AND in_route
-            ORDER BY recorded_at, runner_id, reported_at LIMIT {PAGE}
+            ORDER BY {ROUTE_ORDER} LIMIT {PAGE}
             """,
             (part.track_id, *place, part.since_seq, part.head_seq),
         )

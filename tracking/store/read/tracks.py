@@ -46,7 +46,7 @@ def last_position(engine: sa.Engine, booking_id: UUID) -> StoredWaypoint | None:
                    w.speed_kmh, w.heading_degrees, w.recorded_at, w.received_at, false
             FROM tracks t JOIN waypoints w ON w.track_id = t.id
                 AND w.recorded_at = t.last_recorded_at AND w.runner_id = t.last_runner_id
-                AND w.reported_at = t.last_reported_at
+                AND w.reported_at = t.last_reported_at AND w.position = t.last_position
             WHERE t.booking_id = %s
             """,
             (booking_id,),
