@@ -4,7 +4,6 @@ import argparse
 import asyncio
 import gc
 import logging
-import resource
 import sys
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -13,14 +12,11 @@ from functools import partial
 from typing import Any, Final
 
 import sqlalchemy as sa
-from tornado.httpserver import HTTPServer
-from tornado.netutil import bind_sockets
-from tornado.web import Application
 
-from handlers import routes
-from handlers.base import NotFoundHandler, log_request
+from handlers import management_routes, public_routes, routes
+from handlers.application import descriptors, http_server, listen
+from handlers.grace import Grace
 from handlers.limits import Limits
-from handlers.listener import Listener
 from handlers.services import Services
 from handlers.websocket.ticker import close_all, tick_viewers
 from tracking import __version__, logs
@@ -32,8 +28,15 @@ from tracking.live.rooms import Rooms
 from tracking.live.sender import fastest_sender
 from tracking.metrics import Metrics
 from tracking.settings import Settings
+from tracking.store.calls import (
+    READ_STATEMENT_S,
+    READ_TIMEOUT_S,
+    REQUEST_STATEMENT_S,
+    REQUEST_TIMEOUT_S,
+    StoreCalls,
+)
 from tracking.store.engine import create_engine, expected_revision
-from tracking.tokens import MAX_TOKEN_LENGTH, Tokens, tokens_of
+from tracking.tokens import Tokens, tokens_of
 from workers.connection_check import check_connections
 from workers.intake import Intake
 from workers.jwks import KeyFetcher
@@ -50,14 +53,8 @@ VIEWERS_S: Final = 4.5
 REQUESTS_S: Final = 2.0
 # What the process needs besides viewers: databases, Kafka, logs, requests.
 RESERVED_DESCRIPTORS: Final = 200
-MAX_BODY_BYTES: Final = 64 << 10
-# A request may hold its token twice, in a header and in its query.
-MAX_HEADER_BYTES: Final = 2 * MAX_TOKEN_LENGTH + (16 << 10)
-# The apps send nothing; a refreshed token is the largest message that makes sense.
-MAX_MESSAGE_BYTES: Final = 16 << 10
-# A connection that does not finish its request's head in so long is not a client.
-IDLE_TIMEOUT_S: Final = 30
-BACKLOG: Final = 4096
+# Whole routes at once; each is read a page at a time, so more of them take turns.
+READ_THREADS: Final = 4
 # A busy Python thread gives way to the loop after so long (CPython's default is 5 ms).
 SWITCH_INTERVAL_S: Final = 0.0005
 # A collection of young objects every 50,000 allocations; old ones are few and rarely die.
@@ -70,9 +67,12 @@ async def serve(settings: Settings, stop: Stop) -> int:
     """Build everything in order, run until told to stop, stop in reverse; the exit status."""
     async with AsyncExitStack() as stack:
         metrics, rooms, tokens = Metrics(), Rooms(), tokens_of(settings)
-        requests = _engine(stack, settings, "requests", settings.db_pool_size)
         writes = _engine(stack, settings, "ingest", 4)
-        request_threads = _threads(stack, "requests", settings.db_pool_size)
+        # One connection more than threads: readiness has a thread of its own.
+        requests = _engine(
+            stack, settings, "requests", settings.db_pool_size + 1, REQUEST_STATEMENT_S
+        )
+        reads = _engine(stack, settings, "reads", READ_THREADS, READ_STATEMENT_S)
 
         broadcast = Broadcast(rooms, metrics, fastest_sender())
         intake = Intake(
@@ -91,14 +91,20 @@ async def serve(settings: Settings, stop: Stop) -> int:
         if settings.jwt_jwks_url:
             jobs += [_key_fetcher(settings, tokens, metrics).run()]
         _start_jobs(stack, jobs, stop.died)
-        measure_parts(metrics, rooms, intake.ingest, {"requests": requests, "ingest": writes})
-
-        readiness = Readiness(
-            requests, request_threads, expected_revision(), intake, tokens.keys.status
+        measure_parts(
+            metrics, rooms, intake.ingest, {"requests": requests, "reads": reads, "ingest": writes}
         )
+        readiness = Readiness(
+            requests, _threads(stack, "readiness", 1), expected_revision(), intake,
+            tokens.keys.status,
+        )  # fmt: skip
         services = Services(
-            settings, requests, request_threads, tokens, rooms, metrics, readiness.check,
+            settings,
+            _calls(stack, requests, "requests", settings.db_pool_size, metrics),
+            _calls(stack, reads, "reads", READ_THREADS, metrics),
+            tokens, rooms, metrics, readiness.check,
             Limits(settings, _max_viewers(settings)), intake.delay_s,
+            Grace(settings.unknown_booking_grace, intake.delay_s),
         )  # fmt: skip
         _listen(stack, settings, services, stop)
         gc.collect()
@@ -107,11 +113,25 @@ async def serve(settings: Settings, stop: Stop) -> int:
     return stop.status()
 
 
-def _engine(stack: AsyncExitStack, settings: Settings, name: str, size: int) -> sa.Engine:
-    asks = name == "requests"  # one statement at a time; a failed one is the client's to repeat
-    engine = create_engine(settings, name=name, pool_size=size, ping=asks, autocommit=asks)
+def _engine(
+    stack: AsyncExitStack, settings: Settings, name: str, size: int, statement_s: float = 30
+) -> sa.Engine:
+    asks = name != "ingest"  # one statement at a time; a failed one is the client's to repeat
+    engine = create_engine(
+        settings, name=name, pool_size=size, statement_timeout_s=statement_s, ping=asks,
+        autocommit=asks,
+    )  # fmt: skip
     stack.callback(engine.dispose)
     return engine
+
+
+def _calls(
+    stack: AsyncExitStack, engine: sa.Engine, name: str, threads: int, metrics: Metrics
+) -> StoreCalls:
+    timeout_s = REQUEST_TIMEOUT_S if name == "requests" else READ_TIMEOUT_S
+    calls = StoreCalls(engine, name, threads, timeout_s, metrics)
+    stack.callback(calls.close)
+    return calls
 
 
 def _key_fetcher(settings: Settings, tokens: Tokens, metrics: Metrics) -> KeyFetcher:
@@ -145,42 +165,24 @@ def _start_jobs(
 
 def _max_viewers(settings: Settings) -> int:
     """Out of descriptors the accept loop would spin: stay below the limit."""
-    allowed = max(_descriptors() - RESERVED_DESCRIPTORS, 1)
+    allowed = max(descriptors() - RESERVED_DESCRIPTORS, 1)
     return min(settings.max_viewers or allowed, allowed)
 
 
-def _descriptors() -> int:
-    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-
-
 def _listen(stack: AsyncExitStack, settings: Settings, services: Services, stop: Stop) -> None:
-    application = Application(
-        routes(),
-        services=services,
-        default_handler_class=NotFoundHandler,
-        log_function=log_request,
-        compress_response=True,
-        websocket_max_message_size=MAX_MESSAGE_BYTES,
-    )
-    server = HTTPServer(
-        application,
-        xheaders=bool(settings.trusted_proxies),
-        trusted_downstream=list(settings.trusted_proxies),
-        idle_connection_timeout=IDLE_TIMEOUT_S,
-        body_timeout=IDLE_TIMEOUT_S,
-        max_header_size=MAX_HEADER_BYTES,
-        max_body_size=MAX_BODY_BYTES,
-        max_buffer_size=MAX_BODY_BYTES * 2,
-    )
-    bound = bind_sockets(settings.service_port, settings.service_address or None, backlog=BACKLOG)
-    sockets = [Listener.of(each, _descriptors()) for each in bound]
-    server.add_sockets(sockets)
-    for each in sockets:
-        host, port = each.getsockname()[:2]
-        log.info("listening on %s port %d", host, port)
-    stack.push_async_callback(stop.within, REQUESTS_S, "requests", server.close_all_connections)
+    """Open the ports; at the end close them, then the viewers, then what is left."""
+    is_split = settings.management_port is not None
+    servers = [http_server(public_routes() if is_split else routes(), services)]
+    listen(servers[0], settings.service_address, settings.service_port, "listening")
+    if settings.management_port is not None:
+        servers.append(http_server(management_routes(), services))
+        port = settings.management_port
+        listen(servers[1], settings.management_address, port, "metrics and readiness")
+    for each in servers:
+        stack.push_async_callback(stop.within, REQUESTS_S, "requests", each.close_all_connections)
     stack.push_async_callback(stop.within, VIEWERS_S, "viewers", partial(close_all, services.rooms))
-    stack.callback(server.stop)
+    for each in servers:
+        stack.callback(each.stop)
 
 
 def main() -> int:
@@ -211,7 +213,7 @@ def main() -> int:
     try:
         return stop.leave(asyncio.run(serve(settings, stop)))
     except OSError as error:
-        log.critical("cannot listen on port %d: %s", settings.service_port, error.strerror)
+        log.critical("%s", error.strerror)
         return EXIT_FAILED
 
 

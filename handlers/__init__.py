@@ -1,4 +1,4 @@
-"""What clients may say to us. `routes()` is the whole URL table."""
+"""What clients may say to us: the URL tables."""
 
 from tornado.routing import URLSpec
 
@@ -12,12 +12,15 @@ API = "/api/v1/tracking"
 
 
 def routes() -> list[URLSpec]:
-    """The whole URL table; the first match wins."""
+    """Everything, on one port."""
+    return [*public_routes(), *management_routes()[1:]]
+
+
+def public_routes() -> list[URLSpec]:
+    """What clients and load balancers ask; the first match wins."""
     table = [
         (r"/ws/tracking/([^/]+)", StreamHandler),  # thousands come back at once
         (r"/health", HealthHandler),
-        (r"/readiness", ReadinessHandler),
-        (r"/metrics", MetricsHandler),
         (rf"{API}/shared/([^/]+)", SharedHandler),
         (rf"{API}/([^/]+)", TrackHandler),
         (rf"{API}/([^/]+)/route", RouteHandler),
@@ -27,4 +30,13 @@ def routes() -> list[URLSpec]:
     return [
         URLSpec(r"/api/v1/openapi\.json", DocumentHandler, document),
         *[URLSpec(pattern, handler) for pattern, handler in table],
+    ]
+
+
+def management_routes() -> list[URLSpec]:
+    """What only machines of our own ask: on MANAGEMENT_PORT, if there is one."""
+    return [
+        URLSpec(r"/health", HealthHandler),
+        URLSpec(r"/readiness", ReadinessHandler),
+        URLSpec(r"/metrics", MetricsHandler),
     ]

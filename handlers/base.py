@@ -3,6 +3,7 @@
 import logging
 import re
 import secrets
+from collections.abc import Awaitable
 from functools import cached_property
 from typing import Any, Final
 from uuid import UUID
@@ -10,6 +11,7 @@ from uuid import UUID
 import msgspec
 from tornado.web import HTTPError, RequestHandler
 
+from handlers.client_address import client_address, network_of
 from handlers.rejections import BUG, rejection_of
 from handlers.services import Services
 from tracking.domain.access import Principal, may_watch
@@ -29,6 +31,7 @@ SUBPROTOCOL_TOKEN: Final = "bearer."  # noqa: S105 - what stands before a token
 class BaseHandler(RequestHandler):
     """Handlers raise TrackingError; this turns it into the answer."""
 
+    route: str  # as metrics and the OpenAPI document name it
     # What the caller may read across origins.
     EXPOSED: Final = "ETag, Retry-After, X-Request-ID, X-Track-Epoch, X-Track-Seq"
 
@@ -55,6 +58,24 @@ class BaseHandler(RequestHandler):
             self.set_header("Access-Control-Allow-Origin", origin)
             self.set_header("Access-Control-Expose-Headers", self.EXPOSED)
 
+    @cached_property
+    def client_address(self) -> str:
+        """The caller's, as far as proxies are trusted to tell it."""
+        return client_address(
+            self.request.remote_ip or "",
+            self.request.headers.get_list("X-Forwarded-For"),
+            self.services.settings.trusted_proxies,
+        )
+
+    def prepare(self) -> None:
+        """Raises TooManyRequests, before anything is looked at."""
+        if self.route not in PROBES:
+            self.services.limits.count_request(network_of(self.client_address))
+
+    def head(self, *arguments: str) -> Awaitable[None] | None:
+        """As GET; Tornado leaves the body out."""
+        return self.get(*arguments)
+
     def options(self, *_: str) -> None:
         """CORS preflight."""
         self.set_header("Access-Control-Allow-Methods", ", ".join(self.allowed_methods()))
@@ -65,12 +86,11 @@ class BaseHandler(RequestHandler):
         self.set_header("Access-Control-Max-Age", "3600")
         self.set_status(204)
 
-    def allowed_methods(self) -> list[str]:
+    @classmethod
+    def allowed_methods(cls) -> list[str]:
         """The methods that this handler itself has."""
-        names = ("get", "head", "post", "delete")
-        return [
-            n.upper() for n in names if getattr(type(self), n) is not getattr(RequestHandler, n)
-        ]
+        found = [n for n in ("get", "post") if getattr(cls, n) is not getattr(RequestHandler, n)]
+        return [n.upper() for n in (["get", "head", *found[1:]] if "get" in found else found)]
 
     def token(self) -> str:
         """The one access token of the request, from any of the three places."""
@@ -82,6 +102,7 @@ class BaseHandler(RequestHandler):
         for protocol in self.subprotocols():
             if protocol.startswith(SUBPROTOCOL_TOKEN):
                 found.add(protocol.removeprefix(SUBPROTOCOL_TOKEN))
+        found.discard("")  # `?token=` beside a header says nothing
         if len(found) != 1:
             raise InvalidToken("no access token" if not found else "two different access tokens")
         return found.pop()
@@ -150,7 +171,7 @@ class BaseHandler(RequestHandler):
         self.finish()
 
     def on_finish(self) -> None:
-        route = getattr(self, "route", type(self).__name__)
+        route = self.route
         status = self.get_status()
         seconds = self.request.request_time()
         metrics = self.services.metrics
@@ -202,4 +223,5 @@ class NotFoundHandler(BaseHandler):
     route = "unmatched"
 
     def prepare(self) -> None:
+        super().prepare()
         raise HTTPError(404)

@@ -2,7 +2,6 @@
 
 import time
 from collections import Counter
-from ipaddress import IPv6Address, IPv6Network
 from typing import Final
 from uuid import UUID
 
@@ -11,21 +10,46 @@ from tracking.settings import Settings
 
 Slot = tuple[UUID, str]  # of one open WebSocket: its user and address
 
-# A burst of so many seconds' joins is let through: everybody behind a gateway comes back at once.
+# A burst of so many seconds' worth is let through: everybody behind a gateway comes back at once.
 BURST_S: Final = 10.0
 # Addresses whose allowance is remembered before the table is emptied of full ones.
 ADDRESSES: Final = 10_000
 
 
-def network_of(remote_ip: str) -> str:
-    """What limits count as one address: of IPv6 the /64, since every customer has a whole one."""
-    try:
-        address = IPv6Address(remote_ip)
-    except ValueError:
-        return remote_ip
-    if address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped)
-    return str(IPv6Network((address.packed[:8] + bytes(8), 64)))
+class Allowances:
+    """What each address may still do: `rate` a second, `rate` * BURST_S at once; 0: no limit."""
+
+    def __init__(self, rate: int) -> None:
+        self._rate = rate
+        # Address -> what it may still do, and when that was so.
+        self._left: dict[str, tuple[float, float]] = {}
+        self._tidy_at = ADDRESSES
+
+    def __len__(self) -> int:
+        return len(self._left)
+
+    def spend(self, address: str) -> bool:
+        """One more of this address; False if it has none left."""
+        if not self._rate:
+            return True
+        now, most = time.monotonic(), self._rate * BURST_S
+        left, then = self._left.get(address, (most, now))
+        left = min(left + (now - then) * self._rate, most)
+        if left < 1:
+            return False
+        if len(self._left) >= self._tidy_at:
+            self._forget_full(now, most)
+            # Twice what is left, or a flood of addresses would tidy at every call.
+            self._tidy_at = max(ADDRESSES, 2 * len(self._left))
+        self._left[address] = (left - 1, now)
+        return True
+
+    def _forget_full(self, now: float, most: float) -> None:
+        self._left = {
+            address: (left, then)
+            for address, (left, then) in self._left.items()
+            if left + (now - then) * self._rate < most
+        }
 
 
 class Limits:
@@ -35,35 +59,21 @@ class Limits:
         self._max_viewers = max_viewers
         self._of_user = settings.max_viewers_per_user
         self._of_address = settings.max_viewers_per_address
-        self._joins = settings.joins_per_second
+        self._joins = Allowances(settings.joins_per_second)
+        self._requests = Allowances(settings.requests_per_second)
         self._users: Counter[UUID | str] = Counter()
         self._addresses: Counter[UUID | str] = Counter()
         self._total = 0
-        # Address -> joins that it may still make, and when that was so.
-        self._allowances: dict[str, tuple[float, float]] = {}
-        self._tidy_at = ADDRESSES
 
     def count_join(self, address: str) -> None:
         """One more join of this address, before its token is looked at; raises TooManyRequests."""
-        if not self._joins:
-            return
-        now, most = time.monotonic(), self._joins * BURST_S
-        left, then = self._allowances.get(address, (most, now))
-        left = min(left + (now - then) * self._joins, most)
-        if left < 1:
+        if not self._joins.spend(address):
             raise TooManyRequests("too many connections at once")
-        if len(self._allowances) >= self._tidy_at:
-            self._forget_full(now, most)
-            # Twice what is left, or a flood of addresses would tidy at every join.
-            self._tidy_at = max(ADDRESSES, 2 * len(self._allowances))
-        self._allowances[address] = (left - 1, now)
 
-    def _forget_full(self, now: float, most: float) -> None:
-        self._allowances = {
-            address: (left, then)
-            for address, (left, then) in self._allowances.items()
-            if left + (now - then) * self._joins < most
-        }
+    def count_request(self, address: str) -> None:
+        """One more REST request of this address; raises TooManyRequests."""
+        if not self._requests.spend(address):
+            raise TooManyRequests("too many requests at once")
 
     def acquire(self, user_id: UUID, address: str) -> Slot:
         """A slot for one viewer, to be released; raises Overloaded or TooManyConnections."""

@@ -53,11 +53,19 @@ def own_engine(environ: dict[str, str]) -> Iterator[sa.Engine]:
         engine.dispose()
 
 
+# Limits and graces have tests with servers of their own.
+SETTINGS = {
+    "ALLOWED_ORIGINS": "https://app.example",
+    "REQUESTS_PER_SECOND": "0",
+    "UNKNOWN_BOOKING_GRACE": "0",
+}
+
+
 @pytest.fixture(scope="session")
 def server(database: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One server for the tests that don't stop or starve it; bookings keep them apart."""
     log: Path = tmp_path_factory.mktemp("server") / "server.log"
-    with running_server(database, log, ALLOWED_ORIGINS="https://app.example") as server:
+    with running_server(database, log, **SETTINGS) as server:
         yield server
 
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.error import HTTPError
@@ -56,6 +57,7 @@ class Server:
         self.log = log
         self.secret = environ["JWT_SECRET"]
         self.port = 0
+        self._management_port: int | None = None
         self._log_start = 0
         self.process: Program | subprocess.Popen[bytes] | None = None
 
@@ -70,10 +72,37 @@ class Server:
         assert self.process is not None
         assert self.process.poll() is None, self.log.read_text()
         lines = self.log.read_bytes()[self._log_start :].decode().splitlines()
+        management = [line for line in lines if "metrics and readiness on " in line]
+        if management:
+            self._management_port = int(management[0].rsplit(" ", 1)[1])
+        elif self.environ.get("MANAGEMENT_PORT"):
+            return ""
         return next((line for line in lines if " listening on " in line), "")
+
+    @property
+    def management_port(self) -> int:
+        """Where /metrics and /readiness are."""
+        return self._management_port or self.port
 
     def wait_ready(self) -> "Server":
         wait_until(lambda: self.get("/readiness")[0] == 200, "ready")
+        return self
+
+    def wait_measured(self) -> "Server":
+        """Until it knows how far it is behind: before that, no booking is certainly unknown."""
+        token = self.token(uuid4(), "owner")
+        headers = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13",
+                   "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+                   "Authorization": f"Bearer {token}"}  # fmt: skip
+
+        def is_certain() -> bool:
+            connection = HTTPConnection("127.0.0.1", self.port, timeout=10)
+            connection.request("GET", f"/ws/tracking/{uuid4()}", headers=headers)
+            status = connection.getresponse().status
+            connection.close()
+            return status == 404
+
+        wait_until(is_certain, "lag measured")
         return self
 
     def stop(self, with_signal: int = signal.SIGTERM) -> int:
@@ -91,7 +120,8 @@ class Server:
         """Status, body (JSON where it is JSON), headers."""
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
-        request = Request(f"http://127.0.0.1:{self.port}{path}", headers=headers, method=method)
+        port = self.management_port if path in ("/metrics", "/readiness") else self.port
+        request = Request(f"http://127.0.0.1:{port}{path}", headers=headers, method=method)
         try:
             with urlopen(request, timeout=10) as response:
                 status, body, got = response.status, response.read(), response.headers

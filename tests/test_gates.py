@@ -36,11 +36,15 @@ def gate(
         "JWT_SECRET": SECRET,
         "LOG_LEVEL": "debug",
         "ALLOWED_ORIGINS": "https://app.example",
+        "REQUESTS_PER_SECOND": "0",
+        "UNKNOWN_BOOKING_GRACE": "0",
     }
     with running_server({**database, **settings}, log) as server:
         server.secret = SECRET
         platform = Platform(server.environ["KAFKA_BROKERS"], server.environ["KAFKA_TOPIC_PREFIX"])
-        yield server, platform, stored_trip(server, platform, 2)
+        trip = stored_trip(server, platform, 2)
+        server.wait_measured()
+        yield server, platform, trip
         platform.close()
 
 

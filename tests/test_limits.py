@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 
 from handlers import limits as limits_module
-from handlers.limits import BURST_S, Limits, network_of
+from handlers.limits import BURST_S, Allowances, Limits
 from tests.viewing import SECRET
 from tracking.errors import Overloaded, TooManyConnections, TooManyRequests
 from tracking.settings import Settings
@@ -39,23 +39,6 @@ def test_each_user_and_each_address_has_its_own_limit() -> None:
         some.release(slot)
     some.acquire(user, "a")
     assert some._total == 1
-
-
-@pytest.mark.parametrize(
-    ("remote_ip", "network"),
-    [
-        ("203.0.113.7", "203.0.113.7"),
-        ("::ffff:203.0.113.7", "203.0.113.7"),
-        ("2001:db8:1:2::1", "2001:db8:1:2::/64"),
-        ("2001:db8:1:2:ffff:ffff:ffff:ffff", "2001:db8:1:2::/64"),
-        ("2001:db8:1:3::1", "2001:db8:1:3::/64"),
-        ("fe80::1%eth0", "fe80::/64"),
-        ("::1", "::/64"),
-        ("", ""),
-    ],
-)
-def test_whoever_has_a_network_has_no_more_than_one_address(remote_ip: str, network: str) -> None:
-    assert network_of(remote_ip) == network
 
 
 def test_zero_is_no_limit() -> None:
@@ -93,8 +76,7 @@ def test_a_flood_of_addresses_is_forgotten_and_costs_little(
     clock, tidied = [1000.0], []
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     monkeypatch.setattr(limits_module, "ADDRESSES", 100)
-    some = limits(joins_per_second=1)
-    some._tidy_at = 100
+    some = Allowances(1)
     forget = some._forget_full
 
     def counted(now: float, most: float) -> None:
@@ -103,10 +85,19 @@ def test_a_flood_of_addresses_is_forgotten_and_costs_little(
 
     monkeypatch.setattr(some, "_forget_full", counted)
     for number in range(10_000):
-        some.count_join(str(number))
+        some.spend(str(number))
     assert len(tidied) < 10
     clock[0] += 100
     for number in range(30_000):
-        some.count_join(f"later {number}")
+        some.spend(f"later {number}")
         clock[0] += 0.1
-    assert len(some._allowances) < 200
+    assert len(some) < 200
+
+
+def test_joins_and_requests_have_limits_of_their_own() -> None:
+    some = limits(joins_per_second=1, requests_per_second=2)
+    for _ in range(20):
+        some.count_request("a")
+    with pytest.raises(TooManyRequests):
+        some.count_request("a")
+    some.count_join("a")

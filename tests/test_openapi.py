@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from openapi_spec_validator import validate
-from tornado.web import RequestHandler
 
 from handlers import routes
 from handlers.api.document import DOCUMENT
@@ -37,8 +36,7 @@ def offered() -> set[tuple[str, str]]:
     found = set()
     for spec in routes():
         path = spec.regex.pattern.rstrip("$").replace("([^/]+)", "{}").replace("\\.", ".")
-        own = [n for n in METHODS if getattr(spec.target, n) is not getattr(RequestHandler, n)]
-        found |= {(path, method) for method in own}
+        found |= {(path, method.lower()) for method in spec.target.allowed_methods()}
     return found
 
 

@@ -334,6 +334,7 @@ async def test_a_refusal_is_a_code_that_a_browser_can_read(
     assert await code(trip.booking_id, mine, since_seq="x") == 4500
     assert await code(trip.booking_id, mine, history="some") == 4500
     assert await code(trip.booking_id, mine, min_interval_ms=10_000_000) == 4500
+    await asyncio.to_thread(server.wait_measured)
     assert await code(uuid4(), mine) == 4503
     assert await code(trip.booking_id, server.token(uuid4(), "owner")) == 4503
     assert await code(trip.booking_id, server.token(trip.owner_id, "shop")) == 4503

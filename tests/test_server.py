@@ -147,6 +147,7 @@ async def test_a_replaced_runner_sees_no_more(server: Server, platform: Platform
     assert await asyncio.wait_for(old.read_message(), 15) is None
     assert old.close_code == 4503
     old.close()
+    await asyncio.to_thread(server.wait_measured)
     with pytest.raises(HTTPClientError, match="404"):
         await server.watch(trip.booking_id, server.token(trip.runner_id, "runner"))
     new = await server.watch(trip.booking_id, server.token(new_runner, "runner"))

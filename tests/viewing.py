@@ -5,7 +5,6 @@ import json
 import socket
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,6 +14,7 @@ from uuid import UUID, uuid4
 import sqlalchemy as sa
 from tornado.iostream import IOStream
 
+from handlers.grace import Grace
 from handlers.limits import Limits
 from handlers.services import Services
 from handlers.websocket.catch_up import JoinOptions
@@ -32,6 +32,7 @@ from tracking.live.sender import send_each
 from tracking.live.subscriber import Subscriber
 from tracking.metrics import Metrics
 from tracking.settings import Settings
+from tracking.store.calls import REQUEST_TIMEOUT_S, StoreCalls
 from tracking.store.ingest.batch import Stored, store_batch
 from tracking.store.read.live import live_state
 from tracking.tokens import tokens_of
@@ -142,9 +143,10 @@ async def _ready() -> dict[str, str]:
 
 def services_of(engine: sa.Engine, gate: asyncio.Event, rooms: Rooms, metrics: Metrics) -> Services:
     settings = Settings(jwt_secret=SECRET)
+    calls = StoreCalls(engine, "viewing", 2, REQUEST_TIMEOUT_S, metrics)
     return GatedServices(
-        settings, engine, ThreadPoolExecutor(2), tokens_of(settings), rooms, metrics, _ready,
-        Limits(settings, 10), lambda: 0.0, gate,
+        settings, calls, calls, tokens_of(settings), rooms, metrics, _ready,
+        Limits(settings, 10), lambda: 0.0, Grace(0, lambda: 0.0), gate,
     )  # fmt: skip
 
 

@@ -78,9 +78,9 @@ class EnvironmentSettings:
 
 
 def _default(each: Field[Any]) -> str:
-    if each.default is MISSING or each.default in ("", ()):
+    if each.default is MISSING or each.default in ("", (), None):
         return ""
-    shown = ",".join(each.default) if isinstance(each.default, tuple) else each.default
+    shown = ",".join(map(str, each.default)) if isinstance(each.default, tuple) else each.default
     return f" [{ {True: 'on', False: 'off'}[shown] if isinstance(shown, bool) else shown }]"
 
 
@@ -90,7 +90,7 @@ def _is_secret(each: Field[Any]) -> bool:
 
 def _plain(settings: EnvironmentSettings, each: Field[Any]) -> object:
     value = getattr(settings, each.name)
-    return ",".join(value) if isinstance(value, tuple) else value
+    return ",".join(map(str, value)) if isinstance(value, tuple) else value
 
 
 def _read(each: Field[Any], environ: Mapping[str, str]) -> str | None:

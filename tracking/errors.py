@@ -33,6 +33,10 @@ class NotFound(TrackingError):
     """Not there, or not the caller's: deliberately the same, so that ids cannot be probed."""
 
 
+class NotKnownYet(TrackingError):
+    """Not there, or not the caller's, as far as we know, which may be too early to say."""
+
+
 class DatabaseUnavailable(TrackingError):
     """PostgreSQL is away, slow, or read-only: the same request may succeed later."""
 

@@ -1,6 +1,7 @@
 """What the value of a setting may be: text -> value. ValueError says what was expected."""
 
 from collections.abc import Callable
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -11,6 +12,8 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from jwt.algorithms import HMACAlgorithm
 from jwt.exceptions import InvalidKeyError
+
+Network = IPv4Network | IPv6Network
 
 # RFC 7518, section 3.2: a key of at least the hash's size, 256 bits for HS256.
 MIN_SECRET_BYTES: Final = 32
@@ -51,6 +54,18 @@ def readable_file(value: str) -> str:
             return value
     except OSError as error:
         raise ValueError(f"a readable file ({error.strerror})") from None
+
+
+def networks(value: str) -> tuple[Network, ...]:
+    """Addresses, and networks in CIDR notation; host bits may be set."""
+    try:
+        return tuple(ip_network(each, strict=False) for each in items(value))
+    except ValueError:
+        raise ValueError("addresses or networks (10.0.0.0/8), separated by commas") from None
+
+
+def optional_port(value: str) -> int | None:
+    return whole(0, 65535)(value)
 
 
 def switch(value: str) -> bool:

@@ -6,11 +6,14 @@ from typing import Final
 from tracking.environment import EnvironmentSettings, variable
 from tracking.setting_values import (
     MIN_SECRET_BYTES,
+    Network,
     base_url,
     brokers,
     https_url,
     items,
+    networks,
     one_of,
+    optional_port,
     origins,
     public_key,
     readable_file,
@@ -120,6 +123,10 @@ class Settings(KafkaSettings, DatabaseSettings):
     )
     service_address: str = variable("", text, "address to listen on; empty for all")
     service_port: int = variable(8005, whole(0, 65535), "port to listen on; 0 for any free one")
+    management_address: str = variable("", text, "address for MANAGEMENT_PORT; empty for all")
+    management_port: int | None = variable(
+        None, optional_port, "port for /metrics and /readiness, which SERVICE_PORT then has not"
+    )
     batch_records: int = variable(
         5000, whole(1, 100_000), "most records in one transaction; fewer drain a backlog slower"
     )
@@ -137,8 +144,10 @@ class Settings(KafkaSettings, DatabaseSettings):
     allowed_origins: tuple[str, ...] = variable(
         (), origins, "browser origins for CORS and WebSockets; * for any, empty for no CORS"
     )
-    trusted_proxies: tuple[str, ...] = variable(
-        ("127.0.0.1", "::1"), items, "gateways whose X-Forwarded-For is believed"
+    trusted_proxies: tuple[Network, ...] = variable(
+        networks("127.0.0.1,::1"),
+        networks,
+        "gateways whose X-Forwarded-For is believed: addresses, or networks like 10.0.0.0/8",
     )
     public_url: str = variable(
         "http://localhost:8005", base_url, "where clients reach this service; for share links"
@@ -154,6 +163,12 @@ class Settings(KafkaSettings, DatabaseSettings):
     )
     joins_per_second: int = variable(
         200, whole(0, 1_000_000), "new WebSockets a second from one address; 0 for no limit"
+    )
+    requests_per_second: int = variable(
+        200, whole(0, 1_000_000), "REST requests a second from one address; 0 for no limit"
+    )
+    unknown_booking_grace: int = variable(
+        30, whole(0, 3600), "seconds in which a viewer of an unknown booking is told to come back"
     )
     max_viewers: int = variable(
         0, whole(0, 1_000_000), "WebSockets at the most; 0 for what the descriptor limit allows"

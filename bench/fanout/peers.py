@@ -20,7 +20,8 @@ from tornado.web import Application
 from tornado.websocket import WebSocketHandler
 
 from bench.fanout.offers import NOBODY, offer, waypoint
-from server import BACKLOG, GC_THRESHOLDS
+from handlers.application import BACKLOG
+from server import GC_THRESHOLDS
 from tracking.live.sender import fastest_sender
 from tracking.wire.messages import Message, location_update
 

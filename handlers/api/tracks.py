@@ -1,8 +1,7 @@
 """A booking's track and its route. Large answers leave page by page, in bounded memory."""
 
-from array import array
-from collections.abc import AsyncIterator, Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+import re
+from collections.abc import AsyncIterator
 from typing import Any, Final
 
 import msgspec
@@ -13,17 +12,22 @@ from tracking.domain.times import rfc3339
 from tracking.domain.tracks import TrackView
 from tracking.domain.waypoints import RouteWaypoint
 from tracking.errors import InvalidRequest, NotFound
-from tracking.store.read.routes import RouteSlice, extent, page
+from tracking.store.read.routes import RouteSlice, page, spans_half_the_globe
 from tracking.store.read.tracks import find_track
+from tracking.wire.geojson import RouteGeometry
 from tracking.wire.messages import whole_seconds
 
 _encode = msgspec.json.encode
 
-# A waypoint's time in eight bytes: what stays in memory of a route while it leaves.
-EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-MICROSECOND: Final = timedelta(microseconds=1)
-# coordTimes leave in pieces of so many.
-TIMES_PIECE: Final = 2_000
+# An entity tag without the mark of a weak one.
+OPAQUE_TAG: Final = re.compile(r'"[^"]*"')
+
+
+def is_named(etag: str, if_none_match: str) -> bool:
+    """Does the header name this entity? Weakly compared (RFC 9110, section 13.1.2)."""
+    if if_none_match.strip() == "*":
+        return True
+    return etag.removeprefix("W/") in OPAQUE_TAG.findall(if_none_match)
 
 
 class TrackingHandler(BaseHandler):
@@ -48,19 +52,20 @@ class TrackingHandler(BaseHandler):
         self.set_header("X-Track-Seq", str(track.head_seq))
         # A phone may keep it, but has to ask whether it is still true.
         self.set_header("Cache-Control", "private, no-cache")
-        known = self.request.headers.get("If-None-Match", "")
-        return etag in [tag.strip() for tag in known.split(",")]
+        return is_named(etag, self.request.headers.get("If-None-Match", ""))
 
     async def pages(self, part: RouteSlice | None) -> AsyncIterator[list[RouteWaypoint]]:
         """The slice in route order; each page is asked for when the one before it has left."""
         after = None
-        while part is not None and (rows := await self.services.ask(page, part, after)):
+        while part is not None and (rows := await self.services.read(page, part, after)):
             yield rows
             after = rows[-1].order
 
     async def send_waypoints(self, fields: dict[str, Any], part: RouteSlice | None) -> None:
         """The apps' answer: these fields and the slice's waypoints."""
         self.set_header("Content-Type", "application/json; charset=utf-8")
+        if await self.was_head():
+            return
         self.write(b'{"success":true,"data":' + _encode(fields)[:-1] + b',"waypoints":[')
         comma = b""
         try:
@@ -70,6 +75,13 @@ class TrackingHandler(BaseHandler):
         except StreamClosedError:
             return  # the caller went away
         self.write(b"]}}")
+
+    async def was_head(self) -> bool:
+        """Answer HEAD without computing the body, or its length; false for GET."""
+        if self.request.method != "HEAD":
+            return False
+        await self.flush()
+        return True
 
     async def send(self, *parts: bytes) -> None:
         """Write and wait until the caller took it; memory holds one page."""
@@ -128,54 +140,29 @@ class RouteHandler(TrackingHandler):
         if self.is_unchanged(track, part):
             self.set_status(304)
             return
-        size = await self.services.ask(extent, part)
         self.set_header("Content-Type", "application/geo+json")
-        bbox = b"" if size.bbox is None else b'"bbox":' + _encode(_rounded(size.bbox)) + b","
-        self.write(b'{"type":"Feature",' + bbox + b'"geometry":')
-        try:
-            times = await self._send_geometry(part, size.count)
-            await self._send_properties(track, times)
-        except StreamClosedError:
+        if await self.was_head():
             return
+        geometry = RouteGeometry(await self.services.read(spans_half_the_globe, part))
+        pages = self.pages(part)
+        first: list[RouteWaypoint] = await anext(pages, [])
+        self.write(b'{"type":"Feature","geometry":' + geometry.begin(first))
+        try:
+            if len(first) > 1:
+                async for rows in pages:
+                    await self.send(geometry.add(rows))
+            self.write(geometry.end())
+            await self._send_properties(track, geometry)
+        except StreamClosedError:
+            return  # the caller went away
 
-    async def _send_geometry(self, part: RouteSlice, count: int) -> "array[int]":
-        """A LineString for two points or more, a Point for one, null for none."""
-        times: array[int] = array("q")
-        opening, closing = _brackets(count)
-        self.write(opening)
-        comma = b""
-        async for rows in self.pages(part):
-            times.extend((row.recorded_at - EPOCH) // MICROSECOND for row in rows)
-            points = _encode([_rounded((row.longitude, row.latitude)) for row in rows])[1:-1]
-            await self.send(comma, points)
-            comma = b","
-        self.write(closing)
-        return times
-
-    async def _send_properties(self, track: TrackView, times: "array[int]") -> None:
-        fields = _encode(_properties(track))
-        self.write(b',"properties":' + fields[:-1] + b',"coordTimes":[')
-        for start in range(0, len(times), TIMES_PIECE):
-            piece = _encode(_texts(times[start : start + TIMES_PIECE]))[1:-1]
-            await self.send(b"," if start else b"", piece)
-        self.write(b"]}}")
-
-
-def _brackets(count: int) -> tuple[bytes, bytes]:
-    if count == 0:
-        return b"null", b""
-    if count == 1:
-        return b'{"type":"Point","coordinates":', b"}"
-    return b'{"type":"LineString","coordinates":[', b"]}"
-
-
-def _rounded(degrees: Sequence[float]) -> list[float]:
-    """Six decimals are a tenth of a metre; more only pretends to know."""
-    return [round(number, 6) for number in degrees]
-
-
-def _texts(times: Iterable[int]) -> list[str]:
-    return [rfc3339(EPOCH + time * MICROSECOND) for time in times]
+    async def _send_properties(self, track: TrackView, geometry: RouteGeometry) -> None:
+        """And the bounding box, which is known last: the order of members is free."""
+        self.write(b',"properties":' + _encode(_properties(track))[:-1] + b',"coordTimes":')
+        for piece in geometry.times():
+            await self.send(piece)
+        bbox = geometry.bbox()
+        self.write(b"}" + (b"" if bbox is None else b',"bbox":' + _encode(bbox)) + b"}")
 
 
 def _properties(track: TrackView) -> dict[str, Any]:

@@ -9,11 +9,12 @@ from tornado.httputil import HTTPServerRequest
 from tornado.web import HTTPError
 
 from handlers.base import SUBPROTOCOL_TOKEN, BaseHandler, booking_id_of
-from handlers.limits import Slot, network_of
+from handlers.client_address import network_of
+from handlers.limits import Slot
 from handlers.websocket.catch_up import JoinOptions
 from tracking.domain.access import BookingAccess, Principal, may_watch
 from tracking.domain.tracks import LiveState
-from tracking.errors import InvalidRequest, NotFound
+from tracking.errors import InvalidRequest, NotFound, NotKnownYet
 from tracking.live.room import Room
 from tracking.store.read.live import live_state
 from tracking.wire.protocol import MAX_SEQ, SUBPROTOCOL
@@ -61,7 +62,7 @@ async def admit(handler: BaseHandler, text: str) -> Admission:
     Raises a TrackingError of the table in `handlers.rejections`; then nothing is held.
     """
     services = handler.services
-    address = network_of(handler.request.remote_ip or "")
+    address = network_of(handler.client_address)
     services.limits.count_join(address)
     principal = await services.tokens.principal_once_renewed(handler.token())
     booking_id = booking_id_of(text)
@@ -70,6 +71,11 @@ async def admit(handler: BaseHandler, text: str) -> Admission:
     slot = services.limits.acquire(principal.user_id, address)
     try:
         room = await _enter(handler, principal, booking_id)
+    except NotFound:
+        services.limits.release(slot)
+        if services.grace.lasts(principal.user_id, booking_id):
+            raise NotKnownYet("no such booking yet") from None
+        raise
     except BaseException:
         services.limits.release(slot)
         raise

@@ -23,7 +23,7 @@ from handlers.websocket.frames import StrictProtocol
 from handlers.websocket.protocol_viewer import ProtocolViewer
 from handlers.websocket.viewers import PlainViewer, Viewer
 from tracking.domain.access import Principal
-from tracking.errors import NotFound, TrackingError
+from tracking.errors import InvalidRequest, NotFound, TrackingError
 from tracking.live.room import Room
 from tracking.live.send_queue import SendQueue
 from tracking.wire import close_codes
@@ -68,6 +68,12 @@ class StreamHandler(BaseHandler, WebSocketHandler):
         self._room: Room | None = None
         self._options = JoinOptions()
         self.viewer: Viewer | None = None
+
+    def prepare(self) -> None:
+        """Joins have a limit of their own."""
+
+    def head(self, *_: str) -> None:
+        raise InvalidRequest("a WebSocket upgrade is expected here")
 
     async def get(self, text: str) -> None:
         """Returns when the connection has ended."""

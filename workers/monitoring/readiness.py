@@ -59,6 +59,7 @@ class Readiness:
         loop = asyncio.get_running_loop()
         call = loop.run_in_executor(self._executor, self._ask_database)
         done, _ = await asyncio.wait([call], timeout=DATABASE_TIMEOUT_S)
+        call.cancel()  # a probe that has not begun is not wanted any more
         return call.result() if done else ("does not answer", "unknown")
 
     def _ask_database(self) -> tuple[str, str]:

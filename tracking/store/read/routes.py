@@ -24,26 +24,22 @@ class RouteSlice(Struct, frozen=True):
     head_seq: int
 
 
-class Extent(Struct, frozen=True):
-    """How many waypoints a slice has, and their bounding box: west, south, east, north."""
-
-    count: int
-    bbox: tuple[float, float, float, float] | None
-
-
 @translated
-def extent(engine: sa.Engine, part: RouteSlice) -> Extent:
+def spans_half_the_globe(engine: sa.Engine, part: RouteSlice) -> bool:
+    """Whether two waypoints are more than 180 degrees of longitude apart.
+
+    Only then may a leg cross the antimeridian.
+    """
     with transaction(engine) as cursor:
         cursor.execute(
             """
-            SELECT count(*), min(ST_X(position)), min(ST_Y(position)), max(ST_X(position)),
-                   max(ST_Y(position))
+            SELECT max(ST_X(position)) - min(ST_X(position)) > 180
             FROM waypoints WHERE track_id = %s AND seq > %s AND seq <= %s AND in_route
             """,
             (part.track_id, part.since_seq, part.head_seq),
         )
-        count, *bbox = cursor.fetchone() or (0, None, None, None, None)
-    return Extent(count, tuple(bbox) if count else None)
+        row = cursor.fetchone()
+    return bool(row and row[0])
 
 
 @translated
