@@ -15,6 +15,7 @@ from tracking.domain.events import BookingEvent, Event, LocationUpdate
 from tracking.domain.tracks import TrackView
 from tracking.store.ingest import parking
 from tracking.store.ingest.batch import store_batch
+from tracking.store.ingest.bookings import BOOKINGS_OF_RUNNERS
 from tracking.store.maintenance.abandoned import abandoned_bookings
 from tracking.store.read.routes import RouteSlice, page
 from tracking.store.read.tracks import find_track, last_position
@@ -438,3 +439,42 @@ def test_an_acceptance_between_a_delivery_and_its_known_acceptance_adopts_what_w
     assert seconds(engine, trip) == []
     store_batch(engine, [accepted(trip, 500)])
     assert seconds(engine, trip) == [500]
+
+
+def outbox_types(engine: sa.Engine, trip: Trip) -> list[str]:
+    with transaction(engine) as cursor:
+        cursor.execute(
+            "SELECT type FROM outbox WHERE booking_id = %s ORDER BY id", (trip.booking_id,)
+        )
+        return [type_ for (type_,) in cursor]
+
+
+@pytest.mark.parametrize("is_over", [False, True])
+def test_another_owner_is_told_to_the_rooms_and_to_nobody_else(
+    engine: sa.Engine, is_over: bool
+) -> None:
+    trip, owner = Trip(), uuid4()
+    store_batch(engine, [accepted(trip, 10), *([delivered(trip, 60)] if is_over else [])])
+    before = outbox_types(engine, trip)
+    earlier = BookingEvent(trip.booking_id, "requested", trip.at(0), owner_id=owner)
+    (change,) = store_batch(engine, [earlier]).changes
+    assert (change.owner_id, change.is_visible) == (owner, False)
+    assert change.old_status == change.status
+    assert outbox_types(engine, trip) == before
+    assert store_batch(engine, [earlier]).changes == []
+
+
+def test_the_bookings_of_a_runner_are_found_by_their_index(own_engine: sa.Engine) -> None:
+    fleet = [Trip() for _ in range(3_000)]
+    store_batch(own_engine, [accepted(trip) for trip in fleet])
+    one = fleet[0]
+    with transaction(own_engine) as cursor:
+        cursor.execute("ANALYZE assignments")
+        cursor.execute(
+            "EXPLAIN " + BOOKINGS_OF_RUNNERS.replace("VALUES %s", "VALUES (%s, %s, %s)"),
+            (one.runner_id, one.at(0), one.at(60)),
+        )
+        plan = "\n".join(line for (line,) in cursor)
+    condition = plan[plan.index("assignments_runner") :]
+    assert "Index Cond" in condition
+    assert "started_at <=" in condition[condition.index("Index Cond") :].splitlines()[0]

@@ -52,10 +52,11 @@ def _write_owners(cursor: Cursor, facts: Mapping[UUID, Collection[BookingEvent]]
 
 
 def _change(booking_id: UUID, old: TrackState | None, trip: Trip) -> TrackChange | None:
-    status, phase, runner_id = (
-        (None,) * 3 if old is None else (old.status, old.phase, old.runner_id)
+    status, phase, runner_id, owner_id = (
+        (None,) * 4 if old is None else (old.status, old.phase, old.runner_id, old.owner_id)
     )
-    if (status, phase, runner_id) == (trip.status, trip.phase, trip.runner_id):
+    said = (trip.status, trip.phase, trip.runner_id, trip.owner_id)
+    if (status, phase, runner_id, owner_id) == said:
         return None
     return TrackChange(
         booking_id,

@@ -51,7 +51,7 @@ def write_lifecycle(
     _write(cursor, [_completed(track) for track in completed])
     corrected = [t for t in tracks.values() if t.status == "completed" and _differs(t)]
     _correct(cursor, corrected)
-    ended = [tracks[c.booking_id] for c in changes if c.status != "active"]
+    ended = [tracks[c.booking_id] for c in changes if c.status != "active" and c.is_visible]
     watermarks.mark_ended(cursor, {track.id for track in [*ended, *corrected]})
     _write_announced(cursor, [*resumed, *completed, *corrected])
 
