@@ -14,7 +14,7 @@ from typing import Any, Final
 # Place -> module, function, whether the kill comes before it or after it.
 PLACES: Final = {
     "before COMMIT": ("tracking.store.ingest.batch", "_store", False),
-    "after COMMIT": ("workers.ingest", "store_batch", False),
+    "after COMMIT": ("workers.batch_store", "store_batch", False),
     "before the watermark": ("tracking.store.outbox.watermarks", "advance", True),
     "before the outbox's end": ("tracking.store.outbox.events", "delete_events", True),
 }

@@ -1,7 +1,6 @@
 """workers.kafka.consumer with a real Kafka: a group that changes, large records, full memory."""
 
 import json
-import time
 from typing import Any
 
 import pytest
@@ -11,7 +10,6 @@ from kafka.structs import OffsetAndMetadata
 from tests.consuming import MIB, Group
 from tests.running import envelope, wait_until
 from workers.kafka.connection import PARTITION_FETCH_BYTES
-from workers.kafka.in_flight import MAX_BYTES_IN_FLIGHT
 
 
 def assigned(other: KafkaConsumer) -> bool:
@@ -89,39 +87,6 @@ def test_a_member_that_is_full_lets_others_join(environ: dict[str, str]) -> None
         assert [batch.size for batch in group.batches] == [1, 1]
 
 
-def test_a_commit_that_failed_is_tried_again(environ: dict[str, str]) -> None:
-    group = Group(environ)
-    group.produce(3)
-    with group.consuming() as consumer:
-        wait_until(lambda: group.records == 3, "three records read")
-        generations = {group.partition: consumer._in_flight.offsets.generation(group.partition)}
-        failed = {group.partition: OffsetAndMetadata(3, "", -1)}
-        consumer._commits._answered(generations, failed, RuntimeError("the coordinator moves"))
-        wait_until(lambda: group.offset() == 3, "committed")
-        # ... but not once the partition was somebody else's.
-        consumer._commits._answered(
-            {group.partition: -1}, failed, RuntimeError("the group rebalances")
-        )
-        assert group.partition not in consumer._commits._pending
-
-
-def test_what_is_in_flight_is_bounded_by_its_bytes(environ: dict[str, str]) -> None:
-    group = Group(environ)
-    group.produce(60, padding=MIB - 1_000)
-    with group.consuming() as consumer:
-        wait_until(lambda: sum(b.bytes for b in group.batches) >= MAX_BYTES_IN_FLIGHT, "full")
-        polled = time.monotonic()
-        wait_until(lambda: consumer.last_poll > polled + 2, "more polls")
-        assert sum(batch.bytes for batch in group.batches) < MAX_BYTES_IN_FLIGHT + 2 * MIB
-        read = 0
-        while read < 60:
-            wait_until(lambda: bool(group.batches), "more records")
-            batch = group.batches.pop(0)
-            read += batch.size
-            consumer.stored(batch)
-        wait_until(lambda: group.offset() == 60, "all committed")
-
-
 def test_record_batches_larger_than_a_fetch_are_read(environ: dict[str, str]) -> None:
     """5 MB wait at the start, in batches of nearly a megabyte, and a record of one."""
     group = Group(environ)
@@ -166,21 +131,3 @@ def test_a_bug_in_decoding_stops_the_intake_and_loses_nothing(
         lag = group.metrics.registry.get_sample_value("tracking_consumer_lag_records", labels)
         assert (lag, group.offset(), group.batches) == (10, 0, [])
         assert consumer._in_flight.dead_letters == 0
-
-
-def test_dead_letters_that_wait_count_for_what_is_in_flight(environ: dict[str, str]) -> None:
-    """A flood of large garbage beside a dead-letter topic that is slow: its memory is bounded."""
-    group = Group(environ)
-    group.produce_raw(60, b"x" * (MIB - 1_000))
-    with group.consuming(is_slow=True) as consumer:
-        in_flight = consumer._in_flight
-        wait_until(lambda: in_flight.bytes >= MAX_BYTES_IN_FLIGHT // 2, "half of the bound")
-        polled = time.monotonic()
-        wait_until(lambda: consumer.last_poll > polled + 2, "more polls")
-        # Every batch is stored at once: only the dead letters are held.
-        assert group.records == 0
-        assert in_flight.bytes < MAX_BYTES_IN_FLIGHT // 2 + 2 * MIB
-        assert in_flight.dead_letters == pytest.approx(17, abs=2)
-        group.start_sender()
-        wait_until(lambda: group.offset() == 60, "all are kept, and committed", 60)
-        assert (in_flight.bytes, in_flight.dead_letters) == (0, 0)

@@ -532,15 +532,6 @@ def test_wrong_settings_are_told_all_at_once() -> None:
     assert "short" not in result.stderr
 
 
-def test_check_tries_the_connections(database: dict[str, str]) -> None:
-    good = run_server(database, "--check")
-    assert (good.returncode, "PostGIS" in good.stdout) == (0, True)
-    bad = run_server({**database, "DB_PORT": "1", "KAFKA_BROKERS": "127.0.0.1:1"}, "--check")
-    assert bad.returncode == 1
-    assert bad.stderr.count("\n") == 2
-    assert database["DB_PASSWORD"] not in bad.stderr
-
-
 def test_help_explains_every_variable() -> None:
     text = run_server({}, "--help").stdout
     assert "SERVICE_PORT" in text
