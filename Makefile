@@ -45,6 +45,9 @@ demo: setup ## watch pets move: services, server, simulator and viewer, until Ct
 watch: setup ## follow a booking of `make run` in the terminal: BOOKING=its id
 	@$(RUN) $(PYTHON) -m dev.watch $(or $(BOOKING),$(error make watch BOOKING=an id)) $(ARGS)
 
+# Brokers of tests live for minutes: half of their start is work of the optimizing compiler.
+test coverage: export KAFKA_JVM_PERFORMANCE_OPTS := -XX:TieredStopAtLevel=1 -XX:+UseSerialGC
+
 test: setup ## run the tests; ARGS="-k route" picks some
 	@$(RUN) $(PYTHON) -m pytest -n 2 $(ARGS)
 

@@ -1,16 +1,27 @@
 """Shared fixtures: a database of one's own on the private PostgreSQL, engines, servers."""
 
+import functools
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from hypothesis import HealthCheck, settings
+from xdist.scheduler import LoadScopeScheduling
 
-from tests.running import NEEDED, Platform, Server, fresh_database, running_server
+from tests.running import CHECKOUT, NEEDED, Platform, Server, fresh_database, running_server
 from tracking.settings import DatabaseSettings
 from tracking.store.engine import create_engine
+
+# Modules that take long, the longest first.
+LONGEST = (
+    "test_group", "test_kafka_security", "test_services", "test_examples", "test_any_order",
+    "test_churn", "test_openapi", "test_viewer_faults", "test_demo", "test_server", "test_apps",
+    "test_consumer", "test_dead_letters", "test_after_restore", "test_gates", "test_fuzz",
+    "test_outgoing", "test_simulator", "test_outage", "test_store_outbox",
+)  # fmt: skip
 
 # One example is many transactions: a slow one is no failure. `--hypothesis-profile=long` is for
 # hours beside other work; `print_blob` makes every failure repeatable.
@@ -74,3 +85,32 @@ def platform(server: Server) -> Iterator[Platform]:
     platform = Platform(server.environ["KAFKA_BROKERS"], server.environ["KAFKA_TOPIC_PREFIX"])
     yield platform
     platform.close()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long ones first, so that no worker is alone with one at the end."""
+    items.sort(key=lambda item: order_of(item.path.stem))
+
+
+def order_of(module: str) -> int:
+    return LONGEST.index(module) if module in LONGEST else len(LONGEST)
+
+
+class Scheduling(LoadScopeScheduling):  # type: ignore[misc] # it has no types
+    """One test after the other to whichever worker is free; but a module with a fixture of its own,
+    a server or a broker, stays on one of them.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        module = nodeid.partition("::")[0]
+        return module if shares_a_fixture(module) else nodeid
+
+
+@functools.cache
+def shares_a_fixture(module: str) -> bool:
+    return 'scope="module"' in (CHECKOUT / module).read_text()
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
+    config.option.loadscopereorder = False  # by number of tests; the order here is by duration
+    return Scheduling(config, log)

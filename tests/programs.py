@@ -2,14 +2,15 @@
 
 Importing SQLAlchemy, Alembic and kafka-python takes a core two seconds, and the tests start such
 a process a hundred times. So they are forked from one that has imported everything
-(tests/starter.py). All else is as after an exec: environment, arguments, standard streams, signals
-and exit status.
+(tests/starter.py). All else is as after an exec: environment, arguments, standard streams,
+limit of descriptors, signals and exit status.
 """
 
 import atexit
 import functools
 import json
 import os
+import resource
 import select
 import signal
 import socket
@@ -67,7 +68,10 @@ class Program:
         self.returncode: int | None = None
         with Path(os.devnull).open() as stdin:
             self.pid: int = starter().ask(
-                [stdin.fileno(), stdout, stderr], arguments=self.arguments, environ=dict(environ)
+                [stdin.fileno(), stdout, stderr],
+                arguments=self.arguments,
+                environ=dict(environ),
+                limit=resource.getrlimit(resource.RLIMIT_NOFILE),
             )
         self._pidfd = os.pidfd_open(self.pid)  # it stays a zombie until it is asked for
 

@@ -17,7 +17,7 @@ from tests.viewing import parse_frames
 from tracking.wire.protocol import SUBPROTOCOL
 
 TEXT, BINARY, CLOSE, PING, PONG = 0x1, 0x2, 0x8, 0x9, 0xA
-DEADLINE_S = 10.0
+DEADLINE_S = 30.0
 
 
 def frame(

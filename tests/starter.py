@@ -7,6 +7,7 @@ for an exit status; the end of the socket ends this process, not the programs.
 import json
 import os
 import random
+import resource
 import runpy
 import socket
 import sys
@@ -40,11 +41,12 @@ def serve(control: socket.socket) -> dict[str, Any] | None:
 
 
 def become(control: socket.socket, request: dict[str, Any], descriptors: list[int]) -> None:
-    """What `exec` would have set: descriptors, environment, arguments."""
+    """What is inherited by an exec: descriptors and their limit, environment, arguments."""
     control.close()
     for number, each in enumerate(descriptors):
         os.dup2(each, number)
         os.close(each)
+    resource.setrlimit(resource.RLIMIT_NOFILE, tuple(request["limit"]))
     os.environ.clear()
     os.environ.update(request["environ"])
     random.seed()

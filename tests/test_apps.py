@@ -82,7 +82,8 @@ class App:
 @pytest.fixture
 def own(database: dict[str, str], tmp_path: Path) -> Iterator[tuple[Server, Platform]]:
     """A server that may be stopped."""
-    with running_server(database, tmp_path / "log") as server:
+    # A static member, which is killed, takes its partitions back at once.
+    with running_server(database, tmp_path / "log", KAFKA_INSTANCE_ID="one") as server:
         platform = Platform(server.environ["KAFKA_BROKERS"], server.environ["KAFKA_TOPIC_PREFIX"])
         yield server, platform
         platform.close()

@@ -136,3 +136,22 @@ def test_links_lead_somewhere_and_files_that_are_named_exist(page: Path) -> None
     if page.name != "CHANGELOG.md":  # it tells of files that were
         for path in re.findall(named, text):
             assert (CHECKOUT / path).exists(), path
+
+
+ARCHITECTURE = (CHECKOUT / "docs" / "architecture.md").read_text()
+STEPS = re.findall(r"^\d+\. `([\w/.]+)` `([\w.]+)`", ARCHITECTURE, re.MULTILINE)
+
+
+@pytest.mark.parametrize(("path", "name"), sorted(set(STEPS)))
+def test_every_step_of_the_four_ways_is_there(path: str, name: str) -> None:
+    nodes: list[ast.stmt] = ast.parse((CHECKOUT / path).read_text()).body
+    for part in name.split("."):
+        kinds = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+        found = [node for node in nodes if isinstance(node, kinds) and node.name == part]
+        assert found, f"{path} has no {name}"
+        nodes = found[0].body
+
+
+def test_the_way_of_a_location_update_is_short() -> None:
+    way = ARCHITECTURE.split("### One location update")[1].split("###")[0]
+    assert len(re.findall(r"^\d+\. ", way, re.MULTILINE)) <= 14

@@ -30,6 +30,19 @@ def own(environ: dict[str, str]) -> Iterator[dict[str, str]]:
         }
 
 
+@pytest.fixture(scope="module")
+def shared_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateKafka]:
+    with PrivateKafka(tmp_path_factory.mktemp("group") / "kafka") as kafka:
+        yield kafka
+
+
+@pytest.fixture
+def kafka(shared_kafka: PrivateKafka) -> PrivateKafka:
+    """A running broker that may be stopped."""
+    shared_kafka.start()
+    return shared_kafka
+
+
 class Offsets:
     """What the group commits, looked at all the time."""
 
@@ -187,54 +200,54 @@ def wait_for_rest(value: object) -> float:
 
 @pytest.mark.parametrize("fault", ["pause", "kill"])
 def test_a_server_stops_in_time_though_its_broker_is_dead(
-    own: dict[str, str], tmp_path: Path, fault: str
+    own: dict[str, str], kafka: PrivateKafka, tmp_path: Path, fault: str
 ) -> None:
-    with PrivateKafka(tmp_path / "kafka") as kafka:
-        server = Server({**own, "KAFKA_BROKERS": kafka.brokers}, tmp_path / "log")
-        platform = Platform(kafka.brokers, own["KAFKA_TOPIC_PREFIX"])
-        trip = Trip()
-        try:
-            server.start()
-            platform.accept(trip)
-            platform.update(trip, 0)
-            platform.send_raw("runner.events", b"malformed")
-            wait_until(lambda: stored_by(server) == 1, "stored")
-            platform.close()  # kafka-python leaves sockets behind when it finds no broker
-            getattr(kafka, fault)()
-            # Something to commit, to send and to write that never goes out.
-            began = time.monotonic()
-            assert server.stop() == 0
-            assert time.monotonic() - began < 20
-        finally:
-            server.stop(signal.SIGKILL)
-            kafka.resume()
+    server = Server({**own, "KAFKA_BROKERS": kafka.brokers}, tmp_path / "log")
+    platform = Platform(kafka.brokers, own["KAFKA_TOPIC_PREFIX"])
+    trip = Trip()
+    try:
+        server.start()
+        platform.accept(trip)
+        platform.update(trip, 0)
+        platform.send_raw("runner.events", b"malformed")
+        wait_until(lambda: stored_by(server) == 1, "stored")
+        platform.close()  # kafka-python leaves sockets behind when it finds no broker
+        getattr(kafka, fault)()
+        # Something to commit, to send and to write that never goes out.
+        began = time.monotonic()
+        assert server.stop() == 0
+        assert time.monotonic() - began < 20
+    finally:
+        server.stop(signal.SIGKILL)
+        kafka.resume()
     assert tracebacks(tmp_path / "log") == []
 
 
-def test_a_server_goes_on_when_its_broker_is_back(own: dict[str, str], tmp_path: Path) -> None:
+def test_a_server_goes_on_when_its_broker_is_back(
+    own: dict[str, str], kafka: PrivateKafka, tmp_path: Path
+) -> None:
     """Away for longer than a session, so that the group has forgotten it."""
-    with PrivateKafka(tmp_path / "kafka") as kafka:
-        server = Server({**own, "KAFKA_BROKERS": kafka.brokers}, tmp_path / "log")
+    server = Server({**own, "KAFKA_BROKERS": kafka.brokers}, tmp_path / "log")
+    platform = Platform(kafka.brokers, own["KAFKA_TOPIC_PREFIX"])
+    trip = Trip()
+    try:
+        server.start()
+        platform.accept(trip)
+        platform.update(trip, 0)
+        wait_until(lambda: stored_by(server) == 1, "stored")
+        platform.close()
+        kafka.kill()
+        spent = server.metric("process_cpu_seconds_total")
+        away = time.monotonic() + 15
+        wait_until(lambda: time.monotonic() > away, "a session and more")
+        assert server.metric("process_cpu_seconds_total") - spent < 15 * 0.2
+        assert server.get("/health")[0] == 200
+        kafka.start()
         platform = Platform(kafka.brokers, own["KAFKA_TOPIC_PREFIX"])
-        trip = Trip()
-        try:
-            server.start()
-            platform.accept(trip)
-            platform.update(trip, 0)
-            wait_until(lambda: stored_by(server) == 1, "stored")
-            platform.close()
-            kafka.kill()
-            spent = server.metric("process_cpu_seconds_total")
-            away = time.monotonic() + 15
-            wait_until(lambda: time.monotonic() > away, "a session and more")
-            assert server.metric("process_cpu_seconds_total") - spent < 15 * 0.2
-            assert server.get("/health")[0] == 200
-            kafka.start()
-            platform = Platform(kafka.brokers, own["KAFKA_TOPIC_PREFIX"])
-            platform.update(trip, 1)
-            wait_until(lambda: stored_by(server) == 2, "goes on", 15)
-            assert server.stop() == 0
-        finally:
-            server.stop(signal.SIGKILL)
-            platform.close()
+        platform.update(trip, 1)
+        wait_until(lambda: stored_by(server) == 2, "goes on")
+        assert server.stop() == 0
+    finally:
+        server.stop(signal.SIGKILL)
+        platform.close()
     assert tracebacks(tmp_path / "log") == []

@@ -121,42 +121,57 @@ def test_every_client_gets_through_tls_and_a_password(
     assert PASSWORD not in log.read_text()
 
 
-@pytest.mark.parametrize(
-    ("wrong", "said"),
-    [
-        ({"KAFKA_SASL_PASSWORD": "wrong-horse"}, "Authentication failed|KAFKA_SASL_PASSWORD looks"),
-        ({"KAFKA_SSL_CA": "other"}, "certificate verify failed"),
-        (
-            {"KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT", "KAFKA_SSL_CA": ""},
-            "frame length|disconnected",
-        ),
-    ],
-    ids=["password", "ca", "protocol"],
-)
+# What is wrong, and what is said of it.
+MISTAKES: dict[str, tuple[dict[str, str], str]] = {
+    "password": (
+        {"KAFKA_SASL_PASSWORD": "wrong-horse"},
+        "Authentication failed|KAFKA_SASL_PASSWORD looks",
+    ),
+    "ca": ({"KAFKA_SSL_CA": "other"}, "certificate verify failed"),
+    "protocol": (
+        {"KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT", "KAFKA_SSL_CA": ""},
+        "frame length|disconnected",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def mistaken(
+    database: dict[str, str], secured: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Server]]:
+    """A server for each mistake, started together: it takes them seconds to hear why."""
+    folder = tmp_path_factory.mktemp("mistaken")
+    other = str(make_certificate(folder / "other.pem"))
+    servers = {}
+    for name, (wrong, _) in MISTAKES.items():
+        environ = {**database, **secured, **wrong, "SERVICE_PORT": "0"}
+        if environ["KAFKA_SSL_CA"] == "other":
+            environ["KAFKA_SSL_CA"] = other
+        servers[name] = Server(environ, folder / name)
+    try:
+        yield {name: server.start() for name, server in servers.items()}
+    finally:
+        for server in servers.values():
+            if server.process is not None:
+                server.stop()
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
 def test_what_is_wrong_is_said_and_never_the_password(
-    database: dict[str, str],
-    secured: dict[str, str],
-    tmp_path: Path,
-    wrong: dict[str, str],
-    said: str,
+    mistaken: dict[str, Server], mistake: str
 ) -> None:
-    if wrong.get("KAFKA_SSL_CA"):
-        wrong = {"KAFKA_SSL_CA": str(make_certificate(tmp_path / "other.pem"))}
-    environ = {**database, **secured, **wrong, "SERVICE_PORT": "0"}
-    checked = check(environ)
+    server, said = mistaken[mistake], MISTAKES[mistake][1]
+    checked = check(server.environ)
     assert checked.returncode == 1
     assert re.search(said, checked.stderr)
-    server = Server(environ, tmp_path / "log").start()
-    try:
-        wait_until(lambda: "no Kafka broker answers" in server.log.read_text(), "said so")
-        # Not each try gets so far that it hears why: a broker takes its time to refuse.
-        wait_until(lambda: re.search(said, server.log.read_text()), "said why")
-        assert server.get("/readiness")[1]["checks"]["kafka"] == "no broker answers"
-    finally:
-        assert server.stop() == 0
+    wait_until(lambda: "no Kafka broker answers" in server.log.read_text(), "said so")
+    # Not each try gets so far that it hears why: a broker takes its time to refuse.
+    wait_until(lambda: re.search(said, server.log.read_text()), "said why", 60)
+    assert server.get("/readiness")[1]["checks"]["kafka"] == "no broker answers"
+    assert server.stop() == 0
     text = server.log.read_text()
     assert "Traceback" not in text + checked.stderr
-    for secret in (environ["KAFKA_SASL_PASSWORD"], PASSWORD):
+    for secret in (server.environ["KAFKA_SASL_PASSWORD"], PASSWORD):
         assert secret not in text + checked.stdout + checked.stderr
 
 

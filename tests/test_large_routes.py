@@ -52,7 +52,7 @@ async def test_a_large_route_is_streamed_beside_the_live_path(
 
     await asyncio.to_thread(wait_until, begun, "the live trip has begun")
     socket = await server.watch(live.booking_id, live_token)
-    await asyncio.wait_for(socket.read_message(), 15)
+    await asyncio.wait_for(socket.read_message(), 50)
 
     token = server.token(large.owner_id, "owner")
     route_path = f"/api/v1/tracking/{large.booking_id}/route"
@@ -63,7 +63,7 @@ async def test_a_large_route_is_streamed_beside_the_live_path(
     while not fetch.done():
         number += 1
         await asyncio.to_thread(platform.update, live, number)
-        message = await asyncio.wait_for(socket.read_message(), 15)
+        message = await asyncio.wait_for(socket.read_message(), 50)
         assert isinstance(message, str)
         assert json.loads(message)["seq"] == number + 1
     status, route, headers = await fetch

@@ -18,7 +18,7 @@ from tests.test_server import owner, stored_trip
 API: dict[str, Any] = json.loads(DOCUMENT.read_text())
 METHODS = ("get", "head", "post", "put", "patch", "delete")
 # Both runs together stay below a minute on two busy cores.
-EXAMPLES = 60
+EXAMPLES = 30
 # No HTTP client can upgrade: to it, the best request is a bad one.
 NO_UPGRADE = """
 [[operations]]

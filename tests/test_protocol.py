@@ -22,7 +22,7 @@ from tracking.errors import InvalidRequest
 from tracking.store.ingest.batch import store_batch
 from tracking.wire import protocol
 
-WAIT_S = 15
+WAIT_S = 50
 
 
 class Client:

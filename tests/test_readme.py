@@ -48,7 +48,7 @@ async def test_the_example_answers_are_what_the_service_says(
     assert set(data) == set(ANSWER["data"])
     assert set(data["waypoints"][0]) == set(ANSWER["data"]["waypoints"][0])
     socket = await server.watch(trip.booking_id, token)
-    frame = await asyncio.wait_for(socket.read_message(), 15)
+    frame = await asyncio.wait_for(socket.read_message(), 50)
     socket.close()
     assert isinstance(frame, str)
     assert {k: type(v) for k, v in json.loads(frame).items()} == {

@@ -41,7 +41,11 @@ def command(services: Services, *arguments: str) -> list[str]:
 def environment(outside: dict[str, str] | None = None) -> dict[str, str]:
     """Ours without the services that this test itself may be running on."""
     theirs = ("DB_", "KAFKA_", "JWT_", "SERVICE_")
-    ours = {key: value for key, value in os.environ.items() if not key.startswith(theirs)}
+    ours = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(theirs) or key == "KAFKA_JVM_PERFORMANCE_OPTS"
+    }
     return {**ours, **(outside or {})}
 
 
@@ -55,7 +59,7 @@ def call(
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=110,
     )
 
 
@@ -96,7 +100,7 @@ def answers(services: Services) -> bool:
     return True
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 20) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "did not happen in time"
@@ -174,7 +178,7 @@ def test_the_last_of_several_runs_stops_the_services(services: Services) -> None
         assert services.postgres.pid == pid
 
         first.send_signal(signal.SIGTERM)
-        assert first.wait(timeout=20) == 128 + signal.SIGTERM
+        assert first.wait(timeout=60) == 128 + signal.SIGTERM
     assert services.postgres.pid is None
 
 
@@ -199,7 +203,7 @@ while True:
         assert process.stdout.readline() == "SIGINT\n"
         process.send_signal(signal.SIGTERM)
         assert process.stdout.read() == "SIGTERM\n"
-        assert process.wait(timeout=20) == 3
+        assert process.wait(timeout=60) == 3
     assert services.postgres.pid is None
 
 

@@ -1,6 +1,8 @@
-"""Imports point inwards: server -> handlers, workers -> tracking."""
+"""How the code is laid out: who imports whom, how long things are, where their tests are."""
 
 import ast
+import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ from tests.running import CHECKOUT
 
 # Library -> where it may be imported, besides server.py.
 LIBRARIES = {
-    "sqlalchemy": ("tracking/store/engine.py", "tracking/store/"),
+    "sqlalchemy": ("tracking/store/",),
     "psycopg2": ("tracking/store/",),
     "kafka": ("workers/",),
     "tornado": ("handlers/", "workers/"),
@@ -21,29 +23,192 @@ PACKAGES = {
     "handlers": ("workers", "server"),
     "workers": ("handlers", "server"),
 }
+# What the packages of `tracking` may import of each other.
+INSIDE = {
+    "domain": {"errors"},
+    "wire": {"domain", "errors"},
+    "live": {"wire", "domain", "errors", "metrics", "settings", "logs"},
+    "store": {"domain", "errors", "metrics", "settings", "logs"},
+}
+# Still to be mended: (module, what it imports).
+IMPORTS_TO_MEND = {
+    ("tracking/store/outbox/events.py", "wire"),
+}
+
+FILE_LINES, FUNCTION_LINES = 250, 40
+# Still to be split.
+FILES_TO_SPLIT = {
+    "dev/demo.py", "dev/private_server.py", "dev/services.py", "dev/trips.py",
+    "faults/scenario.py", "server.py", "workers/outgoing.py",
+}  # fmt: skip
+FUNCTIONS_TO_SPLIT = {
+    "server.py::serve",
+    "tracking/store/engine.py::create_engine",
+    "tracking/store/ingest/trips.py::_upsert_tracks",
+}
+
+# A module's tests are in tests/test_<module>.py, or tests/test_<package>_<module>.py where two have
+# that name. Packages with one entrance are tested through it:
+ENTRANCES = {
+    "tracking/store/ingest/": "test_store_ingest",  # store_batch: one transaction
+    "tracking/store/models/": "test_schema",  # the models are what the migrations make
+}
+# ... and so are modules that only do something together with another:
+TESTED_BY = {
+    "handlers/api/document.py": "test_openapi",
+    "handlers/api/health.py": "test_server",
+    "handlers/api/shares.py": "test_server",
+    "handlers/api/tracks.py": "test_server",
+    "handlers/base.py": "test_rejections",
+    "handlers/listener.py": "test_viewer_faults",
+    "handlers/websocket/admission.py": "test_gates",
+    "handlers/websocket/handshake.py": "test_gates",
+    "tracking/domain/decoding.py": "test_decoding",
+    "tracking/domain/envelopes.py": "test_decoding",
+    "tracking/domain/events.py": "test_decoding",
+    "tracking/domain/freshness.py": "test_room",
+    "tracking/domain/payloads.py": "test_decoding",
+    "tracking/domain/routes.py": "test_metadata",
+    "tracking/domain/tracks.py": "test_changes",
+    "tracking/domain/trips.py": "test_tracking_trips",
+    "tracking/domain/waypoints.py": "test_changes",
+    "tracking/errors.py": "test_rejections",
+    "tracking/live/freshness.py": "test_room",
+    "tracking/live/io_uring.py": "test_sender",
+    "tracking/metrics.py": "test_server",
+    "tracking/store/maintenance/abandoned.py": "test_store_ingest",
+    "tracking/store/maintenance/restore.py": "test_after_restore",
+    "tracking/store/outbox/events.py": "test_store_outbox",
+    "tracking/store/outbox/watermarks.py": "test_store_outbox",
+    "tracking/store/partitions.py": "test_poison",
+    "tracking/store/read/live.py": "test_store_ingest",
+    "tracking/store/read/routes.py": "test_server",
+    "tracking/store/read/tracks.py": "test_server",
+    "tracking/store/shares.py": "test_server",
+    "tracking/store/sql.py": "test_store_ingest",
+    "tracking/wire/close_codes.py": "test_asyncapi",
+    "workers/connection_check.py": "test_kafka_security",
+    "workers/kafka/batches.py": "test_consumer",
+    "workers/kafka/commits.py": "test_consumer",
+    "workers/kafka/connection.py": "test_consumer",
+    "workers/kafka/dead_letter_topic.py": "test_dead_letters",
+    "workers/kafka/decoding.py": "test_consumer",
+    "workers/kafka/flow_control.py": "test_consumer",
+    "workers/kafka/lag.py": "test_consumer",
+    "workers/kafka/recovery.py": "test_poison",
+    "workers/kafka/rewind.py": "test_after_restore",
+    "workers/monitoring/readiness.py": "test_server",
+    "workers/outgoing.py": "test_outgoing",
+}
+
+# The glossary's "not" column, as far as these are no words of other things, too.
+OBSOLETE = {
+    "outlet", "wish", "tenure", "homeless", "letterbox", "mends", "known_tracks", "attend",
+    "journey", "ride",
+}  # fmt: skip
+
 MODULES = [p for name in PACKAGES for p in sorted((CHECKOUT / name).rglob("*.py"))]
+SOURCES = [
+    *MODULES,
+    *sorted(CHECKOUT.glob("*.py")),
+    *(p for name in ("dev", "bench", "faults") for p in sorted((CHECKOUT / name).rglob("*.py"))),
+]
+
+
+def here(path: Path) -> str:
+    return path.relative_to(CHECKOUT).as_posix()
 
 
 def imported(path: Path) -> set[str]:
-    """Top-level names of all imports of a module."""
+    """Full names of the modules that a module imports."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            names |= {alias.name.partition(".")[0] for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            names.add(node.module.partition(".")[0])
+            names.add(node.module)
     return names
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(CHECKOUT)))
+@pytest.mark.parametrize("path", MODULES, ids=here)
 def test_imports_point_inwards(path: Path) -> None:
-    here = path.relative_to(CHECKOUT).as_posix()
-    names = imported(path)
-    assert not names & set(PACKAGES[here.partition("/")[0]])
+    name = here(path)
+    names = {each.partition(".")[0] for each in imported(path)}
+    assert not names & set(PACKAGES[name.partition("/")[0]])
     for library, places in LIBRARIES.items():
-        if library in names and not here.startswith(places):
+        if library in names and not name.startswith(places):
             assert library == "sqlalchemy"
-            assert here.startswith(TYPE_ONLY)
+            assert name.startswith(TYPE_ONLY)
+
+
+def test_imports_inside_tracking_point_inwards() -> None:
+    found = set()
+    for path in MODULES:
+        package = here(path).split("/")[1]
+        for name in imported(path):
+            if name.startswith("tracking.") and package in INSIDE:
+                other = name.split(".")[1]
+                if other != package and other not in INSIDE[package]:
+                    found.add((here(path), other))
+    assert found == IMPORTS_TO_MEND, "take out of IMPORTS_TO_MEND what is mended"
+
+
+def test_no_file_and_no_function_is_too_long() -> None:
+    files, functions = set(), set()
+    for path in SOURCES:
+        text = path.read_text()
+        if len(text.splitlines()) > FILE_LINES:
+            files.add(here(path))
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                assert node.end_lineno is not None
+                if node.end_lineno - node.lineno >= FUNCTION_LINES:
+                    functions.add(f"{here(path)}::{node.name}")
+    assert files - FILES_TO_SPLIT == set()
+    assert functions - FUNCTIONS_TO_SPLIT == set()
+    assert FILES_TO_SPLIT - files == set(), "take out of FILES_TO_SPLIT what is split"
+    assert FUNCTIONS_TO_SPLIT - functions == set(), "take out of FUNCTIONS_TO_SPLIT what is split"
+
+
+def own_tests(path: Path, is_unique: bool) -> Path:
+    name = path.stem if is_unique else f"{path.parent.name}_{path.stem}"
+    return CHECKOUT / "tests" / f"test_{name}.py"
+
+
+def test_every_module_has_its_tests() -> None:
+    modules = [path for path in MODULES if path.name != "__init__.py"]
+    count = Counter(path.stem for path in modules)
+    missing, needless = set(), set()
+    for path in modules:
+        name = here(path)
+        entrance = next((test for start, test in ENTRANCES.items() if name.startswith(start)), None)
+        test = TESTED_BY.get(name, entrance)
+        if own_tests(path, count[path.stem] == 1).exists():
+            needless |= {name} & TESTED_BY.keys()
+        elif test is None or not (CHECKOUT / "tests" / f"{test}.py").exists():
+            missing.add(name)
+    assert missing == set(), "write tests/test_<module>.py"
+    gone = {name for name in TESTED_BY if not (CHECKOUT / name).exists()}
+    assert needless | gone == set(), "take these out of TESTED_BY"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=here)
+def test_names_are_words_of_the_glossary(path: Path) -> None:
+    nodes = [*ast.walk(ast.parse(path.read_text()))]
+    names = {node.id for node in nodes if isinstance(node, ast.Name)}
+    names |= {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    names |= {node.arg for node in nodes if isinstance(node, ast.arg)}
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    names |= {node.name for node in nodes if isinstance(node, kinds)}
+    words = {re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).strip("_").lower() for name in names}
+    assert not words & OBSOLETE
+
+
+def test_the_obsolete_words_are_in_the_glossary() -> None:
+    rows = (CHECKOUT / "docs" / "glossary.md").read_text().splitlines()
+    for word in OBSOLETE:
+        shown = word.replace("_", " ")
+        assert any(shown in row.rpartition("|")[0].rpartition("|")[2] for row in rows), word
 
 
 def test_there_is_no_package_named_like_a_library() -> None:

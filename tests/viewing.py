@@ -77,7 +77,7 @@ class Wire:
     async def frames(self, *, until: bytes = b"") -> list[bytes]:
         """The payloads that came since: all that was sent, or up to the one with these bytes."""
         payloads: list[bytes] = []
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + 50
         while True:
             more = self._read_some()
             payloads += [each for each in parse(self.read) if each.strip()]
