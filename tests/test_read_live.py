@@ -1,0 +1,52 @@
+"""tracking.store.read.live on a real PostGIS: what a viewer is told who joins or comes back."""
+
+from uuid import uuid4
+
+import sqlalchemy as sa
+
+from tests.running import Trip
+from tests.test_store_ingest import accepted, delivered, track_of, update
+from tracking.store.ingest.batch import store_batch
+from tracking.store.ingest.bookings import ensure_bookings
+from tracking.store.read.live import count_rows, live_state, missed_page
+
+
+def test_a_booking_that_nothing_is_known_of_has_no_state(engine: sa.Engine) -> None:
+    assert live_state(engine, uuid4()) is None
+
+
+def test_a_booking_without_a_track_is_only_requested(engine: sa.Engine) -> None:
+    booking_id = uuid4()
+    ensure_bookings(engine, {booking_id})
+    state = live_state(engine, booking_id)
+    assert state is not None
+    assert (state.status, state.track_id, state.head_seq, state.last) == (
+        "requested",
+        None,
+        0,
+        None,
+    )
+
+
+def test_the_last_position_is_the_newest_not_the_one_stored_last(engine: sa.Engine) -> None:
+    trip = Trip()
+    store_batch(engine, [accepted(trip), update(trip, 5)])
+    store_batch(engine, [update(trip, 2)])
+    state = live_state(engine, trip.booking_id)
+    assert state is not None
+    assert (state.status, state.head_seq, state.runner_id) == ("active", 2, trip.runner_id)
+    assert state.last is not None
+    assert (state.last.seq, state.last.recorded_at) == (1, trip.at(5))
+
+
+def test_missed_rows_come_in_order_of_seq_without_those_that_left_the_route(
+    engine: sa.Engine,
+) -> None:
+    trip = Trip()
+    store_batch(engine, [accepted(trip), *(update(trip, n) for n in (1, 2, 3, 500))])
+    store_batch(engine, [delivered(trip, 60)])  # what was recorded long after it leaves
+    track = track_of(engine, trip)
+    assert [row.seq for row in missed_page(engine, track.id, 1, 4)] == [2, 3]
+    assert [row.seq for row in missed_page(engine, track.id, 0, 2)] == [1, 2]
+    # ... but is counted: a seq without a row would mean that months were dropped.
+    assert count_rows(engine, track.id, 0, 4) == 4
