@@ -14,7 +14,7 @@ def test_what_arrived_later_is_appended_and_its_offsets_win() -> None:
     )  # fmt: skip
     letter = DeadLetter(object(), "malformed")
     later = Batch(
-        offsets={("t", 0): 9}, generations={("t", 0): 2}, size=4, bytes=40, dead=[letter],
+        offsets={("t", 0): 9}, generations={("t", 0): 2}, size=4, bytes=40, poison=[letter],
         outcomes=Counter({("x", "dead"): 2}), dropped=Counter({"pet_name": 1}),
         adopt=frozenset({UUID(int=2)}),
     )  # fmt: skip
@@ -22,7 +22,7 @@ def test_what_arrived_later_is_appended_and_its_offsets_win() -> None:
     first.extend(later)
     assert first.offsets == {("t", 0): 9, ("t", 1): 7}
     assert first.generations == {("t", 0): 2}
-    assert (first.size, first.bytes, first.dead) == (7, 70, [letter])
+    assert (first.size, first.bytes, first.poison) == (7, 70, [letter])
     assert (first.outcomes["x", "dead"], first.dropped["pet_name"]) == (3, 1)
     assert first.adopt == {UUID(int=1), UUID(int=2)}
     assert first.taken_at == taken_at  # the wait of the oldest

@@ -81,16 +81,12 @@ TESTED_BY = {
     "workers/batch_store.py": "test_ingest",
     "workers/intake.py": "test_server",
     "workers/kafka/dead_letter_sender.py": "test_dead_letters",
-    "workers/kafka/in_flight.py": "test_consumer",
-    "workers/connection_check.py": "test_kafka_security",
-    "workers/kafka/commits.py": "test_consumer",
     "workers/kafka/connection.py": "test_consumer",
     "workers/kafka/dead_letter_topic.py": "test_dead_letters",
     "workers/kafka/decoding.py": "test_consumer",
     "workers/kafka/flow_control.py": "test_consumer",
     "workers/kafka/recovery.py": "test_poison",
     "workers/kafka/rewind.py": "test_after_restore",
-    "workers/monitoring/readiness.py": "test_server",
     "workers/outgoing.py": "test_outgoing",
 }
 
