@@ -138,7 +138,7 @@ async def test_a_room_whose_freshness_cannot_be_told_hinders_no_other(
     monkeypatch.setattr(Room, "age", age)
     task = asyncio.create_task(tell_freshness(rooms, metrics, lambda: 0.0))
     await first_of(task, enough)
-    assert metrics.live_errors.labels("freshness")._value.get() == 3
+    assert metrics.live_errors.labels("freshness")._value.get() >= 3
     assert len([each for each in caplog.records if each.exc_info]) == 1
 
 

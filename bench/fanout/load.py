@@ -31,7 +31,7 @@ TRIED: Final = {
     "poll=250,wait=0.5": "polls of 250, each waits for the loop",
     "wait=0.5": "polls of 1,000, each waits for the loop",
     "cohort=256": "256 sends in a call",
-    "worth=1000000": "each viewer is asked for each position",
+    "worth=1000000": "each viewer is served by itself",
     "gc=700": "a collection every 700 allocations",
 }
 STALLED: Final = 500

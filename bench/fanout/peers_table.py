@@ -35,7 +35,7 @@ NAMES: Final = {
     "bun": f"Bun {BUN_VERSION} `publish`",
 }
 FROM_KAFKA: Final = "**the service**, from Kafka, all threads"
-OFFERED: Final = "the service, messages offered to its relay"
+OFFERED: Final = "the service, messages offered to its broadcast"
 
 Offer = Callable[[float, float], int]
 

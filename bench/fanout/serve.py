@@ -1,6 +1,6 @@
-"""The real server, whose relay also publishes what the benchmark offers on a socket of its own.
+"""The real server, whose broadcast also publishes what the benchmark offers on a socket of its own.
 
-A record in Kafka would wait behind the backlog; what is measured is the way from relay to viewers.
+A record in Kafka would wait behind the backlog. Measured is the way from broadcast to viewers.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ MOST_BYTES = 1 << 20
 
 
 class OfferedBroadcast(Broadcast):
-    """A relay with a second source."""
+    """A broadcast with a second source."""
 
     loop: IOLoop
 

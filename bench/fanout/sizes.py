@@ -25,7 +25,7 @@ SAMPLE: Final = 100
 
 
 def rooms(environ: dict[str, str]) -> str:
-    """Messages offered to the relay: how its cost grows with the room."""
+    """Messages offered to the broadcast: how its cost grows with the room."""
     rows = []
     for count, size, rate in SIZES:
         with service(environ, count) as ours:
