@@ -16,7 +16,7 @@ from tornado.httpclient import HTTPClientError
 from tornado.websocket import WebSocketClientConnection, websocket_connect
 
 from tests.running import Platform, Server, running_server, wait_until
-from tests.test_server import owner, stored_trip, wait_seq
+from tests.served import owner, stored_trip, wait_seq
 
 # Two of them read times with a decoder that knows no fraction of a second.
 WHOLE_SECONDS = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")

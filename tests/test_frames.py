@@ -23,7 +23,7 @@ from tests.raw_sockets import (
     handshake,
 )
 from tests.running import Platform, Server, Trip, wait_until
-from tests.test_server import owner, stored_trip
+from tests.served import owner, stored_trip
 
 MAX_MESSAGE = 16 << 10
 CATCH_UP = b'{"type": "catch_up", "since_seq": 0}'

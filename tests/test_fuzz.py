@@ -18,7 +18,7 @@ import pytest
 from dev.tokens import access_token
 from tests.raw_sockets import RawSocket, close_frame, frame, handshake
 from tests.running import Platform, Server, Trip, running_server, wait_until
-from tests.test_server import owner, stored_trip, wait_seq
+from tests.served import owner, stored_trip, wait_seq
 
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "3"))
 SEED = int(os.environ.get("FUZZ_SEED", str(random.randrange(10**9))))

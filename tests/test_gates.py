@@ -14,7 +14,7 @@ import pytest
 from handlers import routes
 from tests.raw_sockets import RawSocket, frame, handshake
 from tests.running import Platform, Server, Trip, running_server, wait_until
-from tests.test_server import owner, stored_trip
+from tests.served import owner, stored_trip
 from tests.test_tokens import INVALID, SECRET
 from tracking.wire.protocol import SUBPROTOCOL
 

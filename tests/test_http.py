@@ -14,7 +14,7 @@ from handlers import management_routes, public_routes, routes
 from handlers.api.tracks import is_named
 from tests.raw_sockets import RawSocket, handshake
 from tests.running import Platform, Server, Trip, running_server, wait_until
-from tests.test_server import API, owner, stored_trip
+from tests.served import API, owner, stored_trip
 from tracking.wire.protocol import SUBPROTOCOL
 
 PLAIN: dict[str, str | None] = dict.fromkeys(

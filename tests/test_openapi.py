@@ -13,7 +13,7 @@ from openapi_spec_validator import validate
 from handlers import routes
 from handlers.api.document import DOCUMENT
 from tests.running import Platform, Server, Trip
-from tests.test_server import owner, stored_trip
+from tests.served import owner, stored_trip
 
 API: dict[str, Any] = json.loads(DOCUMENT.read_text())
 METHODS = ("get", "head", "post", "put", "patch", "delete")

@@ -28,8 +28,8 @@ from tests.running import (
     running_server,
     wait_until,
 )
+from tests.served import owner, stored_trip, wait_seq
 from tests.test_churn import Phone
-from tests.test_server import owner, stored_trip, wait_seq
 
 SCALE = int(os.environ.get("VIEWER_FAULTS", "1"))
 STALLED = 42 * SCALE

@@ -70,7 +70,26 @@ class RouteGeometry:
 
     def add(self, rows: Sequence[RouteWaypoint]) -> bytes:
         """A page; raises RouteTorn."""
-        points = [_point(row) for row in rows]
+        nearby = [round(row.longitude, DECIMALS) for row in rows]
+        if self._last is not None:
+            nearby.append(self._last.longitude)
+        if max(nearby) - min(nearby) < 180:
+            return self._add_uncut(rows, nearby[: len(rows)])
+        return self._add_legs([_point(row) for row in rows])
+
+    def _add_uncut(self, rows: Sequence[RouteWaypoint], longitudes: list[float]) -> bytes:
+        """A page that is nowhere near a cut: all of them, almost always, and so at once."""
+        latitudes = [round(row.latitude, DECIMALS) for row in rows]
+        comma = b"" if self._last is None else b","
+        self._times.extend((row.recorded_at - EPOCH) // MICROSECOND for row in rows)
+        self._last = _Point(longitudes[-1], latitudes[-1], self._times[-1])
+        self._west = min(self._west, min(longitudes) + self._turn)
+        self._east = max(self._east, max(longitudes) + self._turn)
+        self._south = min(self._south, *latitudes)
+        self._north = max(self._north, *latitudes)
+        return comma + _encode([*zip(longitudes, latitudes, strict=True)])[1:-1]
+
+    def _add_legs(self, points: list[_Point]) -> bytes:
         parts: list[bytes] = []
         for number, point in enumerate(points):
             if self._last is None:
