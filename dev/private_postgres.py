@@ -15,7 +15,8 @@ from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 
-from dev.private_server import STOP_SECONDS, PrivateServer, ServiceError, group_of, say, send_signal
+from dev.private_server import STOP_SECONDS, PrivateServer, ServiceError, group_of, say
+from dev.processes import send_signal
 
 # fsync stays on, as in production: the benches measure durable commits.
 SETTINGS = {
@@ -37,7 +38,6 @@ class PrivatePostgres(PrivateServer):
 
     name = "PostgreSQL"
     stop_signal = signal.SIGINT  # the "fast" shutdown: sessions are ended, data is flushed
-
     user = "postgres"
     database = "tracking_db"
 

@@ -19,6 +19,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from dev.processes import arguments_of, children_of, first_number, send_signal
+
 CHECKOUT = Path(__file__).resolve().parent.parent
 
 # Outside the range the kernel gives to outgoing connections (32768 and up), or a client that
@@ -74,8 +76,8 @@ class PrivateServer:
         """The running server's process id, checked to be this server and no other program."""
         if self._child is not None and self._child.poll() is not None:
             self._child = None
-        pid = _first_number(self._pid_file())
-        return pid if pid is not None and self._mark() in _arguments(pid) else None
+        pid = first_number(self._pid_file())
+        return pid if pid is not None and self._mark() in arguments_of(pid) else None
 
     def start(self) -> None:
         """Returns when it answers. Does nothing to a server that runs already."""
@@ -169,7 +171,7 @@ class PrivateServer:
             )
 
     def _choose_port(self) -> None:
-        recorded = _first_number(self._port_file)
+        recorded = first_number(self._port_file)
         port = recorded if recorded is not None and _is_free(recorded) else free_port()
         self._port_file.write_text(f"{port}\n")
 
@@ -198,7 +200,7 @@ class PrivateServer:
     def _processes(self) -> list[int]:
         """The server and its children, the server first; empty when it does not run."""
         pid = self.pid
-        return [] if pid is None else [pid, *_children(pid)]
+        return [] if pid is None else [pid, *children_of(pid)]
 
     def _failure(self, what: str) -> ServiceError:
         lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
@@ -234,38 +236,3 @@ def _is_free(port: int) -> bool:
         except OSError:
             return False
         return True
-
-
-def send_signal(pid: int, number: signal.Signals) -> None:
-    """To a process that may be gone by now."""
-    try:
-        os.kill(pid, number)
-    except ProcessLookupError:
-        pass
-
-
-def _first_number(file: Path) -> int | None:
-    try:
-        return int(file.read_text().split("\n", 1)[0])
-    except (OSError, ValueError):
-        return None
-
-
-def _arguments(pid: int) -> list[str]:
-    """The command line; empty if there is no such process, or only its zombie."""
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text(errors="replace").split("\0")
-    except OSError:
-        return []
-
-
-def _children(parent: int) -> list[int]:
-    return [int(d.name) for d in Path("/proc").glob("[0-9]*") if _parent(d) == parent]
-
-
-def _parent(process: Path) -> int | None:
-    try:
-        # "pid (name) state ppid ...", and a name may hold spaces and brackets.
-        return int((process / "stat").read_text().rpartition(")")[2].split()[1])
-    except OSError:
-        return None

@@ -24,7 +24,8 @@ from kafka.errors import KafkaError
 from dev.events import Event, Form, LocationUpdate, Record, encoder, nanoseconds
 from dev.faults import Fault
 from dev.gpx import GpxError, read_gpx
-from dev.trips import Plan, events_in
+from dev.trip_events import events_in
+from dev.trips import Plan
 
 PROGRESS_S: Final = 2.0
 # Above this rate, batching costs nobody a visible delay and saves half the CPU.
@@ -66,30 +67,53 @@ def main() -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m dev.simulator",
-        description="Drive trips through Kafka as the booking and runner services publish them.",
+        description="Drive trips through Kafka as the booking and runner services publish them:"
+        " from booking.requested to booking.completed, one trip after another for each runner,"
+        " until Ctrl-C.",
+        epilog="Exit status: 0 done or told to stop, 1 Kafka failed, 2 wrong arguments.",
     )
-    add = parser.add_argument
-    add("--trips", type=_positive(int), default=5, help="runners on the road at once [5]")
-    add("--rate", type=_positive(float), help="updates a second of all runners together"
-        " [one every five seconds from each]")  # fmt: skip
-    add("--seed", type=int, help="the same seed gives the same trips [a new one]")
-    add("--speed", type=_positive(float), default=1.0, help="how fast they drive, times the usual")
-    add("--gpx", type=Path, help="every trip follows this GPX track, in its own times unless"
-        " --rate is given")  # fmt: skip
-    add("--faults", type=_faults, default=frozenset(), help="comma list, or all: "
-        "tunnel (late batch), duplicates, jumps, skew (wrong phone clock)")  # fmt: skip
+    _add_trips(parser.add_argument_group("the trips").add_argument)
+    _add_end(parser.add_argument_group("when").add_argument)
+    _add_output(parser.add_argument_group("where the events go").add_argument)
+    return parser
+
+
+def _add_trips(add: Callable[..., object]) -> None:
+    add("--trips", type=_positive(int), default=5, metavar="N", help="runners at a time [5]")
+    add("--rate", type=_positive(float), metavar="N", help="updates a second of all runners"
+        " together [one every five seconds from each]")  # fmt: skip
+    add("--seed", type=int, metavar="N", help="the same seed gives the same trips [a new one]")
+    add("--speed", type=_positive(float), default=1.0, metavar="FACTOR",
+        help="how fast they drive, times the usual [1]")  # fmt: skip
+    add("--gpx", type=Path, metavar="FILE", help="every trip follows this GPX track, in its own"
+        " times where they are possible, or a point each interval of --rate")  # fmt: skip
+    add("--faults", type=_faults, default=frozenset(), metavar="LIST", help="what goes wrong,"
+        " separated by commas, or all: tunnel (updates come late), duplicates (events come twice),"
+        " jumps (positions elsewhere), skew (a phone's clock is wrong) [none]")  # fmt: skip
     add("--unknown-booking", type=float, default=0.0, metavar="SHARE",
-        help="of the phones that do not know their booking [0]")  # fmt: skip
-    add("--owner", type=UUID, help="user id of the owner of every booking [one for each]")
-    add("--form", type=Form, choices=list(Form), default=Form.STRUCTURED, help="of the records")
-    add("--start", help="time of the first request, RFC 3339 [now]")
-    add("--duration", type=_positive(float), help="seconds of simulated time [no end]")
+        help="share of the phones that do not know their booking, 0 to 1 [0]")  # fmt: skip
+    add("--owner", type=UUID, metavar="ID", help="user id of the owner of every booking"
+        " [one for each]")  # fmt: skip
+
+
+def _add_end(add: Callable[..., object]) -> None:
+    add("--start", metavar="TIME", help="of the first request, RFC 3339; what lies in the past is"
+        " produced at once [now]")  # fmt: skip
+    add("--duration", type=_positive(float), metavar="SECONDS", help="of simulated time [no end]")
     add("--once", action="store_true", help="one trip for each runner, then end")
     add("--fast", action="store_true", help="produce as fast as possible, not when it is due")
-    add("--output", choices=("kafka", "jsonl"), default="kafka", help="jsonl: print the values")
-    add("--brokers", default=os.environ.get("KAFKA_BROKERS", "localhost:9092"))
-    add("--prefix", default=os.environ.get("KAFKA_TOPIC_PREFIX", "kilat-pet-runner"))
-    return parser
+
+
+def _add_output(add: Callable[..., object]) -> None:
+    add("--output", choices=("kafka", "jsonl"), default="kafka",
+        help="jsonl prints the values, one a line [kafka]")  # fmt: skip
+    add("--brokers", default=os.environ.get("KAFKA_BROKERS", "localhost:9092"), metavar="LIST",
+        help="HOST:PORT, separated by commas [KAFKA_BROKERS, or localhost:9092]")  # fmt: skip
+    add("--prefix", default=os.environ.get("KAFKA_TOPIC_PREFIX", "kilat-pet-runner"),
+        metavar="TEXT", help="of the topics [KAFKA_TOPIC_PREFIX, or kilat-pet-runner]")  # fmt: skip
+    add("--form", type=Form, choices=list(Form), default=Form.STRUCTURED,
+        help="structured: CloudEvents envelopes on two topics; binary: the envelope in headers;"
+        " bare: a topic for each type, no envelope [structured]")  # fmt: skip
 
 
 def _positive(number: type[int] | type[float]) -> Callable[[str], float]:

@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from dev.events import Event, Form, encoder, nanoseconds, rfc3339
-from dev.trips import Plan, events_in
+from dev.trip_events import events_in
+from dev.trips import Plan
 
 PLAN = Plan(seed=7, runners=1, interval_s=60, start_ns=nanoseconds("2026-02-06T10:30:00Z"))
 

@@ -18,7 +18,8 @@ import pytest
 from dev.private_kafka import PrivateKafka
 from dev.private_postgres import PrivatePostgres
 from dev.private_server import CHECKOUT
-from dev.services import NOT_RUNNING, Services
+from dev.private_services import Services
+from dev.services import NOT_RUNNING
 
 KAFKA_ELSEWHERE = {"KAFKA_BROKERS": "kafka.example:9092"}
 POSTGRES_ELSEWHERE = {"DB_HOST": "db.example", "DB_NAME": "theirs"}

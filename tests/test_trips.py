@@ -9,7 +9,8 @@ import pytest
 
 from dev.events import BookingRequested, Event, LocationUpdate, nanoseconds
 from dev.faults import SECOND_NS, Fault
-from dev.trips import Plan, events_in, events_of, trips_of
+from dev.trip_events import events_in, events_of
+from dev.trips import Plan, trips_of
 
 PLAN = Plan(seed=7, runners=3, interval_s=2.0, start_ns=nanoseconds("2026-02-06T10:30:00Z"))
 FAULTY = replace(PLAN, faults=frozenset(Fault))
