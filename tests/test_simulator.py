@@ -166,7 +166,7 @@ def test_a_signal_ends_it_cleanly_with_everything_printed() -> None:
             assert process.stderr is not None
             assert any("events, " in text for text in process.stderr)  # it said how far it is
             process.send_signal(signal.SIGINT)
-            out, err = process.communicate(timeout=20)
+            out, err = process.communicate(timeout=60)
         finally:
             process.kill()  # if the test failed; or it would wait for ever
     assert process.returncode == 0
