@@ -153,3 +153,27 @@ def test_another_version_of_the_library_is_refused_at_start(
 
 def test_the_version_that_is_patched_is_the_one_that_is_pinned() -> None:
     assert f"kafka-python=={VERSION} " in (CHECKOUT / "requirements.txt").read_text()
+
+
+def test_a_lone_record_costs_one_hand_over_to_the_thread_of_kafka_python(
+    environ: dict[str, str], topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not one for the group's coordinator, one to ask and one to wait."""
+    with patched_consumer(environ, 500, group_id=f"test-{uuid4().hex[:12]}") as consumer:
+        consumer.subscribe([topic])
+        reading = Reading(consumer)
+        reading.until(lambda: reading.read.total() == 2 * RECORDS, "all that is there")
+        handed_over = [0]
+        run = consumer._fetcher._net.run
+
+        def counted(*args: Any) -> Any:
+            handed_over[0] += 1
+            return run(*args)
+
+        monkeypatch.setattr(consumer._fetcher._net, "run", counted)
+        producer = KafkaProducer(bootstrap_servers=environ["KAFKA_BROKERS"])
+        producer.send(topic, value=b"x")
+        found = consumer.poll(timeout_ms=10_000)
+        producer.close(timeout=5)
+        assert sum(map(len, found.values())) == 1
+        assert handed_over == [1]

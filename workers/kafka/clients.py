@@ -8,7 +8,8 @@ from typing import Any
 from kafka.errors import KafkaError
 
 from tracking.settings import KafkaSettings
-from workers.kafka.patches import ClosingClient, ClosingSocket, require_version
+from workers.kafka.network import ClosingClient, ClosingSocket, Selector
+from workers.kafka.patches import require_version
 
 
 def connection_options(settings: KafkaSettings) -> dict[str, Any]:
@@ -20,6 +21,7 @@ def connection_options(settings: KafkaSettings) -> dict[str, Any]:
         "security_protocol": settings.kafka_security_protocol,
         "kafka_client": ClosingClient,
         "proxy_url": f"{ClosingSocket.SCHEMES[0]}://",
+        "selector": Selector,
         # Brokers that are back are found within a second, not within kafka-python's half minute.
         "reconnect_backoff_max_ms": 1_000,
     }

@@ -93,6 +93,7 @@ class Connection:
             "metadata_max_age_ms": 2_000,
             "bootstrap_timeout_ms": 3_000,
             "allow_auto_create_topics": False,
+            "metrics_enabled": False,  # its own, which nobody reads
         }
 
 

@@ -4,10 +4,8 @@ Holds for version 3.0.12 only, which `require_version` asserts at start: other v
 private parts. No public call helps with any of it.
 """
 
-import time
 import traceback
 from contextlib import suppress
-from socket import socket
 from typing import Any, Final
 
 import kafka
@@ -15,17 +13,15 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.consumer.fetcher import Fetcher
 from kafka.coordinator.base import MemberState
 from kafka.coordinator.consumer import ConsumerCoordinator
-from kafka.errors import KafkaError, UnsupportedCodecError
-from kafka.net.compat import KafkaNetClient
-from kafka.net.inet import KafkaNetSocket
+from kafka.errors import KafkaError, KafkaTimeoutError, UnsupportedCodecError
+from kafka.future import Future
 from msgspec import Struct
+
+from workers.kafka.records import PartitionRecords
 
 VERSION: Final = "3.0.12"
 # Records, and the end of poll()'s own time, end the wait before.
 LEAST_WAIT_S: Final = 0.1
-# More than this no client of ours needs, whatever it sends or reads: then each waits for a moment.
-POLLS_A_SECOND: Final = 500
-REST_S: Final = 0.02
 
 
 def require_version() -> None:
@@ -143,54 +139,6 @@ def lacks_codec(error: BaseException) -> bool:
     return isinstance(error, UnsupportedCodecError) and "Libraries for" in str(error)
 
 
-class ClosingSocket(KafkaNetSocket):  # type: ignore[misc]
-    """Closes itself when it cannot connect. A "proxy" to the client that uses it.
-
-    kafka-python leaves it to the collector, which comes late where little is allocated.
-    """
-
-    SCHEMES = ("direct",)
-
-    async def sock_connect(self, net: Any, sock: socket, *args: Any, **options: Any) -> socket:
-        try:
-            await super().sock_connect(net, sock, *args, **options)
-        except BaseException:
-            sock.close()
-            raise
-        return sock
-
-
-class ClosingClient(KafkaNetClient):  # type: ignore[misc]
-    """Leaves nothing behind when no broker answers while its owner is constructed, and never spins.
-
-    kafka-python forgets the client's thread and descriptors then, five for each try, and a
-    producer whose broker went away takes two thirds of a core.
-    """
-
-    def __init__(self, **configs: Any) -> None:
-        self._second, self._polls = 0.0, 0
-        super().__init__(**configs)
-        self._bootstrap_manager = self._manager.bootstrap
-        self._manager.bootstrap = self._bootstrap_or_close
-
-    def poll(self, timeout_ms: float | None = None, future: Any = None) -> Any:
-        """A producer with something to send asks without a pause until its broker is connected."""
-        now = time.monotonic()
-        if now - self._second > 1.0:
-            self._second, self._polls = now, 0
-        self._polls += 1
-        if self._polls > POLLS_A_SECOND and future is None:
-            time.sleep(REST_S)
-        return super().poll(timeout_ms=timeout_ms, future=future)
-
-    def _bootstrap_or_close(self, *args: Any, **options: Any) -> None:
-        try:
-            self._bootstrap_manager(*args, **options)
-        except BaseException:
-            self.close()
-            raise
-
-
 class _Coordinator(ConsumerCoordinator):  # type: ignore[misc]
     def time_to_next_poll(self) -> float:
         """How long `poll()` may wait for records at a stretch, in seconds.
@@ -200,11 +148,53 @@ class _Coordinator(ConsumerCoordinator):  # type: ignore[misc]
         """
         return max(float(super().time_to_next_poll()), LEAST_WAIT_S)
 
+    def ensure_coordinator_ready(self, timeout_ms: float | None = None) -> bool:
+        """Asked in each `poll()`, and answered by the IO thread even if the coordinator is known.
+
+        That is a hand-over to another thread and back, which each lone record would wait for.
+        """
+        return not self.coordinator_unknown() or super().ensure_coordinator_ready(timeout_ms)
+
 
 class _Fetcher(Fetcher):  # type: ignore[misc]
+    PartitionRecords = PartitionRecords
     _next_partition_records: Any
     _next_in_line_exception_metadata: Any
     last_stable: dict[TopicPartition, int]
+
+    def fetch_records(
+        self,
+        max_records: int | None = None,
+        update_offsets: bool = True,
+        timeout_ms: float | None = None,
+    ) -> tuple[dict[Any, list[Any]], bool]:
+        """As upstream, but one hand-over to the IO thread asks the broker and waits for it.
+
+        Records, and whether there was nothing to wait for.
+        """
+        records, has_more = self.fetched_records(max_records, update_offsets)
+        if records:
+            if not has_more:
+                self.send_fetches()
+            return records, False
+        if not self._net.run(self._ask_and_wait, not has_more, timeout_ms):
+            return records, True
+        return self.fetched_records(max_records, update_offsets)[0], False
+
+    async def _ask_and_wait(self, asks: bool, timeout_ms: float | None) -> bool:
+        """On the IO thread; False if there was nothing to wait for."""
+        if asks:
+            await self._send_fetches_async()
+        pending = list(self._fetch_futures)
+        if self._reset_task is not None and not self._reset_task.is_done:
+            pending.append(self._reset_task)
+        wake_up = Future()
+        for future in pending:
+            future.add_both(lambda _: wake_up.is_done or wake_up.success(None))
+        with suppress(KafkaTimeoutError):
+            if pending:
+                await self._manager.wait_for(wake_up, timeout_ms)
+        return bool(pending)
 
     def fetched_records(self, *args: Any, **options: Any) -> tuple[dict[Any, list[Any]], bool]:
         """What was fetched, and whether there is more of it, which holds back the next fetch.
