@@ -18,6 +18,7 @@ class Proxy:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self.lost_answers = 0
+        self.asked = 0  # messages from the clients, or pieces of large ones
         threading.Thread(target=self._accept, daemon=True).start()
 
     def cut(self) -> None:
@@ -68,6 +69,7 @@ class Proxy:
         with suppress(OSError):
             while data := source.recv(65536):
                 self._flowing.wait()
+                self.asked += asks
                 if asks and self._answers_to_lose > 0 and b"COMMIT\0" in data:
                     self._answers_to_lose -= 1
                     committing.set()

@@ -69,7 +69,9 @@ def create_engine(
         "application_name": f"service-tracking {name}",
         "connect_timeout": CONNECT_TIMEOUT_S,
         # Compiling a query takes 300 ms here, more than any of ours takes to run.
-        "options": f"{options} -c timezone=UTC -c jit=off",
+        "options": f"{options} -c timezone=UTC -c jit=off"
+        # What is prepared is planned once, and not for each array that it gets.
+        " -c plan_cache_mode=force_generic_plan",
         "sslmode": settings.db_ssl_mode,
         "tcp_user_timeout": TCP_USER_TIMEOUT_MS,
         "keepalives_idle": 10,

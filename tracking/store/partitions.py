@@ -12,15 +12,22 @@ from tracking.store.sql import transaction
 MONTHS_AHEAD: Final = 3
 
 
-def ensure(cursor: Cursor, times: Collection[datetime]) -> None:
-    """Make the partitions that waypoints of these times need, in the caller's transaction."""
+def ensure(cursor: Cursor, times: Collection[datetime], known: set[str] | None = None) -> None:
+    """Make the partitions that waypoints of these times need, in the caller's transaction.
+
+    `known` ones are not asked for, and are told what is there if the transaction is committed.
+    """
+    known = set() if known is None else known
     months = {(time.year, time.month) for time in (min(times), max(times))}
     if len(months) > 1:
         months = {(time.year, time.month) for time in times}
     names = {_name(year, month): (year, month) for year, month in months}
+    if names.keys() <= known:
+        return
     cursor.execute("SELECT n FROM unnest(%s) n WHERE to_regclass(n) IS NULL", (list(names),))
     for name in sorted(name for (name,) in cursor.fetchall()):
         _create(cursor, name, *names[name])
+    known.update(names)
 
 
 def ensure_ahead(engine: sa.Engine, now: datetime) -> None:

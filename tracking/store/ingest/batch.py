@@ -25,7 +25,7 @@ from tracking.store.ingest.tracks import load_tracks
 from tracking.store.ingest.trips import write_trips
 from tracking.store.ingest.waypoints import add_waypoints
 from tracking.store.outbox import events as outbox
-from tracking.store.sql import transaction
+from tracking.store.statements import Statements, transaction
 
 
 class Stored(Struct):
@@ -64,14 +64,18 @@ def store_batch(
     facts = [e for e in events if isinstance(e, BookingEvent)]
     updates = [e for e in events if isinstance(e, LocationUpdate)]
     bookings.ensure_bookings(engine, {fact.booking_id for fact in facts})
-    with transaction(engine) as cursor:
-        stored, tracks = _store(cursor, facts, updates, set(adopt), known, parked)
+    try:
+        with transaction(engine) as cursor:
+            stored, tracks = _store(cursor, facts, updates, set(adopt), known, parked)
+    except Exception:
+        known.partitions.clear()  # one may have been made and be gone again, or be missing
+        raise
     known.put(tracks.values())
     return stored
 
 
 def _store(
-    cursor: Cursor,
+    cursor: Statements,
     facts: list[BookingEvent],
     received: list[LocationUpdate],
     adopt: set[UUID],
@@ -82,7 +86,9 @@ def _store(
     updates = [u for u in received if u.latitude or u.longitude]
     no_fix = [] if len(updates) == len(received) else outcomes.without_fix(received)
     concerned = {fact.booking_id for fact in facts} | adopt
-    concerned |= {u.booking_id for u in updates if u.booking_id is not None}
+    # By number: a UUID is hashed in Python.
+    named = {u.booking_id.int: u.booking_id for u in updates if u.booking_id is not None}
+    concerned.update(named.values())
     concerned |= _bookings_of_runners(cursor, updates)
     bookings.lock_bookings(cursor, concerned)
     tracks = load_tracks(cursor, concerned, track_cache)
@@ -106,7 +112,8 @@ def _store(
     stored.update_outcomes.update(outcome for _, outcome in rest)
     stored.update_outcomes += Counter({APPLIED: len(received) - len(rest)})  # keeps no zero
     heard = outcomes.heard_of(tracks, rest, resolver)
-    stored.bookings = in_order(changes, write_waypoints(cursor, tracks.values()), heard)
+    grown = write_waypoints(cursor, tracks.values(), track_cache.partitions)
+    stored.bookings = in_order(changes, grown, heard)
     outbox.write_lifecycle(cursor, changes, tracks)
     return stored, tracks
 

@@ -8,7 +8,8 @@ import sqlalchemy as sa
 from psycopg2.extensions import cursor as Cursor
 
 from tracking.domain.trips import GRACE
-from tracking.store.sql import execute_rows, interval, transaction, uuid_array
+from tracking.store.sql import execute_rows, interval, uuid_array
+from tracking.store.statements import Statements, prepared, transaction
 
 
 def ensure_bookings(engine: sa.Engine, booking_ids: Collection[UUID]) -> None:
@@ -20,7 +21,7 @@ def ensure_bookings(engine: sa.Engine, booking_ids: Collection[UUID]) -> None:
     if not booking_ids:
         return
     with transaction(engine) as cursor:
-        cursor.execute("SET LOCAL synchronous_commit = off")
+        cursor.later("SET LOCAL synchronous_commit = off")
         execute_rows(
             cursor,
             "INSERT INTO bookings (booking_id) VALUES %s ON CONFLICT DO NOTHING",
@@ -28,13 +29,15 @@ def ensure_bookings(engine: sa.Engine, booking_ids: Collection[UUID]) -> None:
         )
 
 
-def lock_bookings(cursor: Cursor, booking_ids: Collection[UUID]) -> None:
+def lock_bookings(cursor: Statements, booking_ids: Collection[UUID]) -> None:
     """Everywhere in this order, in a statement of its own: what follows sees what it waited for."""
-    cursor.execute(
-        "SELECT FROM bookings WHERE booking_id = ANY(%s::uuid[])"
-        " ORDER BY booking_id FOR NO KEY UPDATE",
-        (uuid_array(booking_ids),),
-    )
+    cursor.later(_LOCK, (uuid_array(booking_ids),))
+
+
+_LOCK: Final = prepared(
+    "lock_bookings",
+    "SELECT FROM bookings WHERE booking_id = ANY(%s::uuid[]) ORDER BY booking_id FOR NO KEY UPDATE",
+)
 
 
 def bookings_of_runners(cursor: Cursor, spans: Collection[Sequence[Any]]) -> set[UUID]:

@@ -3,20 +3,19 @@
 from collections.abc import Sequence
 from typing import Final
 
-from psycopg2.extensions import cursor as Cursor
-
 from tracking.store.ingest.track_state import TrackState
 from tracking.store.sql import TIME_OF, execute_rows, number_array, time_array, uuid_array
+from tracking.store.statements import Statements, prepared
 
 
-def write_heads(cursor: Cursor, tracks: Sequence[TrackState]) -> None:
+def write_heads(cursor: Statements, tracks: Sequence[TrackState]) -> None:
     """One statement for all of them."""
     if not tracks:
         return
     lasts = [track.last for track in tracks]
     for track in tracks:
         track.version += 1
-    cursor.execute(
+    cursor.later(
         _HEADS,
         (
             uuid_array(track.booking_id for track in tracks),
@@ -33,7 +32,9 @@ def write_heads(cursor: Cursor, tracks: Sequence[TrackState]) -> None:
     )
 
 
-_HEADS: Final = f"""
+_HEADS: Final = prepared(
+    "write_heads",
+    f"""
     UPDATE tracks SET head_seq = v.head_seq, waypoint_count = v.waypoint_count,
         distance_mm = v.distance_mm, last_recorded_at = {TIME_OF} v.recorded,
         last_runner_id = v.runner_id, last_reported_at = {TIME_OF} v.reported,
@@ -44,10 +45,11 @@ _HEADS: Final = f"""
         AS v (booking_id, version, head_seq, waypoint_count, distance_mm, recorded, runner_id,
               reported, x, y)
     WHERE tracks.booking_id = v.booking_id
-"""
+""",
+)
 
 
-def write_corrections(cursor: Cursor, tracks: Sequence[TrackState]) -> None:
+def write_corrections(cursor: Statements, tracks: Sequence[TrackState]) -> None:
     """Up to when the phones of these tracks were ahead, as far as the batch has moved it."""
     execute_rows(
         cursor,

@@ -4,25 +4,42 @@ Part of the ingest transaction, under the bookings' locks.
 """
 
 from collections.abc import Collection, Iterator, Sequence
+from datetime import datetime
+from functools import lru_cache
 from itertools import groupby
 from typing import Final
 
-from psycopg2.extensions import cursor as Cursor
-
-from tracking.domain.events import LocationUpdate
 from tracking.domain.routes import Gap, Vertex, growth_mm
 from tracking.domain.waypoints import StoredWaypoint
 from tracking.store import partitions
 from tracking.store.ingest.heads import write_corrections, write_heads
 from tracking.store.ingest.track_state import Addition, TrackState
 from tracking.store.outbox import watermarks
-from tracking.store.sql import WAYPOINT_COLUMNS, copy_binary, microseconds, packed_waypoint
+from tracking.store.sql import (
+    TIME_OF,
+    WAYPOINT_COLUMNS,
+    copy_binary,
+    microseconds,
+    number_array,
+    packed_waypoint,
+    time_array,
+    uuid_array,
+)
+from tracking.store.statements import Statements, prepared
 
 # Some 60 kB: large enough that handing it over costs nothing, small enough that both work at once.
 PIECE_ROWS: Final = 500
+# So few are inserted in the same message as what follows; a COPY takes a round trip of its own.
+FEW_ROWS: Final = 50
 
 
-def write_waypoints(cursor: Cursor, tracks: Collection[TrackState]) -> list[StoredWaypoint]:
+# Kafka's times are whole milliseconds, which neighbours in a backlog share.
+_received: Final = lru_cache(maxsize=1024)(microseconds)
+
+
+def write_waypoints(
+    cursor: Statements, tracks: Collection[TrackState], known_partitions: set[str]
+) -> list[StoredWaypoint]:
     """Number, measure and store what was gathered; move the heads.
 
     Each track's waypoints come back in the order of seq: batches as they arrived, the newer ones
@@ -33,29 +50,90 @@ def write_waypoints(cursor: Cursor, tracks: Collection[TrackState]) -> list[Stor
     if not grown:
         return []
     watermarks.mark_grown(cursor, grown)
-    partitions.ensure(cursor, [a.vertex.recorded_at for track in grown for a in track.added])
+    times = [a.vertex.recorded_at for track in grown for a in track.added]
+    partitions.ensure(cursor, times, known_partitions)
     stored: list[StoredWaypoint] = []
-    copy_binary(cursor, f"waypoints ({WAYPOINT_COLUMNS})", _rows(grown, stored))
+    if len(times) <= FEW_ROWS:
+        _measure(grown)
+        for track in grown:
+            _numbered(track, stored)
+        _insert(cursor, stored, [a.update.reported_at for track in grown for a in track.added])
+    else:
+        copy_binary(cursor, f"waypoints ({WAYPOINT_COLUMNS})", _rows(grown, stored))
     write_heads(cursor, grown)
     return stored
+
+
+def _insert(
+    cursor: Statements, waypoints: Sequence[StoredWaypoint], reported: Sequence[datetime]
+) -> None:
+    cursor.later(
+        _INSERT,
+        (
+            uuid_array(w.track_id for w in waypoints),
+            time_array(w.recorded_at for w in waypoints),
+            uuid_array(w.runner_id for w in waypoints),
+            time_array(reported),
+            number_array(w.seq for w in waypoints),
+            time_array(w.received_at for w in waypoints),
+            number_array(w.longitude for w in waypoints),
+            number_array(w.latitude for w in waypoints),
+            number_array(w.speed_kmh for w in waypoints),
+            number_array(w.heading_degrees for w in waypoints),
+        ),
+    )
+
+
+_INSERT: Final = prepared(
+    "insert_waypoints",
+    f"""
+    INSERT INTO waypoints ({WAYPOINT_COLUMNS})
+    SELECT track_id, {TIME_OF} recorded, runner_id, {TIME_OF} reported, seq, {TIME_OF} received,
+           ST_SetSRID(ST_MakePoint(x, y), 4326), speed_kmh, heading_degrees
+    FROM unnest(%s::uuid[], %s::bigint[], %s::uuid[], %s::bigint[], %s::bigint[], %s::bigint[],
+                %s::float8[], %s::float8[], %s::real[], %s::real[])
+        AS v (track_id, recorded, runner_id, reported, seq, received, x, y, speed_kmh,
+              heading_degrees)
+""",
+)
 
 
 def _rows(tracks: Sequence[TrackState], stored: list[StoredWaypoint]) -> Iterator[bytes]:
     """Number, measure and pack piece by piece, while the database stores the piece before."""
     piece: list[TrackState] = []
+    size = 0
     for last, track in enumerate(tracks, 1):
         piece.append(track)
-        if last == len(tracks) or sum(len(t.added) for t in piece) >= PIECE_ROWS:
+        size += len(track.added)
+        if last == len(tracks) or size >= PIECE_ROWS:
             _measure(piece)
             yield b"".join([row for track in piece for row in _numbered(track, stored)])
             piece.clear()
+            size = 0
 
 
 def _numbered(track: TrackState, stored: list[StoredWaypoint]) -> list[bytes]:
     rows, track_bytes = [], track.id.bytes
     for seq, addition in enumerate(track.added, track.head_seq + 1):
         stored.append(_stored(track, seq, addition))
-        rows.append(_packed(track_bytes, seq, addition.update))
+        update = addition.update
+        recorded = reported = microseconds(update.recorded_at)
+        if update.reported_at is not update.recorded_at:
+            reported = microseconds(update.reported_at)
+        rows.append(
+            packed_waypoint(
+                track_bytes,
+                seq,
+                update.runner_id.int.to_bytes(16),  # what .bytes does, without its call
+                recorded,
+                reported,
+                _received(update.received_at),
+                update.longitude,
+                update.latitude,
+                update.speed_kmh,
+                update.heading_degrees,
+            )
+        )
     track.head_seq += len(rows)
     track.waypoint_count += len(rows)
     track.last = track.newest
@@ -101,22 +179,4 @@ def _stored(track: TrackState, seq: int, addition: Addition) -> StoredWaypoint:
         update.recorded_at,
         update.received_at,
         addition.late,
-    )
-
-
-def _packed(track_id: bytes, seq: int, update: LocationUpdate) -> bytes:
-    recorded = reported = microseconds(update.recorded_at)
-    if update.reported_at is not update.recorded_at:
-        reported = microseconds(update.reported_at)
-    return packed_waypoint(
-        track_id,
-        seq,
-        update.runner_id.int.to_bytes(16),  # what .bytes does, without its call
-        recorded,
-        reported,
-        microseconds(update.received_at),
-        update.longitude,
-        update.latitude,
-        update.speed_kmh,
-        update.heading_degrees,
     )

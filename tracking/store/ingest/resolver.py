@@ -19,6 +19,8 @@ class Resolver:
 
     def __init__(self, tracks: dict[UUID, TrackState]) -> None:
         self._tracks = tracks
+        # By number: a UUID is hashed and compared in Python, an int is not.
+        self._by_booking = {booking_id.int: track for booking_id, track in tracks.items()}
         self.candidates: list[Candidate] = []
         self.unassigned: list[tuple[int, LocationUpdate]] = []
         self._final: dict[UUID, datetime] = {}
@@ -46,7 +48,7 @@ class Resolver:
     def _possible(self, update: LocationUpdate) -> Sequence[TrackState]:
         if update.booking_id is None:
             return self.of_runner(update.runner_id)
-        track = self._tracks.get(update.booking_id)
+        track = self._by_booking.get(update.booking_id.int)
         return () if track is None else (track,)
 
     def of_runner(self, runner_id: UUID) -> Sequence[TrackState]:

@@ -13,9 +13,10 @@ from tracking.store import partitions
 from tracking.store.ingest.heads import write_heads
 from tracking.store.ingest.track_state import TrackState
 from tracking.store.sql import ROUTE_ORDER, execute_rows, interval
+from tracking.store.statements import Statements
 
 
-def reroute(cursor: Cursor, tracks: Sequence[TrackState]) -> None:
+def reroute(cursor: Statements, tracks: Sequence[TrackState]) -> None:
     """After assignments changed: decide anew which stored waypoints belong to the route, and when.
 
     One that came before its trip's end was known keeps its row and leaves the route.
@@ -70,7 +71,7 @@ def _believe_again(cursor: Cursor, track_ids: list[UUID]) -> set[UUID]:
     return {track_id for (track_id,) in cursor}
 
 
-def remeasure(cursor: Cursor, tracks: Collection[TrackState]) -> None:
+def remeasure(cursor: Statements, tracks: Collection[TrackState]) -> None:
     """Distance, count and last position of these tracks from all waypoints of their routes."""
     for track in tracks:
         _remeasure(cursor, track)
@@ -83,7 +84,7 @@ def remeasure(cursor: Cursor, tracks: Collection[TrackState]) -> None:
     )
 
 
-def _remeasure(cursor: Cursor, track: TrackState) -> None:
+def _remeasure(cursor: Statements, track: TrackState) -> None:
     cursor.execute(
         "SELECT recorded_at, runner_id, reported_at, ST_X(position), ST_Y(position)"
         f" FROM waypoints WHERE track_id = %s AND in_route ORDER BY {ROUTE_ORDER}",

@@ -21,6 +21,7 @@ class TrackCache:
 
     def __init__(self, limit: int = LIMIT) -> None:
         self._tracks: dict[UUID, TrackState] = {}
+        self.partitions: set[str] = set()  # of waypoints, that are there
         self._limit = limit
 
     def __len__(self) -> int:

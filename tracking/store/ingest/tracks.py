@@ -1,20 +1,19 @@
 """Tracks under their bookings' locks: from the cache, or from the table."""
 
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
-
-from psycopg2.extensions import cursor as Cursor
 
 from tracking.domain.routes import Gap, Vertex
 from tracking.domain.trips import Assignment
 from tracking.store.ingest.track_cache import TrackCache
 from tracking.store.ingest.track_state import Announcement, TrackState
 from tracking.store.sql import number_array, uuid_array
+from tracking.store.statements import Statements, prepared
 
 
 def load_tracks(
-    cursor: Cursor, booking_ids: Collection[UUID], known: TrackCache
+    cursor: Statements, booking_ids: Collection[UUID], known: TrackCache
 ) -> dict[UUID, TrackState]:
     """The tracks of these bookings with their assignments, by booking id."""
     tracks = _unchanged(cursor, known.take(booking_ids))
@@ -43,17 +42,12 @@ def load_tracks(
     return tracks
 
 
-def _unchanged(cursor: Cursor, tracks: dict[UUID, TrackState]) -> dict[UUID, TrackState]:
+def _unchanged(cursor: Statements, tracks: dict[UUID, TrackState]) -> dict[UUID, TrackState]:
     """Those that no other process has changed, and no restored backup: that changes the epoch."""
     if not tracks:
         return {}
     cursor.execute(
-        """
-        SELECT v.booking_id
-        FROM unnest(%s::uuid[], %s::bigint[], %s::text[]) v (booking_id, version, epoch)
-        LEFT JOIN tracks t ON t.booking_id = v.booking_id
-        WHERE (t.version, t.epoch) IS DISTINCT FROM (v.version, v.epoch)
-        """,
+        _CHANGED,
         (
             uuid_array(tracks),
             number_array(track.version for track in tracks.values()),
@@ -63,6 +57,17 @@ def _unchanged(cursor: Cursor, tracks: dict[UUID, TrackState]) -> dict[UUID, Tra
     for (booking_id,) in cursor:
         del tracks[booking_id]
     return tracks
+
+
+_CHANGED: Final = prepared(
+    "changed_tracks",
+    """
+    SELECT v.booking_id
+    FROM unnest(%s::uuid[], %s::bigint[], %s::text[]) v (booking_id, version, epoch)
+    LEFT JOIN tracks t ON t.booking_id = v.booking_id
+    WHERE (t.version, t.epoch) IS DISTINCT FROM (v.version, v.epoch)
+    """,
+)
 
 
 def _track_state(row: Sequence[Any]) -> TrackState:

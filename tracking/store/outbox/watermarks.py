@@ -24,6 +24,7 @@ from tracking.store.sql import (
     transaction,
     uuid_array,
 )
+from tracking.store.statements import Statements, prepared
 
 # Bookings that the drainer locks at once: ingest waits for them, some milliseconds.
 UNMARKED_AT_ONCE: Final = 1_000
@@ -70,28 +71,34 @@ class Published(Struct):
     received_at: datetime  # of the last one that was read: what remains is not older
 
 
-def mark_grown(cursor: Cursor, tracks: Collection[TrackState]) -> None:
+def mark_grown(cursor: Statements, tracks: Collection[TrackState]) -> None:
     """These tracks get waypoints above `head_seq`. Part of the ingest transaction."""
     lasts = [track.last and track.last.recorded_at for track in tracks]
-    cursor.execute(
-        f"""
-        WITH v AS (
-            SELECT track_id, head_seq, {TIME_OF} last AS last_at
-            FROM unnest(%s::uuid[], %s::bigint[], %s::bigint[]) AS u (track_id, head_seq, last)
-        ), marked AS (
-            UPDATE published_watermarks p SET unsent_since = now() FROM v
-            WHERE p.track_id = v.track_id AND p.unsent_since IS NULL
-        )
-        INSERT INTO published_watermarks (track_id, published_seq, published_at, unsent_since)
-        SELECT track_id, head_seq, last_at, now() FROM v
-        WHERE NOT EXISTS (SELECT FROM published_watermarks p WHERE p.track_id = v.track_id)
-        """,
+    cursor.later(
+        _MARK_GROWN,
         (
             uuid_array(track.id for track in tracks),
             number_array(track.head_seq for track in tracks),
             time_array(lasts),
         ),
     )
+
+
+_MARK_GROWN: Final = prepared(
+    "mark_grown",
+    f"""
+    WITH v AS (
+        SELECT track_id, head_seq, {TIME_OF} last AS last_at
+        FROM unnest(%s::uuid[], %s::bigint[], %s::bigint[]) AS u (track_id, head_seq, last)
+    ), marked AS (
+        UPDATE published_watermarks p SET unsent_since = now() FROM v
+        WHERE p.track_id = v.track_id AND p.unsent_since IS NULL
+    )
+    INSERT INTO published_watermarks (track_id, published_seq, published_at, unsent_since)
+    SELECT track_id, head_seq, last_at, now() FROM v
+    WHERE NOT EXISTS (SELECT FROM published_watermarks p WHERE p.track_id = v.track_id)
+    """,
+)
 
 
 def mark_ended(cursor: Cursor, track_ids: Collection[UUID]) -> None:
