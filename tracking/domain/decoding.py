@@ -25,8 +25,11 @@ from tracking.domain.events import (
 from tracking.domain.payloads import (
     BOOKING_DECODERS,
     LOCATION_DECODER,
+    LOCATION_UPDATE,
+    WHOLE_LOCATION_DECODER,
     BookingData,
     DeliveredData,
+    LocationData,
     RequestedData,
 )
 from tracking.errors import InvalidEvent
@@ -35,6 +38,9 @@ from tracking.errors import InvalidEvent
 MAX_SPEED_KMH: Final = 500.0
 # PostgreSQL's real rejects what is too near to zero for it.
 LEAST_MEASURE: Final = 1e-6
+
+# Where nearly all events come from: read in one pass, envelope and data.
+LOCATION_TOPIC: Final = "runner.events"
 
 D = TypeVar("D", bound=Struct)
 
@@ -59,6 +65,15 @@ def decode(topic: str, value: bytes | None, headers: Headers, kafka_time: dateti
     """
     if value is None:
         raise InvalidEvent("no value (tombstone)")
+    if topic == LOCATION_TOPIC and not headers:
+        try:
+            whole = WHOLE_LOCATION_DECODER.decode(value)
+        except (msgspec.MsgspecError, UnicodeError, RecursionError):
+            pass  # another type, or one that has to be looked at closely
+        else:
+            lost: list[str] = []
+            update = _located(whole.data, whole.time, kafka_time, lost)
+            return Decoded(LOCATION_UPDATE, whole.id, update, tuple(lost))
     envelope = envelope_of(topic, value, headers)
     dropped = [*envelope.dropped] if isinstance(envelope, RepairedEnvelope) else []
     event = _event(envelope, kafka_time, dropped)
@@ -66,8 +81,9 @@ def decode(topic: str, value: bytes | None, headers: Headers, kafka_time: dateti
 
 
 def _event(envelope: Envelope, kafka_time: datetime, dropped: list[str]) -> Event | None:
-    if envelope.type == "runner.location_update":
-        return _location_update(envelope, kafka_time, dropped)
+    if envelope.type == LOCATION_UPDATE:
+        data = _data(LOCATION_DECODER, envelope, ("booking_id",), dropped)
+        return _located(data, envelope.time, kafka_time, dropped)
     kind = BOOKING_KINDS.get(envelope.type)
     return None if kind is None else _booking_event(kind, envelope, kafka_time, dropped)
 
@@ -92,13 +108,12 @@ def _booking_event(
     )
 
 
-def _location_update(
-    envelope: Envelope, kafka_time: datetime, dropped: list[str]
+def _located(
+    data: LocationData, time: datetime | None, kafka_time: datetime, dropped: list[str]
 ) -> LocationUpdate:
-    data = _data(LOCATION_DECODER, envelope, ("booking_id",), dropped)
     _on_the_globe(data.longitude, data.latitude)
     reported_at = _plausible("timestamp", data.timestamp)
-    occurred_at = _first_plausible(data.occurred_at, envelope.time, dropped) or kafka_time
+    occurred_at = _first_plausible(data.occurred_at, time, dropped) or kafka_time
     believed = min(occurred_at, kafka_time + CLOCK_TOLERANCE)
     speed, heading = data.speed_kmh, data.heading_degrees
     return LocationUpdate(

@@ -3,7 +3,7 @@
 What has no default identifies or orders the event.
 """
 
-from typing import Final
+from typing import Final, Literal
 from uuid import UUID
 
 import msgspec
@@ -52,6 +52,19 @@ class DeliveredData(BookingData, kw_only=True):
     delivered_at: AwareTime | None = None
 
 
+LOCATION_UPDATE: Final = "runner.location_update"
+
+
+class WholeLocation(Struct):
+    """A location update in its envelope, in which nothing has to be repaired."""
+
+    type: Literal["runner.location_update"]
+    data: LocationData
+    id: str = ""
+    time: AwareTime | None = None
+
+
+WHOLE_LOCATION_DECODER = msgspec.json.Decoder(WholeLocation)
 LOCATION_DECODER = msgspec.json.Decoder(LocationData)
 
 BOOKING_DECODERS: Final[dict[str, msgspec.json.Decoder[BookingData]]] = {

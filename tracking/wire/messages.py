@@ -11,12 +11,18 @@ from tracking.domain.waypoints import StoredWaypoint
 
 SOURCE: Final = "service-tracking"
 
+OFFSET: Final = len("+00:00")
+
 _encode = msgspec.json.Encoder().encode
 
 
 def whole_seconds(time: datetime) -> str:
     """Two of the apps reject a fraction of a second: 2026-02-06T10:30:00Z."""
-    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return _utc(time).isoformat(timespec="seconds")[:-OFFSET] + "Z"
+
+
+def _utc(time: datetime) -> datetime:
+    return time if time.tzinfo is UTC else time.astimezone(UTC)
 
 
 class LocationUpdateMessage(msgspec.Struct, frozen=True, gc=False):
