@@ -1,7 +1,7 @@
 """The consumer on a topic of one partition, without the rest of the server."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from uuid import uuid4
 
@@ -20,9 +20,9 @@ MIB = 1 << 20
 
 
 class Group:
-    """A topic of one partition, and what reads it."""
+    """A topic, of one partition unless more are asked for, and what reads it."""
 
-    def __init__(self, environ: dict[str, str], **settings: str) -> None:
+    def __init__(self, environ: dict[str, str], partitions: int = 1, **settings: str) -> None:
         own = {
             "KAFKA_TOPIC_PREFIX": f"test-{uuid4().hex[:12]}",
             "KAFKA_GROUP_ID": f"test-{uuid4().hex[:12]}",
@@ -39,7 +39,7 @@ class Group:
         self.start_sender: Callable[[], None] = lambda: None
         self.breaker = Breaker(self.metrics)
         admin = KafkaAdminClient(bootstrap_servers=self.brokers)
-        admin.create_topics([NewTopic(self.topic, 1, 1)])
+        admin.create_topics([NewTopic(self.topic, partitions, 1)])
         admin.close()
         self._producer = KafkaProducer(bootstrap_servers=self.brokers, max_request_size=4 * MIB)
 
@@ -49,6 +49,15 @@ class Group:
             data = {**self.trip.update(second), "padding": "x" * padding}
             value = json.dumps(envelope("runner.location_update", data)).encode()
             self._producer.send(self.topic, value=value)
+        self._producer.flush(timeout=60)
+
+    def produce_at(self, partition: int, times: Iterable[int]) -> None:
+        """Valid updates that Kafka got at these times, in milliseconds since 1970."""
+        for second, time in enumerate(times):
+            value = json.dumps(envelope("runner.location_update", self.trip.update(second)))
+            self._producer.send(
+                self.topic, value=value.encode(), partition=partition, timestamp_ms=time
+            )
         self._producer.flush(timeout=60)
 
     def produce_raw(self, number: int, value: bytes) -> None:

@@ -1,6 +1,7 @@
 """workers.kafka.consumer with a real Kafka: a group that changes, large records, full memory."""
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -9,7 +10,12 @@ from kafka.structs import OffsetAndMetadata
 
 from tests.consuming import MIB, Group
 from tests.running import envelope, wait_until
+from workers.kafka.alignment import BACKLOG
 from workers.kafka.connection import PARTITION_FETCH_BYTES
+from workers.kafka.flow_control import POLL_RECORDS
+
+# Of each partition of a backlog.
+RECORDS = 4_000
 
 
 def assigned(other: KafkaConsumer) -> bool:
@@ -131,3 +137,29 @@ def test_a_bug_in_decoding_stops_the_intake_and_loses_nothing(
         lag = group.metrics.registry.get_sample_value("tracking_consumer_lag_records", labels)
         assert (lag, group.offset(), group.batches) == (10, 0, [])
         assert consumer._in_flight.dead_letters == 0
+
+
+def test_a_backlog_of_two_partitions_is_given_once_and_in_the_order_of_kafkas_time(
+    environ: dict[str, str],
+) -> None:
+    group = Group(environ, partitions=2)
+    now = time.time_ns() // 1_000_000
+    group.produce_at(0, range(now - 6_000, now - 6_000 + RECORDS))
+    group.produce_at(1, range(now - 6_000 + 1_500, now - 6_000 + 1_500 + RECORDS))
+    with group.consuming():
+        wait_until(lambda: group.records == 2 * RECORDS, "everything read")
+    given = [
+        [(r.partition, r.offset, r.timestamp) for r in batch.records] for batch in group.batches
+    ]
+    for partition in (0, 1):
+        offsets = [o for batch in given for p, o, _ in batch if p == partition]
+        assert offsets == list(range(RECORDS))
+    # Once both were read, none overtakes, as long as there is a backlog of both.
+    both = next(
+        n for n in range(len(given)) if {p for b in given[: n + 1] for p, *_ in b} == {0, 1}
+    )
+    for number in range(both, len(given) - 2):
+        first = [t for batch in given[: number + 2] for p, _, t in batch if p == 0]
+        if len(first) < RECORDS - BACKLOG - POLL_RECORDS:
+            second = [t for p, _, t in given[number] if p == 1]
+            assert max(second, default=0) <= max(first)

@@ -1,58 +1,121 @@
-"""Keeps the partitions of a backlog together in time. Consumer thread only.
+"""Makes a backlog arrive in order: its partitions are merged by Kafka's time. Consumer thread only.
 
-A trip's events are spread over all partitions. Where one is read far ahead of another, every
-waypoint of the other is late: it costs look-ups, and viewers get backfills instead of positions.
+A trip's events are spread over all partitions. Read one partition after the other, every waypoint
+of the second would be late: it costs look-ups, and viewers get backfills instead of positions. So
+what was read of a partition with a backlog goes on only as far as all such partitions were read.
 """
 
-from collections.abc import Callable, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
 from kafka import TopicPartition
 
-# Seconds of Kafka's time that a partition may be ahead of the slowest: with 1.0 a backlog that was
-# produced fast costs twice as much to store.
-AHEAD_S: Final = 0.1
+from workers.kafka.dead_letters import size_of
+
 # With fewer records left a partition is live, and never waits for another's past.
-BACKLOG: Final = 10_000
-# A partition that has given nothing for so long (its broker is away) holds up nobody.
+BACKLOG: Final = 1_000
+# A partition of which so many records wait is not read further.
+AHEAD_RECORDS: Final = 2_000
+# Of all partitions: what waits is in memory. With more, everything goes on as it came.
+HELD_BYTES: Final = 8 << 20
+# A partition that has given nothing for so long (its broker is away, a transaction is open) holds
+# up nobody; and how much of the time between two polls counts: while nothing is read at all,
+# because the database is behind, no partition can give anything.
 PROGRESS_S: Final = 1.0
+POLL_S: Final = 0.1
+
+Records = dict[TopicPartition, list[Any]]
 
 
 class _Position(NamedTuple):
     offset: int  # the next one
-    time: float  # Kafka's, of the newest record read; seconds since 1970
-    read_at: float  # time.monotonic()
+    timestamp: int  # Kafka's, of the newest record read, in milliseconds
+    read_at: float  # by the clock of Alignment
 
 
 class Alignment:
-    """What was read of each partition, and which of them have to wait for the others."""
+    """What was read of each partition and waits for the others."""
 
     def __init__(self) -> None:
         self._positions: dict[TopicPartition, _Position] = {}
+        self._held: Records = {}
+        self._clock = 0.0  # seconds in which partitions were read
+        self._seen_at = 0.0  # time.monotonic()
+        self.bytes = 0  # that wait
 
-    def read(self, partition: TopicPartition, records: Sequence[Any], now: float) -> None:
-        """These records were polled; `now` is time.monotonic()."""
-        last = records[-1]
-        self._positions[partition] = _Position(last.offset + 1, last.timestamp / 1000, now)
-
-    def forget(self, partitions: set[TopicPartition]) -> None:
-        """They are not ours any more."""
-        for partition in partitions:
-            self._positions.pop(partition, None)
-
-    def ahead(
+    def merged(
         self,
-        partitions: set[TopicPartition],
+        polled: Mapping[TopicPartition, list[Any]],
         end_of: Callable[[TopicPartition], int | None],
         now: float,
-    ) -> set[TopicPartition]:
-        """Which of these have a backlog and are ahead of another that has one and moves."""
-        behind = {
-            partition: position
-            for partition in partitions
-            if (position := self._positions.get(partition)) is not None
-            and (end_of(partition) or 0) - position.offset > BACKLOG
+    ) -> Records:
+        """What goes on now: of each partition a part of what waited and was polled, from the front.
+
+        `end_of` is a partition's high-water mark, `now` time.monotonic(). Called after each poll,
+        an empty one, too.
+        """
+        self._clock += min(now - self._seen_at, POLL_S)
+        self._seen_at = now
+        for partition, records in polled.items():
+            last = records[-1]
+            self._positions[partition] = _Position(last.offset + 1, last.timestamp, self._clock)
+            self._held[partition] = self._held.get(partition, []) + records
+            self.bytes += sum(map(size_of, records))
+        behind = self._behind(end_of)
+        if self.bytes > HELD_BYTES or not behind:
+            return self.released(list(self._held))
+        until = min(behind.values())
+        found = self.released(self._held.keys() - behind.keys())
+        for partition in self._held.keys() & behind.keys():
+            found |= self._released(partition, until)
+        return found
+
+    def _behind(self, end_of: Callable[[TopicPartition], int | None]) -> dict[TopicPartition, int]:
+        """The partitions that have a backlog and move, and until when they were read."""
+        return {
+            partition: position.timestamp
+            for partition, position in self._positions.items()
+            if (end_of(partition) or 0) - position.offset > BACKLOG
+            and self._clock - position.read_at < PROGRESS_S
         }
-        moving = [p.time for p in behind.values() if now - p.read_at < PROGRESS_S]
-        limit = min(moving, default=float("inf")) + AHEAD_S
-        return {partition for partition, position in behind.items() if position.time > limit}
+
+    def released(self, partitions: Iterable[TopicPartition]) -> Records:
+        """All that waits of these partitions."""
+        found: Records = {}
+        for partition in partitions:
+            found |= self._released(partition, None)
+        return found
+
+    def _released(self, partition: TopicPartition, until: int | None) -> Records:
+        """From the front, up to a time: several producers wrote it, which is nearly in order."""
+        held = self._held.get(partition, [])
+        count = len(held) if until is None else bisect_right(held, until, key=_timestamp)
+        going, rest = held[:count], held[count:]
+        self._held.pop(partition, None)
+        if rest:
+            self._held[partition] = rest
+        self.bytes -= sum(map(size_of, going))
+        return {partition: going} if going else {}
+
+    def waiting(self) -> dict[TopicPartition, int]:
+        """Partitions of which something waits for others, and the offset with which that begins."""
+        return {partition: records[0].offset for partition, records in self._held.items()}
+
+    def ahead(self) -> set[TopicPartition]:
+        """Partitions that are not to be read further for now."""
+        return {p for p, records in self._held.items() if len(records) >= AHEAD_RECORDS}
+
+    def forget(self, partitions: Iterable[TopicPartition]) -> None:
+        """They are not ours any more: what waits of them is somebody else's to read."""
+        for partition in partitions:
+            self._positions.pop(partition, None)
+            self.released([partition])
+
+    def clear(self) -> None:
+        """Another consumer begins where the group has committed."""
+        self.forget([*self._positions])
+
+
+def _timestamp(record: Any) -> int:
+    return int(record.timestamp)

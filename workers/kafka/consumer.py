@@ -7,14 +7,15 @@ dead letters below it, never before.
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Container, Sequence
+from typing import Final
 
 from kafka import KafkaConsumer, TopicPartition
 
 from tracking.metrics import Metrics
 from tracking.settings import Settings
 from workers.breaker import Breaker, IntakeStopped
+from workers.kafka.alignment import Records
 from workers.kafka.batches import Batch
 from workers.kafka.commits import Commits
 from workers.kafka.connection import Connection
@@ -69,7 +70,7 @@ class Consumer:
         self.lag = Lag(metrics)
         self._decoder = Decoder(settings, breaker)
         self._in_flight = InFlight(settings.batch_records, metrics, dead_letters)
-        self._flow = FlowControl()
+        self._flow = FlowControl(self._poll_records)
         self._commits = Commits(self._in_flight.offsets)
         self._connection = Connection(settings, self._stopping, self.stopped)
         self._recovery = Recovery(self._stopping, self.stopped)
@@ -123,6 +124,7 @@ class Consumer:
     def _finish(self, consumer: KafkaConsumer) -> None:
         """Whatever is in flight may still be stored: commit it, then leave the group."""
         in_flight = self._in_flight
+        self._flow.clear()
         if self._stopping.is_set():
             while not self._finished.wait(HELD_TIMEOUT_MS / 1000):
                 in_flight.collect(block=False)
@@ -145,7 +147,10 @@ class Consumer:
         usable = self._poll(consumer, timeout_ms)
         self._commits.commit(consumer)
         if self.lag.measure(consumer, consumer.paused()) and self._breaker.reason is None:
-            self._in_flight.pass_control_records(self.lag.positions)
+            waiting = self._flow.waiting()
+            self._in_flight.pass_control_records(
+                {p: offset for p, offset in self.lag.positions.items() if p not in waiting}
+            )
         return usable
 
     def _poll(self, consumer: KafkaConsumer, timeout_ms: int) -> bool:
@@ -156,32 +161,40 @@ class Consumer:
             self._returned(consumer)
             skipped = self._recovery.skip(consumer, error)
             if skipped is not None:
+                # What waits lies before it, and is committed before it.
+                self._process(consumer, self._flow.released(skipped.partition))
                 self._in_flight.give(skipped.batch, {skipped.partition: skipped.end})
             return skipped is not None
         self._returned(consumer)
         if not polled and time.thread_time() - begin > SPIN_S:
             self._stopping.wait(REST_S)
         resume_join(consumer)
-        if polled:
-            self._process(consumer, polled)
+        if polled or not self._is_full():
+            self._process(consumer, self._flow.going_on(polled, consumer))
         return True
 
-    def _process(self, consumer: KafkaConsumer, polled: dict[TopicPartition, list[Any]]) -> None:
+    def _process(self, consumer: KafkaConsumer, parts: list[Records]) -> None:
         """Events to the database, the rest to the dead-letter topic."""
-        try:
-            batch, dead_letters = self._decoder.decode(polled)
-        except IntakeStopped:
-            for partition, records in polled.items():
-                consumer.seek(partition, records[0].offset)  # they are not read, says the lag
-            return
-        self.lag.polled(consumer, polled)
-        self._flow.polled(polled)
-        self._in_flight.give_up(dead_letters)
-        ends = {each: records[-1].offset + 1 for each, records in polled.items()}
-        # Control records behind them were read, too.
-        self._in_flight.give(
-            batch, {each: next_offset(consumer, each) or end for each, end in ends.items()}
-        )
+        self._in_flight.waiting_bytes = self._flow.waiting_bytes
+        for number, part in enumerate(parts):
+            try:
+                batch, dead_letters = self._decoder.decode(part)
+            except IntakeStopped:
+                return self._unread(consumer, parts[number:])
+            self.lag.polled(consumer, part)
+            self._in_flight.give_up(dead_letters)
+            behind = self._flow.waiting().keys() | {p for rest in parts[number + 1 :] for p in rest}
+            self._in_flight.give(batch, _ends(consumer, part, behind))
+        return None
+
+    def _unread(self, consumer: KafkaConsumer, parts: list[Records]) -> None:
+        """They are not read, says the lag, and neither is what waits."""
+        offsets = self._flow.waiting()
+        self._flow.clear()
+        for part in reversed(parts):
+            offsets |= {partition: records[0].offset for partition, records in part.items()}
+        for partition, offset in offsets.items():
+            consumer.seek(partition, offset)
 
     def _is_full(self) -> bool:
         return self._in_flight.is_full() or self._breaker.reason is not None
@@ -202,3 +215,17 @@ class Consumer:
         self._commits.revoked(partitions)
         self._flow.revoked(partitions)
         self.lag.revoked(partitions)
+
+
+def _ends(
+    consumer: KafkaConsumer, part: Records, behind: Container[TopicPartition]
+) -> dict[TopicPartition, int]:
+    """The offsets to be committed for a part; more of the partitions `behind` was read.
+
+    Of the others the control records that follow were read, too.
+    """
+    ends = {partition: records[-1].offset + 1 for partition, records in part.items()}
+    return {
+        partition: end if partition in behind else next_offset(consumer, partition) or end
+        for partition, end in ends.items()
+    }

@@ -3,6 +3,7 @@
 import logging
 import re
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, Final
 
 from kafka import TopicPartition
@@ -85,12 +86,16 @@ class Decoder:
             name, headers = self._plain_name(topic), original_headers(headers)
         if not 0 <= timestamp < LAST_TIMESTAMP_MS:
             raise InvalidEvent("Kafka's timestamp is not between the years 1970 and 2100")
-        kafka_time = EPOCH + timedelta(milliseconds=timestamp)
-        return decode(name, record.value, headers, kafka_time)
+        return decode(name, record.value, headers, _time_of(timestamp))
 
     def _plain_name(self, topic: str) -> str:
         prefix = self._settings.kafka_topic_prefix
         return topic[len(prefix) + 1 :] if prefix else topic
+
+
+@lru_cache(maxsize=256)  # neighbours in a backlog have the same millisecond
+def _time_of(timestamp: int) -> datetime:
+    return EPOCH + timedelta(milliseconds=timestamp)
 
 
 def _type_of(name: str, record: Any) -> str:

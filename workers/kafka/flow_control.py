@@ -2,11 +2,11 @@
 
 import time
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from kafka import KafkaConsumer, TopicPartition
 
-from workers.kafka.alignment import Alignment
+from workers.kafka.alignment import Alignment, Records
 from workers.kafka.patches import readable_end
 
 # Decoding one poll takes some 10 ms: the interpreter is not held for longer beside live viewers.
@@ -21,13 +21,31 @@ HELD_TIMEOUT_MS: Final = 100
 class FlowControl:
     """Waiting is the backpressure: a partition is paused, and `poll()` goes on."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int) -> None:
+        """`limit` is how many records one poll() may give."""
         self._alignment = Alignment()
+        self._limit = limit
 
-    def polled(self, polled: dict[TopicPartition, list[Any]]) -> None:
-        """These records were read."""
-        for partition, records in polled.items():
-            self._alignment.read(partition, records, time.monotonic())
+    def going_on(self, polled: Records, consumer: KafkaConsumer) -> list[Records]:
+        """What may be stored now of what was polled and what waited, in parts of a poll's size."""
+        end_of = partial(readable_end, consumer)
+        return _parts(self._alignment.merged(polled, end_of, time.monotonic()), self._limit)
+
+    def released(self, partition: TopicPartition) -> list[Records]:
+        """All that waits of a partition, in such parts."""
+        return _parts(self._alignment.released([partition]), self._limit)
+
+    def waiting(self) -> dict[TopicPartition, int]:
+        """Partitions of which something waits for others, and the offset with which that begins."""
+        return self._alignment.waiting()
+
+    @property
+    def waiting_bytes(self) -> int:
+        return self._alignment.bytes
+
+    def clear(self) -> None:
+        """What waits is read again."""
+        self._alignment.clear()
 
     def revoked(self, partitions: set[TopicPartition]) -> None:
         """They are not ours any more."""
@@ -49,11 +67,25 @@ class FlowControl:
         """
         assigned = consumer.assignment()
         held &= assigned
-        end_of = partial(readable_end, consumer)
-        ahead = self._alignment.ahead(assigned - held, end_of, time.monotonic())
-        paused, waiting = consumer.paused(), held | ahead
+        paused, waiting = consumer.paused(), held | (self._alignment.ahead() & assigned)
         if waiting - paused:
             consumer.pause(*(waiting - paused))
         if paused - waiting:
             consumer.resume(*(paused - waiting))
-        return HELD_TIMEOUT_MS if waiting else POLL_TIMEOUT_MS
+        return HELD_TIMEOUT_MS if waiting or self._alignment.waiting() else POLL_TIMEOUT_MS
+
+
+def _parts(records: Records, limit: int) -> list[Records]:
+    """The same in parts of so many records, each partition from its front."""
+    parts: list[Records] = []
+    left = 0
+    for partition, waiting in records.items():
+        first = 0
+        while first < len(waiting):
+            if not left:
+                parts.append({})
+                left = limit
+            part = parts[-1][partition] = waiting[first : first + left]
+            first += len(part)
+            left -= len(part)
+    return parts

@@ -36,6 +36,7 @@ class InFlight:
         self._given: dict[TopicPartition, int] = {}
         self._batch_bytes = 0
         self._dead_letter_bytes = 0
+        self.waiting_bytes = 0  # of records that wait for other partitions
         self.records = 0  # read, and not stored
         self.dead_letters = 0  # not acknowledged
         self.offsets = Offsets()
@@ -51,7 +52,7 @@ class InFlight:
     @property
     def bytes(self) -> int:
         """At most one poll() above MAX_BYTES_IN_FLIGHT."""
-        return self._batch_bytes + self._dead_letter_bytes
+        return self._batch_bytes + self._dead_letter_bytes + self.waiting_bytes
 
     def is_full(self) -> bool:
         """Nothing more may be read."""

@@ -8,16 +8,15 @@ their order does not show.
 from collections.abc import Collection
 from datetime import datetime
 
-from psycopg2.extensions import cursor as Cursor
-
 from tracking.store import partitions
 from tracking.store.ingest import duplicates
 from tracking.store.ingest.route_changes import remeasure
 from tracking.store.ingest.track_state import Candidate, TrackState
 from tracking.store.sql import execute_rows
+from tracking.store.statements import Statements
 
 
-def lower_corrections(cursor: Cursor, candidates: Collection[Candidate]) -> None:
+def lower_corrections(cursor: Statements, candidates: Collection[Candidate]) -> None:
     """Move stored waypoints to the earlier times of their corrected copies among these.
 
     Before the rest of the batch: it may hold copies of these that look right.
