@@ -79,7 +79,6 @@ TESTED_BY = {
     "workers/kafka/connection.py": "test_consumer",
     "workers/kafka/dead_letter_topic.py": "test_dead_letters",
     "workers/kafka/decoding.py": "test_consumer",
-    "workers/kafka/flow_control.py": "test_consumer",
     "workers/kafka/recovery.py": "test_poison",
     "workers/kafka/rewind.py": "test_after_restore",
     "workers/outgoing.py": "test_outgoing",

@@ -85,10 +85,7 @@ def _store(
     stored = Stored()
     updates = [u for u in received if u.latitude or u.longitude]
     no_fix = [] if len(updates) == len(received) else outcomes.without_fix(received)
-    concerned = {fact.booking_id for fact in facts} | adopt
-    # By number: a UUID is hashed in Python.
-    named = {u.booking_id.int: u.booking_id for u in updates if u.booking_id is not None}
-    concerned.update(named.values())
+    concerned = {fact.booking_id for fact in facts} | adopt | _named(updates)
     concerned |= _bookings_of_runners(cursor, updates)
     bookings.lock_bookings(cursor, concerned)
     tracks = load_tracks(cursor, concerned, track_cache)
@@ -116,6 +113,11 @@ def _store(
     stored.bookings = in_order(changes, grown, heard)
     outbox.write_lifecycle(cursor, changes, tracks)
     return stored, tracks
+
+
+def _named(updates: Iterable[LocationUpdate]) -> set[UUID]:
+    """The bookings that updates name. By number, since a UUID is hashed in Python."""
+    return set({u.booking_id.int: u.booking_id for u in updates if u.booking_id}.values())
 
 
 def _bookings_of_runners(cursor: Cursor, updates: Iterable[LocationUpdate]) -> set[UUID]:
