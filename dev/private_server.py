@@ -31,7 +31,7 @@ PORTS = range(15000, 32000)
 # or a killed server's last children have not let go of its files.
 STARTS = 3
 
-READY_SECONDS = 60
+READY_SECONDS = 120
 STOP_SECONDS = 15
 
 
