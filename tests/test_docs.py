@@ -155,3 +155,13 @@ def test_every_step_of_the_four_ways_is_there(path: str, name: str) -> None:
 def test_the_way_of_a_location_update_is_short() -> None:
     way = ARCHITECTURE.split("### One location update")[1].split("###")[0]
     assert len(re.findall(r"^\d+\. ", way, re.MULTILINE)) <= 14
+
+
+def test_every_module_is_on_the_map() -> None:
+    words = set(re.findall(r"\w+", ARCHITECTURE.split("```")[1]))
+    modules = {
+        path.stem
+        for package in ("tracking", "handlers", "workers")
+        for path in (CHECKOUT / package).rglob("*.py")
+    }
+    assert modules - words <= {"__init__"}
