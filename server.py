@@ -69,9 +69,8 @@ async def serve(settings: Settings, stop: Stop) -> int:
         metrics, rooms, tokens = Metrics(), Rooms(), tokens_of(settings)
         writes = _engine(stack, settings, "ingest", 4)
         # One connection more than threads: readiness has a thread of its own.
-        requests = _engine(
-            stack, settings, "requests", settings.db_pool_size + 1, REQUEST_STATEMENT_S
-        )
+        size = settings.db_pool_size + 1
+        requests = _engine(stack, settings, "requests", size, REQUEST_STATEMENT_S)
         reads = _engine(stack, settings, "reads", READ_THREADS, READ_STATEMENT_S)
 
         broadcast = Broadcast(rooms, metrics, fastest_sender())
@@ -81,15 +80,8 @@ async def serve(settings: Settings, stop: Stop) -> int:
         intake.start()
         stack.push_async_callback(intake.stop, stop)
 
-        maintenance = Maintenance(
-            writes, _threads(stack, "maintenance", 1), metrics, intake.ingest.offer,
-            intake.delay_s, partial(oldest_unread_s, settings),
-        )  # fmt: skip
-        jobs = [maintenance.run(), watch_consumer(intake.consumer, stop.died)]
-        jobs += [measure_loop(metrics), tick_viewers(rooms, metrics)]
-        jobs += [tell_freshness(rooms, metrics, intake.delay_s)]
-        if settings.jwt_jwks_url:
-            jobs += [_key_fetcher(settings, tokens, metrics).run()]
+        jobs = _jobs(settings, metrics, rooms, tokens, intake, stop)
+        jobs += [_maintenance(stack, settings, metrics, writes, intake).run()]
         _start_jobs(stack, jobs, stop.died)
         measure_parts(
             metrics, rooms, intake.ingest, {"requests": requests, "reads": reads, "ingest": writes}
@@ -113,6 +105,28 @@ async def serve(settings: Settings, stop: Stop) -> int:
     return stop.status()
 
 
+def _jobs(
+    settings: Settings, metrics: Metrics, rooms: Rooms, tokens: Tokens, intake: Intake, stop: Stop
+) -> list[Coroutine[Any, Any, None]]:
+    """What runs on the loop for as long as the server does."""
+    jobs = [watch_consumer(intake.consumer, stop.died), measure_loop(metrics)]
+    jobs += [tick_viewers(rooms, metrics), tell_freshness(rooms, metrics, intake.delay_s)]
+    if settings.jwt_jwks_url:
+        assert isinstance(tokens.keys, KeySet)
+        fetcher = KeyFetcher(settings.jwt_jwks_url, settings.jwt_jwks_ca, tokens.keys, metrics)
+        jobs += [fetcher.run()]
+    return jobs
+
+
+def _maintenance(
+    stack: AsyncExitStack, settings: Settings, metrics: Metrics, engine: sa.Engine, intake: Intake
+) -> Maintenance:
+    return Maintenance(
+        engine, _threads(stack, "maintenance", 1), metrics, intake.ingest.offer,
+        intake.delay_s, partial(oldest_unread_s, settings),
+    )  # fmt: skip
+
+
 def _engine(
     stack: AsyncExitStack, settings: Settings, name: str, size: int, statement_s: float = 30
 ) -> sa.Engine:
@@ -132,11 +146,6 @@ def _calls(
     calls = StoreCalls(engine, name, threads, timeout_s, metrics)
     stack.callback(calls.close)
     return calls
-
-
-def _key_fetcher(settings: Settings, tokens: Tokens, metrics: Metrics) -> KeyFetcher:
-    assert isinstance(tokens.keys, KeySet)
-    return KeyFetcher(settings.jwt_jwks_url, settings.jwt_jwks_ca, tokens.keys, metrics)
 
 
 def _threads(stack: AsyncExitStack, name: str, size: int) -> Executor:

@@ -4,7 +4,7 @@ import struct
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Final, ParamSpec, TypeVar
+from typing import Any, Final, ParamSpec, TypeVar
 
 import sqlalchemy as sa
 from alembic.config import Config
@@ -59,13 +59,28 @@ def create_engine(
         port=settings.db_port,
         database=settings.db_name,
     )
+    return sa.create_engine(
+        url,
+        connect_args=_connect_arguments(settings, name, statement_timeout_s),
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=2,
+        pool_pre_ping=ping,
+        **({"isolation_level": "AUTOCOMMIT"} if autocommit else {}),
+    )
+
+
+def _connect_arguments(
+    settings: DatabaseSettings, name: str, statement_timeout_s: float
+) -> dict[str, Any]:
+    """What libpq is told of a connection: its limits and how it notices a dead link."""
     limits = {
         "statement_timeout": statement_timeout_s,
         "lock_timeout": LOCK_TIMEOUT_S,
         "idle_in_transaction_session_timeout": 60,
     }
     options = " ".join(f"-c {limit}={round(s * 1000)}" for limit, s in limits.items())
-    arguments = {
+    arguments: dict[str, Any] = {
         "application_name": f"service-tracking {name}",
         "connect_timeout": CONNECT_TIMEOUT_S,
         # Compiling a query takes 300 ms here, more than any of ours takes to run.
@@ -79,15 +94,7 @@ def create_engine(
     }
     if settings.db_ssl_root_cert:
         arguments["sslrootcert"] = settings.db_ssl_root_cert
-    return sa.create_engine(
-        url,
-        connect_args=arguments,
-        pool_size=pool_size,
-        max_overflow=0,
-        pool_timeout=2,
-        pool_pre_ping=ping,
-        **({"isolation_level": "AUTOCOMMIT"} if autocommit else {}),
-    )
+    return arguments
 
 
 def is_poison(error: Exception) -> bool:

@@ -122,28 +122,30 @@ def _upsert_tracks(
             pickup = excluded.pickup, dropoff = excluded.dropoff,
             version = excluded.version, metadata_current = false, updated_at = now()
         """,
-        [
-            (
-                tracks[booking_id].id,
-                booking_id,
-                tracks[booking_id].epoch,
-                tracks[booking_id].version,
-                trip.booking_number,
-                trip.owner_id,
-                trip.runner_id,
-                trip.status,
-                trip.phase,
-                trip.end_reason,
-                trip.started_at,
-                trip.picked_up_at,
-                trip.completed_at,
-                *pair(trip.pickup),
-                *pair(trip.dropoff),
-            )
-            for booking_id, trip in sorted(trips.items())
-        ],
+        [_lifecycle(tracks[booking_id], trip) for booking_id, trip in sorted(trips.items())],
         "(%s, %s, %s, %s, %s, %s::uuid, %s, %s, %s, %s, %s, %s::timestamptz, %s::timestamptz,"
         f" {POINT}, {POINT})",
+    )
+
+
+def _lifecycle(track: TrackState, trip: Trip) -> tuple[object, ...]:
+    """The values of one row."""
+    return (
+        track.id,
+        track.booking_id,
+        track.epoch,
+        track.version,
+        trip.booking_number,
+        trip.owner_id,
+        trip.runner_id,
+        trip.status,
+        trip.phase,
+        trip.end_reason,
+        trip.started_at,
+        trip.picked_up_at,
+        trip.completed_at,
+        *pair(trip.pickup),
+        *pair(trip.dropoff),
     )
 
 
