@@ -6,19 +6,22 @@ failure prints the seed and the `@reproduce_failure` line that repeat it.
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
+import pytest
 import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.reference import Event, Outcome, outcomes
-from tests.running import envelope
+from tests.running import envelope, fresh_database
 from tracking.domain import decoding, events
+from tracking.settings import DatabaseSettings
+from tracking.store.engine import create_engine
 from tracking.store.ingest.batch import Stored, store_batch
 from tracking.store.ingest.track_cache import TrackCache
 from tracking.store.sql import transaction
@@ -27,6 +30,15 @@ from tracking.store.sql import transaction
 START = datetime(2027, 1, 31, 23, 50, tzinfo=UTC)
 DAY = 86_400
 UPDATE = "runner.location_update"
+
+
+@pytest.fixture(scope="module")
+def engine(environ: dict[str, str]) -> Iterator[sa.Engine]:
+    """Of a database without a server, whose drainer would take rows out of the outbox."""
+    with fresh_database(environ) as own:
+        engine = create_engine(DatabaseSettings.from_environment(own), name="tests", pool_size=5)
+        yield engine
+        engine.dispose()
 
 
 class Fact(NamedTuple):

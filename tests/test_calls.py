@@ -71,6 +71,7 @@ async def test_a_call_whose_caller_left_never_runs(blocking: Blocking) -> None:
     await asyncio.to_thread(blocking.begun.wait, 15)
     for task in tasks[1:]:
         task.cancel()
+    await asyncio.wait(tasks[1:])  # the first one's end would let the next one begin
     blocking.open.set()
     assert await tasks[0] == 0
     assert await answer_of(calls) == "next"

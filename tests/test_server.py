@@ -104,9 +104,7 @@ def test_sigterm_stores_and_commits_what_is_in_flight(
 
 
 def test_a_restart_after_kill_shows_nothing_twice(database: dict[str, str], tmp_path: Path) -> None:
-    # A static member takes its partitions back at once; another waits until its session is over.
-    static = {"KAFKA_INSTANCE_ID": "one"}
-    with running_server(database, tmp_path / "log", **static) as server:
+    with running_server(database, tmp_path / "log") as server:
         platform = Platform(server.environ["KAFKA_BROKERS"], server.environ["KAFKA_TOPIC_PREFIX"])
         trip = Trip()
         platform.accept(trip)

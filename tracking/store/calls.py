@@ -54,7 +54,10 @@ class StoreCalls:
         try:
             done, _ = await asyncio.wait([call], timeout=self._timeout_s)
         finally:
-            call.cancel()  # no effect on one that is done
+            # At once: `call.cancel()` tells the executor one iteration of the loop later, and a
+            # thread may have begun with it by then. No effect on a call that is done.
+            future.cancel()
+            call.cancel()
         if not done:
             raise DatabaseUnavailable("the database does not answer")
         return call.result()
