@@ -42,7 +42,7 @@ BYTES: Final[tuple[bytes | None, ...]] = (
     b'{"type": "runner.location_update", "data": ' + b"[" * 50_000 + b"}",
     b'{"type": "booking.accepted", "data": {"booking_id": "\\ud800"}}',
 )
-# What replaces one field each of a good update.
+# What replaces one field each of a good update; a detail that cannot be used costs no event.
 FIELDS: Final[tuple[dict[str, Any], ...]] = (
     {"latitude": "-6.2"},
     {"latitude": None},
@@ -50,9 +50,6 @@ FIELDS: Final[tuple[dict[str, Any], ...]] = (
     {"longitude": -181},
     {"longitude": True},
     {"longitude": 10**400},
-    {"speed_kmh": 5_000},
-    {"speed_kmh": "fast"},
-    {"heading_degrees": 361},
     {"timestamp": "2026-02-06T10:30:00"},
     {"timestamp": 1_770_373_800_000},
     {"timestamp": "9999-12-31T23:59:59Z"},
@@ -61,11 +58,8 @@ FIELDS: Final[tuple[dict[str, Any], ...]] = (
     {"runner_id": None},
     {"booking_id": ""},
     {"booking_id": ["5b1c8a52-93a5-4a5f-a7fb-6f1b8f0d2d10"]},
-    {"occurred_at": "1970-01-01T00:00:00Z"},
 )
 ACCEPTED_FIELDS: Final[tuple[dict[str, Any], ...]] = (
-    {"booking_number": "a\0b"},
-    {"booking_number": "x" * 10_000},
     {"owner_id": None},
     {"runner_id": 5},
     {"occurred_at": "2026-13-45T00:00:00Z"},
