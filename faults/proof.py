@@ -74,14 +74,18 @@ class Proof:
 
     def _prove_outgoing(self, tables: rows.Tables) -> None:
         tail = Tail(self.environ["KAFKA_BROKERS"], [f"{self.prefix}.tracking.events"])
-        due = sum(track.head_seq for track in tables.tracks.values())
+        due = {
+            (booking_id, seq)
+            for booking_id, seqs in oracle.positions_due(tables).items()
+            for seq in seqs
+        }
         try:
             wait_until(
                 lambda: (
-                    sum(b"tracking.updated" in r.value for r in tail.catch_up()) >= due
+                    due <= oracle.positions_sent(tail.catch_up())
                     and not rows.count(self.environ, "outbox")
                 ),
-                f"{due} positions sent out",
+                f"{len(due)} positions sent out",
             )
             oracle.outgoing_events_are_in_order(tables, tail.catch_up())
         finally:
