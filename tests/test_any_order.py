@@ -248,7 +248,7 @@ def assert_the_marker_never_goes_back(stored: Stored) -> None:
         assert times == sorted(times)
 
 
-@settings(max_examples=max(150, settings.default.max_examples if settings.default else 0))
+@settings(max_examples=max(300, settings.default.max_examples if settings.default else 0))
 @given(
     st.lists(FACTS, max_size=8),
     st.lists(REPORTS, max_size=24),

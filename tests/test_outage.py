@@ -51,7 +51,7 @@ def test_an_outage_of_the_database_loses_nothing(
         path = f"/api/v1/tracking/{trip.booking_id}"
         started = time.monotonic()
         status, body, headers = server.get(path, server.token(trip.owner_id, "owner"))
-        assert time.monotonic() - started < 4  # two are promised; the machine is shared
+        assert time.monotonic() - started < 2
         assert (status, body["success"], headers["Retry-After"]) == (503, False, "2")
         assert server.get("/health")[0] == 200
         ready, checks, _ = server.get("/readiness")

@@ -23,7 +23,7 @@ from tracking.store.ingest.batch import store_batch
 from tracking.store.sql import transaction
 from workers.outgoing import Outgoing
 
-LARGE = 30_000
+LARGE = 60_000
 
 
 @pytest.fixture
