@@ -37,6 +37,12 @@ SPIN_S: Final = 0.01
 REST_S: Final = 0.5
 # A new consumer reads from the committed offsets: what is in flight is given time to be stored.
 RENEWAL_S: Final = 5.0
+# While so much is in flight that nothing is read: how long to wait for the first batch.
+FULL_S: Final = 1.0
+# A few live records go first: asking Kafka for the next ones takes the interpreter from the threads
+# that store and send them, and those that come meanwhile are read at once.
+FEW_RECORDS: Final = 200
+FEW_S: Final = 0.02
 # A healthy Kafka acknowledges in milliseconds.
 DEAD_LETTERS_S: Final = 1.0
 
@@ -127,7 +133,7 @@ class Consumer:
         self._flow.clear()
         if self._stopping.is_set():
             while not self._finished.wait(HELD_TIMEOUT_MS / 1000):
-                in_flight.collect(block=False)
+                in_flight.collect()
         else:
             in_flight.collect_until(
                 lambda: not in_flight.records or self._stopping.is_set(), RENEWAL_S
@@ -138,13 +144,15 @@ class Consumer:
 
     def _poll_once(self, consumer: KafkaConsumer) -> bool:
         """One poll and what follows; False when this consumer cannot be used any more."""
-        self._in_flight.collect(block=self._is_full())
+        self._in_flight.collect(FULL_S if self._is_full() else 0.0)
         if self._is_full():
             timeout_ms = self._flow.pause_all(consumer)
         else:
             held = self._in_flight.unkept() | self.stopped.keys()
             timeout_ms = self._flow.pause(consumer, held)
         usable = self._poll(consumer, timeout_ms)
+        if 0 < self._in_flight.records <= FEW_RECORDS:
+            self._in_flight.collect(FEW_S)
         self._commits.commit(consumer)
         if self.lag.measure(consumer, consumer.paused()) and self._breaker.reason is None:
             waiting = self._flow.waiting()

@@ -19,6 +19,8 @@ from workers.kafka.offsets import Offsets
 
 # Two batches of ordinary records are 4 MiB; 32 MiB bound those of a producer gone wild.
 MAX_BYTES_IN_FLIGHT: Final = 32 << 20
+# Nothing announces that a condition holds, only that something is done.
+COLLECT_S: Final = 0.02
 
 
 class InFlight:
@@ -100,9 +102,9 @@ class InFlight:
         for partition in partitions:
             self._given.pop(partition, None)
 
-    def collect(self, *, block: bool) -> None:
-        """Note what is done; when blocking, wait up to a second for the first."""
-        for what in self._all_done(block):
+    def collect(self, wait_s: float = 0.0) -> None:
+        """Note what is done; wait for the first of it so long at most."""
+        for what in self._all_done(wait_s):
             if isinstance(what, Batch):
                 self.records -= what.size
                 self._batch_bytes -= what.bytes
@@ -117,10 +119,9 @@ class InFlight:
     def collect_until(self, is_done: Callable[[], bool], seconds: float) -> None:
         """Fewer records are read twice, fewer dead letters written twice."""
         end = time.monotonic() + seconds
-        self.collect(block=False)
+        self.collect()
         while not is_done() and time.monotonic() < end:
-            time.sleep(0.02)
-            self.collect(block=False)
+            self.collect(COLLECT_S)
 
     def _send(self, dead_letters: Sequence[DeadLetter]) -> None:
         if dead_letters:
@@ -128,10 +129,10 @@ class InFlight:
             self._dead_letter_bytes += sum(each.size for each in dead_letters)
             self._sender.send(dead_letters)
 
-    def _all_done(self, block: bool) -> Iterable[Batch | Sequence[DeadLetter]]:
+    def _all_done(self, wait_s: float) -> Iterable[Batch | Sequence[DeadLetter]]:
         try:
-            if block:
-                yield self._done.get(timeout=1.0)
+            if wait_s:
+                yield self._done.get(timeout=wait_s)
             while True:
                 yield self._done.get_nowait()
         except queue.Empty:
