@@ -132,6 +132,27 @@ def test_members_that_join_and_leave_lose_nothing_and_take_nothing_back(
         assert tracebacks(tmp_path / log) == []
 
 
+def test_a_static_member_killed_before_there_were_topics_reads_them_when_it_is_back(
+    own: dict[str, str], tmp_path: Path
+) -> None:
+    """Within its session, so that the group still has it, and what it had: nothing."""
+    server = Server({**own, "KAFKA_INSTANCE_ID": "only"}, tmp_path / "log")
+    platform = Platform(own["KAFKA_BROKERS"], own["KAFKA_TOPIC_PREFIX"])
+    trip = Trip()
+    try:
+        server.start().wait_ready()
+        server.stop(signal.SIGKILL)
+        platform.accept(trip)
+        platform.update(trip, 0)
+        server.start().wait_ready()
+        wait_until(lambda: stored_by(server) == 1, "stored")
+        assert server.stop() == 0
+    finally:
+        server.stop(signal.SIGKILL)
+        platform.close()
+    assert tracebacks(tmp_path / "log") == []
+
+
 def stored_by(server: Server) -> float:
     return server.metric("tracking_waypoints_stored_total")
 

@@ -16,7 +16,8 @@ from kafka.serializer import Deserializer
 from tests.running import CHECKOUT, wait_until
 from tracking.settings import Settings
 from workers.kafka.clients import connection_options
-from workers.kafka.patches import LEAST_WAIT_S, VERSION, patch
+from workers.kafka.coordinator import LEAST_WAIT_S
+from workers.kafka.patches import VERSION, patch
 
 RECORDS = 300
 POLL = 10

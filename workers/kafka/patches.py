@@ -12,16 +12,14 @@ import kafka
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.consumer.fetcher import Fetcher
 from kafka.coordinator.base import MemberState
-from kafka.coordinator.consumer import ConsumerCoordinator
 from kafka.errors import KafkaError, KafkaTimeoutError, UnsupportedCodecError
 from kafka.future import Future
 from msgspec import Struct
 
+from workers.kafka.coordinator import Coordinator
 from workers.kafka.records import PartitionRecords
 
 VERSION: Final = "3.0.12"
-# Records, and the end of poll()'s own time, end the wait before.
-LEAST_WAIT_S: Final = 0.1
 
 
 def require_version() -> None:
@@ -37,17 +35,17 @@ def patch(consumer: KafkaConsumer) -> None:
     """Once, before the first `poll()`. The consumer's thread."""
     consumer._fetcher.__class__ = _Fetcher
     consumer._fetcher.last_stable = {}
-    consumer._coordinator.__class__ = _Coordinator
+    consumer._coordinator.__class__ = Coordinator
 
 
 def resume_join(consumer: KafkaConsumer) -> None:
     """After each `poll()`: let the next one wait for a join that this one did not wait out.
 
     It is forgotten when new topics or partitions were its cause, and the member then sits without
-    partitions and heartbeat for ever. The consumer's thread.
+    partitions and heartbeat for ever. Or let it join for what was overlooked. Consumer thread.
     """
     coordinator = consumer._coordinator
-    if coordinator.state is MemberState.REBALANCING:
+    if coordinator.state is MemberState.REBALANCING or coordinator.overlooks_partitions():
         coordinator.request_rejoin()
 
 
@@ -137,23 +135,6 @@ def _offset_behind(batch: Any) -> int | None:
 def lacks_codec(error: BaseException) -> bool:
     """A codec that could be installed is no poison; one that nobody knows is."""
     return isinstance(error, UnsupportedCodecError) and "Libraries for" in str(error)
-
-
-class _Coordinator(ConsumerCoordinator):  # type: ignore[misc]
-    def time_to_next_poll(self) -> float:
-        """How long `poll()` may wait for records at a stretch, in seconds.
-
-        Until the next heartbeat, though that is sent without us: while the broker hangs it is
-        overdue, and `poll()` would not wait at all, but spin.
-        """
-        return max(float(super().time_to_next_poll()), LEAST_WAIT_S)
-
-    def ensure_coordinator_ready(self, timeout_ms: float | None = None) -> bool:
-        """Asked in each `poll()`, and answered by the IO thread even if the coordinator is known.
-
-        That is a hand-over to another thread and back, which each lone record would wait for.
-        """
-        return not self.coordinator_unknown() or super().ensure_coordinator_ready(timeout_ms)
 
 
 class _Fetcher(Fetcher):  # type: ignore[misc]
