@@ -7,9 +7,13 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
+from uuid import uuid4
 
 import psycopg2.extras
 from psycopg2.extensions import connection as Connection
+
+from bench.producing import drive, make_topics
+from bench.report import Quantiles, quantiles
 
 COLUMNS: Final = (
     "track_id, recorded_at, runner_id, reported_at, seq, received_at, position, speed_kmh,"
@@ -22,6 +26,28 @@ POLL_WAYS: Final[tuple[dict[str, int], ...]] = (
     {"max_poll_records": 5_000, "max_partition_fetch_bytes": 4 << 20},
 )
 POLL_ROUNDS: Final = 2
+
+
+def produce_to_poll(job: dict[str, Any]) -> Quantiles:
+    """Milliseconds of the job's load from bare kafka-python to bare kafka-python.
+
+    The job is that of `bench.producing.drive`; its topic is replaced by one that nobody else reads.
+    """
+    prefix = f"floor-{uuid4().hex[:12]}"
+    make_topics(job["brokers"], prefix)
+    job = {**job, "topic": f"{prefix}.runner.events"}
+    with subprocess.Popen(
+        [sys.executable, "-m", "bench.poller"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as poller:  # fmt: skip
+        assert poller.stdin is not None
+        assert poller.stdout is not None
+        count = job["rate"] * job["seconds"]
+        poller.stdin.write(json.dumps({**job, "kind": "latencies", "count": count}))
+        poller.stdin.close()
+        poller.stdout.readline()  # ready
+        drive(job)
+        return quantiles(json.loads(poller.stdout.read()))
 
 
 def psql_copy(environ: Mapping[str, str], connection: Connection, folder: Path) -> float:

@@ -1,9 +1,12 @@
 """What the platform produces: topics of six partitions, record keys that are random event ids."""
 
+import json
 import random
+import subprocess
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import closing, suppress
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from kafka import KafkaAdminClient, KafkaProducer
@@ -50,6 +53,15 @@ def produce(brokers: str, topic: str, values: Iterable[bytes], *, keyed: bool = 
     for producer in producers:
         producer.flush(timeout=120)
         producer.close(timeout=5)
+
+
+def drive(job: dict[str, Any]) -> None:
+    """Have `bench.driver` produce a paced load, until all of it is acknowledged.
+
+    The job: brokers, topic, rate (updates a second), seconds, and the trips' identities.
+    """
+    driver = [sys.executable, "-m", "bench.driver"]
+    subprocess.run(driver, input=json.dumps(job), text=True, check=True)
 
 
 def event_id(value: bytes) -> bytes:

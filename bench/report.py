@@ -20,7 +20,10 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def quantiles(values: Sequence[float]) -> tuple[float, float, float]:
+Quantiles = tuple[float, float, float]
+
+
+def quantiles(values: Sequence[float]) -> Quantiles:
     """p50, p90 and p99 of the values themselves (nearest rank)."""
     ranked = sorted(values)
     last = len(ranked) - 1
