@@ -145,6 +145,7 @@ def _calls(
     timeout_s = REQUEST_TIMEOUT_S if name == "requests" else READ_TIMEOUT_S
     calls = StoreCalls(engine, name, threads, timeout_s, metrics)
     stack.callback(calls.close)
+    calls.connect()
     return calls
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from tests.running import wait_until
 from tracking.errors import DatabaseUnavailable
 from tracking.metrics import Metrics
 from tracking.settings import DatabaseSettings
@@ -125,3 +126,30 @@ async def test_an_error_of_the_function_is_the_callers() -> None:
     with pytest.raises(KeyError):
         await calls.ask(wrong)
     calls.close()
+
+
+def test_a_connection_is_there_before_it_is_needed(database: dict[str, str]) -> None:
+    """Else the first call would fail while PostgreSQL serves only those who are connected."""
+    settings = DatabaseSettings.from_environment(database)
+    engine = create_engine(settings, name="tests")
+    pool = engine.pool
+    assert isinstance(pool, sa.QueuePool)
+    calls = calls_of(engine)
+    calls.connect()
+    wait_until(lambda: pool.checkedin() == 1, "the pool has one")
+    calls.close()
+    engine.dispose()
+
+
+@pytest.mark.gen_test
+async def test_a_database_that_is_away_at_the_start_stops_no_call(
+    database: dict[str, str],
+) -> None:
+    engine = create_engine(
+        DatabaseSettings.from_environment({**database, "DB_PORT": "1"}), name="tests"
+    )
+    calls = calls_of(engine)
+    calls.connect()
+    assert await answer_of(calls) == "next"
+    calls.close()
+    engine.dispose()

@@ -6,6 +6,7 @@ Each kind of work has its own, so that long reads hold up neither joins nor read
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Final, TypeVar
 
 import sqlalchemy as sa
@@ -39,6 +40,13 @@ class StoreCalls:
         self._under_way = 0
         self._metrics = metrics
 
+    def connect(self) -> None:
+        """Have a connection before one is needed; a database that is away is asked again later.
+
+        While PostgreSQL stops the smart way it serves those that are open, and opens no others.
+        """
+        self._executor.submit(_connect, self._engine)
+
     async def ask(self, function: Callable[..., R], *arguments: object) -> R:
         """A store function's answer; raises DatabaseUnavailable if it takes too long.
 
@@ -70,3 +78,8 @@ class StoreCalls:
     def close(self) -> None:
         """What has not begun never will; a function that runs is not waited for."""
         self._executor.shutdown(wait=False, cancel_futures=True)
+
+
+def _connect(engine: sa.Engine) -> None:
+    with suppress(sa.exc.SQLAlchemyError):
+        engine.connect().close()  # the pool keeps it
