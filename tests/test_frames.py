@@ -6,7 +6,6 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from statistics import median
 
 import pytest
 
@@ -281,7 +280,7 @@ def test_slow_handshakes_hinder_nobody(server: Server, trip: Trip) -> None:
         start = time.monotonic()
         assert server.get("/health")[0] == 200
         took.append(time.monotonic() - start)
-    assert median(took) < 1  # of a shared machine; alone it is a few milliseconds
+    assert sorted(took)[-2] < 1  # a shared machine; alone it is a few milliseconds
     slow[0].send(request[20:])
     assert slow[0].shake(b"") == 101
     for raw in slow:

@@ -17,8 +17,8 @@ from tests.served import owner, stored_trip
 
 API: dict[str, Any] = json.loads(DOCUMENT.read_text())
 METHODS = ("get", "head", "post", "put", "patch", "delete")
-# Both runs together stay below a minute on two busy cores.
-EXAMPLES = 30
+# A run takes three quarters of a minute on two cores that are busy with something else, too.
+EXAMPLES = 60
 # No HTTP client can upgrade: to it, the best request is a bad one.
 NO_UPGRADE = """
 [[operations]]
@@ -76,7 +76,7 @@ def run_schemathesis(
             "--url", f"http://127.0.0.1:{server.port}", "--no-color", "--seed", "1",
             "--max-examples", str(EXAMPLES), "--generation-database", "none", *arguments,
         ],
-        cwd=directory, capture_output=True, text=True, timeout=100,
+        cwd=directory, capture_output=True, text=True, timeout=250,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-20_000:] + done.stderr
 
