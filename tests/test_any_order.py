@@ -24,7 +24,7 @@ from tracking.settings import DatabaseSettings
 from tracking.store.engine import create_engine
 from tracking.store.ingest.batch import Stored, store_batch
 from tracking.store.ingest.track_cache import TrackCache
-from tracking.store.sql import transaction
+from tracking.store.statements import transaction
 
 # Ten minutes before a day and a month end; no partition of the year after is there.
 START = datetime(2027, 1, 31, 23, 50, tzinfo=UTC)

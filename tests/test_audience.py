@@ -45,7 +45,7 @@ def trip(engine: sa.Engine) -> StoredTrip:
 
 
 class Show:
-    """A trip that is stored and relayed, and those who watch it."""
+    """A trip that is stored and broadcast, and those who watch it."""
 
     def __init__(self, trip: StoredTrip) -> None:
         self.trip, self.stage = trip, trip.stage()

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from tests.running import connect
 from tracking.settings import DatabaseSettings
 from tracking.store.engine import create_engine, is_poison, is_transient
-from tracking.store.sql import transaction
+from tracking.store.statements import transaction
 
 TRANSIENT = {
     "08000": "connection exception",

@@ -16,7 +16,7 @@ from tests.test_store_ingest import accepted, delivered, track_of, update
 from tracking.metrics import Metrics
 from tracking.store.ingest.batch import store_batch
 from tracking.store.maintenance.metadata import update_metadata, waiting_tracks
-from tracking.store.sql import transaction
+from tracking.store.statements import transaction
 from workers import maintenance
 from workers.kafka.batches import Batch
 from workers.maintenance import Maintenance

@@ -20,7 +20,7 @@ from tracking.metrics import Metrics
 from tracking.settings import DatabaseSettings, Settings
 from tracking.store.engine import create_engine
 from tracking.store.ingest.batch import store_batch
-from tracking.store.sql import transaction
+from tracking.store.statements import transaction
 from workers.outgoing import Outgoing
 
 LARGE = 60_000

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import sqlalchemy as sa
 
 from tracking.store import partitions
-from tracking.store.sql import transaction
+from tracking.store.statements import transaction
 
 
 def names(engine: sa.Engine) -> set[str]:

@@ -19,7 +19,7 @@ from tracking.store.ingest.bookings import BOOKINGS_OF_RUNNERS
 from tracking.store.maintenance.abandoned import abandoned_bookings
 from tracking.store.read.routes import RouteSlice, page
 from tracking.store.read.tracks import find_track, last_position
-from tracking.store.sql import transaction
+from tracking.store.statements import transaction
 
 
 def accepted(trip: Trip, second: float = 0, runner_id: UUID | None = None) -> BookingEvent:

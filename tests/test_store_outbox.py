@@ -18,7 +18,7 @@ from tracking.store.ingest.batch import store_batch
 from tracking.store.outbox import events as outbox
 from tracking.store.outbox import watermarks
 from tracking.store.outbox.watermarks import Published
-from tracking.store.sql import transaction
+from tracking.store.statements import transaction
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from tracking.store import shares
 from tracking.store.ingest.bookings import ensure_bookings
-from tracking.store.sql import transaction
+from tracking.store.statements import transaction
 
 
 def link(engine: sa.Engine, token: str, lifetime: timedelta) -> tuple[UUID, datetime]:

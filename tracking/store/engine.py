@@ -1,15 +1,19 @@
-"""How PostgreSQL is reached: the engine with its limits, the schema check, the error table."""
+"""How PostgreSQL is reached: engine and limits, UUIDs, the schema check, the error table."""
 
 import struct
 from collections.abc import Callable
-from functools import wraps
+from functools import lru_cache, wraps
 from pathlib import Path
 from typing import Any, Final, ParamSpec, TypeVar
+from uuid import UUID
 
+import psycopg2.extras
 import sqlalchemy as sa
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from psycopg2.extensions import cursor as Cursor
+from psycopg2.extensions import new_type, register_type
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -34,6 +38,20 @@ VALUE_ERRORS: Final = (ValueError, ArithmeticError, struct.error)
 # Our own bugs that one event provokes: it is kept until they are fixed, and the rest goes on. A
 # crash would only bring the same event again.
 BUG_ERRORS: Final = (TypeError, LookupError, AttributeError, AssertionError)
+
+
+@lru_cache(maxsize=1 << 16)  # a busy service reads the same tracks and runners in every batch
+def _uuid(text: str) -> UUID:
+    return UUID(text)
+
+
+def _read_uuid(text: Any, _: Cursor) -> UUID | None:
+    return None if text is None else _uuid(text)
+
+
+_UUID_OID: Final = 2950
+psycopg2.extras.register_uuid()  # type: ignore[no-untyped-call]  # how they are written
+register_type(new_type((_UUID_OID,), "UUID", _read_uuid))  # how they are read
 
 
 def create_engine(

@@ -7,7 +7,7 @@ from typing import Final
 import sqlalchemy as sa
 from psycopg2.extensions import cursor as Cursor
 
-from tracking.store.sql import transaction
+from tracking.store.statements import transaction
 
 MONTHS_AHEAD: Final = 3
 

@@ -1,8 +1,7 @@
-"""How a statement meets the driver: a cursor, many rows in one statement, binary COPY."""
+"""How a statement meets the driver: many rows in one statement, binary COPY."""
 
 from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 from itertools import chain
 from struct import Struct as Layout
 from typing import Any, Final
@@ -10,23 +9,6 @@ from uuid import UUID
 
 import psycopg2.extras
 from psycopg2.extensions import cursor as Cursor
-from psycopg2.extensions import new_type, register_type
-
-from tracking.store.statements import transaction as transaction  # noqa: PLC0414 - for all
-
-
-@lru_cache(maxsize=1 << 16)  # a busy service reads the same tracks and runners in every batch
-def _uuid(text: str) -> UUID:
-    return UUID(text)
-
-
-def _read_uuid(text: Any, _: Cursor) -> UUID | None:
-    return None if text is None else _uuid(text)
-
-
-_UUID_OID: Final = 2950
-psycopg2.extras.register_uuid()  # type: ignore[no-untyped-call]  # how they are written
-register_type(new_type((_UUID_OID,), "UUID", _read_uuid))  # how they are read
 
 # https://www.postgresql.org/docs/15/sql-copy.html, "Binary Format"; times count from 2000.
 _COPY_HEADER: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)

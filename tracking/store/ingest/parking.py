@@ -14,7 +14,8 @@ from psycopg2.extensions import cursor as Cursor
 
 from tracking.domain.events import LocationUpdate
 from tracking.domain.trips import GRACE
-from tracking.store.sql import execute_rows, interval, transaction
+from tracking.store.sql import execute_rows, interval
+from tracking.store.statements import transaction
 
 # Seven hours of a phone that reports every five seconds; beyond it the oldest are refused.
 LIMIT_OF_RUNNER: Final = 5_000

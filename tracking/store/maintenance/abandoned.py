@@ -5,7 +5,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from tracking.store.sql import transaction
+from tracking.store.statements import transaction
 
 
 def abandoned_bookings(engine: sa.Engine) -> list[tuple[UUID, datetime]]:

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from tracking.store.sql import transaction
+from tracking.store.statements import transaction
 
 # A leg slower than this is no movement: below walking pace a standing phone's position wanders.
 MOVING_KMH: Final = 2.0

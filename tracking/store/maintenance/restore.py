@@ -2,7 +2,7 @@
 
 import sqlalchemy as sa
 
-from tracking.store.sql import transaction
+from tracking.store.statements import transaction
 
 
 def prepare_replay(engine: sa.Engine) -> int:

@@ -18,7 +18,8 @@ from tracking.domain.times import rfc3339
 from tracking.domain.tracks import TrackChange
 from tracking.store.ingest.track_state import Announcement, TrackState
 from tracking.store.outbox import watermarks
-from tracking.store.sql import execute_rows, transaction
+from tracking.store.sql import execute_rows
+from tracking.store.statements import transaction
 
 # Any number: the first process that locks it drains, the others try again.
 DRAINER_LOCK: Final = 7_242_001

@@ -21,10 +21,9 @@ from tracking.store.sql import (
     interval,
     number_array,
     time_array,
-    transaction,
     uuid_array,
 )
-from tracking.store.statements import Statements, prepared
+from tracking.store.statements import Statements, prepared, transaction
 
 # Bookings that the drainer locks at once: ingest waits for them, some milliseconds.
 UNMARKED_AT_ONCE: Final = 1_000

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from tracking.domain.tracks import LiveState
 from tracking.domain.waypoints import MissedWaypoint, StoredWaypoint
 from tracking.store.engine import translated
-from tracking.store.sql import transaction
+from tracking.store.statements import transaction
 
 # Points of one backfill: some 130 kB as text.
 PAGE: Final = 1_000

@@ -10,7 +10,8 @@ from msgspec import Struct
 from tracking.domain.routes import Order
 from tracking.domain.waypoints import RouteWaypoint
 from tracking.store.engine import translated
-from tracking.store.sql import ROUTE_ORDER, transaction
+from tracking.store.sql import ROUTE_ORDER
+from tracking.store.statements import transaction
 
 # Some 200 kB of Python objects: large enough to be fast, small enough for many at once.
 PAGE: Final = 1_000

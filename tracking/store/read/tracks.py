@@ -10,7 +10,7 @@ from tracking.domain.tracks import TrackView
 from tracking.domain.waypoints import StoredWaypoint
 from tracking.store.engine import translated
 from tracking.store.models import Booking, Track
-from tracking.store.sql import transaction
+from tracking.store.statements import transaction
 
 _VIEW: Final = [getattr(Track, name) for name in TrackView.__struct_fields__]
 
