@@ -1,10 +1,13 @@
 """tracking.store.ingest.track_cache: what a failed transaction leaves behind is nothing wrong."""
 
+import time
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
+import pytest
+
 from tracking.domain.routes import Gap, Vertex
-from tracking.store.ingest.track_cache import TrackCache
+from tracking.store.ingest.track_cache import OTHER_WRITER_S, TrackCache
 from tracking.store.ingest.track_state import TrackState
 
 START = datetime(2026, 2, 6, 10, 30, tzinfo=UTC)
@@ -46,3 +49,13 @@ def test_the_ones_longest_unused_make_room() -> None:
     assert set(cache.take([first.booking_id, third.booking_id])) == {
         first.booking_id, third.booking_id,
     }  # fmt: skip
+
+
+def test_another_writer_is_remembered_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = TrackCache()
+    seen = [cache.is_only_writer]
+    cache.note_other_writer()
+    seen.append(cache.is_only_writer)
+    later = time.monotonic() + OTHER_WRITER_S
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    assert [*seen, cache.is_only_writer] == [True, False, True]

@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
+from functools import partial
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -21,7 +22,7 @@ from tracking.store.ingest.resolver import Resolver
 from tracking.store.ingest.route_changes import reroute
 from tracking.store.ingest.track_cache import TrackCache
 from tracking.store.ingest.track_state import TrackState
-from tracking.store.ingest.tracks import load_tracks
+from tracking.store.ingest.tracks import is_outdated, load_tracks
 from tracking.store.ingest.trips import write_trips
 from tracking.store.ingest.waypoints import add_waypoints
 from tracking.store.outbox import events as outbox
@@ -64,9 +65,28 @@ def store_batch(
     facts = [e for e in events if isinstance(e, BookingEvent)]
     updates = [e for e in events if isinstance(e, LocationUpdate)]
     bookings.ensure_bookings(engine, {fact.booking_id for fact in facts})
+    store = partial(_store_at_once, engine, facts, updates, set(adopt), known, parked)
+    try:
+        return store()
+    except sa.exc.DBAPIError as error:
+        if not is_outdated(error):
+            raise
+        known.note_other_writer()
+        return store()
+
+
+def _store_at_once(
+    engine: sa.Engine,
+    facts: list[BookingEvent],
+    updates: list[LocationUpdate],
+    adopt: set[UUID],
+    known: TrackCache,
+    parked: Collection[int] | None,
+) -> Stored:
+    """One transaction."""
     try:
         with transaction(engine) as cursor:
-            stored, tracks = _store(cursor, facts, updates, set(adopt), known, parked)
+            stored, tracks = _store(cursor, facts, updates, adopt, known, parked)
     except Exception:
         known.partitions.clear()  # one may have been made and be gone again, or be missing
         raise

@@ -1,5 +1,6 @@
 """Tracks as the last committed batch left them, so that the next one need not read them again."""
 
+import time
 from collections.abc import Collection, Iterable
 from typing import Final
 from uuid import UUID
@@ -7,6 +8,8 @@ from uuid import UUID
 from tracking.domain.routes import Gap
 from tracking.store.ingest.track_state import TrackState
 
+# A second process that writes is noticed by what it changed; for so long each batch asks first.
+OTHER_WRITER_S: Final = 60.0
 # Some 1.5 kB each. A backlog of more trips than this reads its tracks anew in every batch.
 LIMIT: Final = 10_000
 
@@ -16,16 +19,26 @@ class TrackCache:
 
     A track that was taken is gone until it is put back after the commit: a transaction that fails
     leaves nothing wrong behind. Another process may have changed it meanwhile: whoever takes it
-    compares its version, under the booking's lock.
+    compares its version, under the booking's lock (`load_tracks`).
     """
 
     def __init__(self, limit: int = LIMIT) -> None:
         self._tracks: dict[UUID, TrackState] = {}
         self.partitions: set[str] = set()  # of waypoints, that are there
         self._limit = limit
+        self._asks_until = 0.0  # time.monotonic()
 
     def __len__(self) -> int:
         return len(self._tracks)
+
+    @property
+    def is_only_writer(self) -> bool:
+        """No other process has changed a known track lately."""
+        return time.monotonic() >= self._asks_until
+
+    def note_other_writer(self) -> None:
+        """A known track was changed by another process, or by maintenance."""
+        self._asks_until = time.monotonic() + OTHER_WRITER_S
 
     def take(self, booking_ids: Iterable[UUID]) -> dict[UUID, TrackState]:
         """Those of the bookings that are known."""

@@ -15,58 +15,83 @@ from tracking.store.statements import Statements, prepared
 def load_tracks(
     cursor: Statements, booking_ids: Collection[UUID], known: TrackCache
 ) -> dict[UUID, TrackState]:
-    """The tracks of these bookings with their assignments, by booking id."""
-    tracks = _unchanged(cursor, known.take(booking_ids))
+    """The tracks of these bookings with their assignments, by booking id.
+
+    While no other process writes them, what is known is taken as it is, and is compared in the same
+    message as what follows: a round trip less. If it was changed after all, that message raises
+    what `is_outdated` knows; nothing is written, and a second call reads the table.
+    """
+    tracks = _known(cursor, booking_ids, known)
     missing = [booking_id for booking_id in booking_ids if booking_id not in tracks]
-    if not missing:
-        return tracks
-    cursor.execute(
-        """
-        SELECT t.booking_id, t.id, t.owner_id, t.runner_id, t.status, t.phase, t.started_at,
-               t.completed_at, t.head_seq, t.waypoint_count, t.distance_mm, t.last_recorded_at,
-               t.last_runner_id, t.last_reported_at, ST_X(t.last_position), ST_Y(t.last_position),
-               t.version, t.epoch, t.end_reason IS NOT DISTINCT FROM 'delivered',
-               t.shown_until, t.ahead_until,
-               t.announced_id, t.announced_distance_mm, t.announced_completed_at,
-               a.runner_id, a.started_at, a.ended_at
-        FROM tracks t JOIN assignments a ON a.booking_id = t.booking_id
-        WHERE t.booking_id = ANY(%s::uuid[]) ORDER BY a.id
-        """,
-        (uuid_array(missing),),
-    )
-    for row in cursor:  # one for each assignment
-        track = tracks.get(row[0])
-        if track is None:
-            track = tracks[row[0]] = _track_state(row)
-        track.assignments += (Assignment(*row[24:]),)
+    if missing:
+        cursor.execute(_TRACKS, (uuid_array(missing),))
+        for row in cursor:  # one for each assignment
+            track = tracks.get(row[0])
+            if track is None:
+                track = tracks[row[0]] = _track_state(row)
+            track.assignments += (Assignment(*row[24:]),)
     return tracks
 
 
-def _unchanged(cursor: Statements, tracks: dict[UUID, TrackState]) -> dict[UUID, TrackState]:
-    """Those that no other process has changed, and no restored backup: that changes the epoch."""
+_TRACKS: Final = """
+    SELECT t.booking_id, t.id, t.owner_id, t.runner_id, t.status, t.phase, t.started_at,
+           t.completed_at, t.head_seq, t.waypoint_count, t.distance_mm, t.last_recorded_at,
+           t.last_runner_id, t.last_reported_at, ST_X(t.last_position), ST_Y(t.last_position),
+           t.version, t.epoch, t.end_reason IS NOT DISTINCT FROM 'delivered',
+           t.shown_until, t.ahead_until,
+           t.announced_id, t.announced_distance_mm, t.announced_completed_at,
+           a.runner_id, a.started_at, a.ended_at
+    FROM tracks t JOIN assignments a ON a.booking_id = t.booking_id
+    WHERE t.booking_id = ANY(%s::uuid[]) ORDER BY a.id
+"""
+
+
+def _known(
+    cursor: Statements, booking_ids: Collection[UUID], cache: TrackCache
+) -> dict[UUID, TrackState]:
+    """Those of the cache that are as the table has them, or that are compared on the way."""
+    tracks = cache.take(booking_ids)
     if not tracks:
         return {}
-    cursor.execute(
-        _CHANGED,
-        (
-            uuid_array(tracks),
-            number_array(track.version for track in tracks.values()),
-            [track.epoch for track in tracks.values()],
-        ),
+    if len(tracks) == len(booking_ids) and cache.is_only_writer:
+        cursor.later(_SAME, _versions(tracks))
+        return tracks
+    changed = _changed(cursor, tracks)
+    if changed:
+        cache.note_other_writer()
+    return {booking_id: t for booking_id, t in tracks.items() if booking_id not in changed}
+
+
+def _changed(cursor: Statements, tracks: dict[UUID, TrackState]) -> set[UUID]:
+    """Those that another process has changed, or a restored backup: that changes the epoch."""
+    cursor.execute(_CHANGED, _versions(tracks))
+    return {booking_id for (booking_id,) in cursor}
+
+
+def is_outdated(error: Exception) -> bool:
+    """Was a track that the cache knew changed by somebody else?"""
+    return _OUTDATED in str(error)
+
+
+def _versions(tracks: dict[UUID, TrackState]) -> tuple[str, str, list[str]]:
+    return (
+        uuid_array(tracks),
+        number_array(track.version for track in tracks.values()),
+        [track.epoch for track in tracks.values()],
     )
-    for (booking_id,) in cursor:
-        del tracks[booking_id]
-    return tracks
 
 
-_CHANGED: Final = prepared(
-    "changed_tracks",
-    """
-    SELECT v.booking_id
+_DIFFERENT: Final = """
     FROM unnest(%s::uuid[], %s::bigint[], %s::text[]) v (booking_id, version, epoch)
     LEFT JOIN tracks t ON t.booking_id = v.booking_id
     WHERE (t.version, t.epoch) IS DISTINCT FROM (v.version, v.epoch)
-    """,
+"""
+_CHANGED: Final = prepared("changed_tracks", f"SELECT v.booking_id {_DIFFERENT}")
+# SQL raises what it cannot convert; PostgreSQL's log shows the text, too.
+_OUTDATED: Final = "tracks in the cache of ingest are outdated"
+_SAME: Final = prepared(
+    "same_tracks",
+    f"SELECT CASE count(*) WHEN 0 THEN 0 ELSE ('{_OUTDATED}: ' || count(*))::int END {_DIFFERENT}",
 )
 
 
