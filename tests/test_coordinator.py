@@ -19,8 +19,10 @@ QUIET_S = 3.0
 class Member:
     """Static, hence it stays in the group when it ends. Polls as our consumer does."""
 
-    def __init__(self, consumer: KafkaConsumer) -> None:
+    def __init__(self, consumer: KafkaConsumer, poll_ms: int, pause_s: float) -> None:
         self._consumer = consumer
+        self._poll_ms = poll_ms
+        self._pause_s = pause_s
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._poll)
         self.has: set[TopicPartition] = set()
@@ -28,8 +30,8 @@ class Member:
         self._thread.start()
 
     def _poll(self) -> None:
-        while not self._stop.is_set():
-            self._consumer.poll(timeout_ms=500)
+        while not self._stop.wait(self._pause_s):
+            self._consumer.poll(timeout_ms=self._poll_ms)
             resume_join(self._consumer)
             if has_joined(self._consumer):
                 self.has = self._consumer.assignment()
@@ -59,7 +61,7 @@ class Group:
         self._admin.create_partitions({self._topic: NewPartitions(partitions)})
 
     @contextmanager
-    def member(self, name: str) -> Iterator[Member]:
+    def member(self, name: str, poll_ms: int = 500, pause_s: float = 0.0) -> Iterator[Member]:
         consumer = KafkaConsumer(
             bootstrap_servers=self._brokers, group_id=self._topic, group_instance_id=name,
             metadata_max_age_ms=500, heartbeat_interval_ms=500, session_timeout_ms=30_000,
@@ -67,7 +69,7 @@ class Group:
         )  # fmt: skip
         patch(consumer)
         consumer.subscribe(pattern=f"^{self._topic}$")
-        member = Member(consumer)
+        member = Member(consumer, poll_ms, pause_s)
         try:
             yield member
         finally:
@@ -144,3 +146,15 @@ def test_each_member_that_comes_back_costs_one_rebalance_at_most(group: Group) -
             after = wait_until_they_have(6, *members.values())
             assert after - generation <= 1
             generation = after
+
+
+def test_a_group_settles_though_joins_end_between_two_polls(group: Group) -> None:
+    """As they do while so much is in flight that polls are short and far between."""
+    group.create_topic(6)
+    with ExitStack() as stack:
+        members = [
+            stack.enter_context(group.member(name, poll_ms=10, pause_s=0.3)) for name in "abc"
+        ]
+        generation = wait_until_they_have(6, *members)
+        threading.Event().wait(QUIET_S)
+        assert wait_until_they_have(6, *members) == generation

@@ -3,6 +3,7 @@
 from typing import Any, Final
 
 from kafka import TopicPartition
+from kafka.coordinator.base import Generation, MemberState
 from kafka.coordinator.consumer import ConsumerCoordinator
 
 # Records, and the end of poll()'s own time, end the wait before.
@@ -15,6 +16,7 @@ class Coordinator(ConsumerCoordinator):  # type: ignore[misc]
     """The consumer's thread, and kafka-python's IO thread, where said."""
 
     leads_untold = False
+    _joined: tuple[Generation, bytes] | None = None  # with the assignment; of the newest join
 
     def time_to_next_poll(self) -> float:
         """How long `poll()` may wait for records at a stretch, in seconds.
@@ -30,6 +32,21 @@ class Coordinator(ConsumerCoordinator):  # type: ignore[misc]
         That is a hand-over to another thread and back, which each lone record would wait for.
         """
         return not self.coordinator_unknown() or super().ensure_coordinator_ready(timeout_ms)
+
+    async def _do_join_and_sync_async(self) -> bytes:
+        """The assignment; IO thread. Also that of a join that ended while nobody polled.
+
+        It is forgotten upstream, and the next poll joins anew. When the group's leader does, the
+        whole group has to: with short polls and longer pauses it never ends.
+        """
+        if self._joined and self.state is MemberState.REBALANCING:
+            generation, last = self._joined
+            if generation is self._generation:
+                return last
+        self._joined = None
+        assignment: bytes = await super()._do_join_and_sync_async()
+        self._joined = self._generation, assignment
+        return assignment
 
     def _process_join_group_response(self, response: Any, send_time: float) -> Any:
         """Notes whether the group's leader is told that it is none.
