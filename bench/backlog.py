@@ -36,6 +36,8 @@ UPDATES: Final = 200_000
 # As this was measured before the platform's keys were known.
 OLD_PARTITIONS: Final = 3
 DEADLINE_S: Final = 900.0
+# Each look at the metrics takes the loop some milliseconds.
+POLL_S: Final = 0.5
 
 
 class Drained(NamedTuple):
@@ -163,7 +165,7 @@ async def _watch_drain(server: Server, fleet: list[Trip], count: int) -> Drained
         if done and not begun:
             begun, started, seen_before = done, time.perf_counter(), frames[0]
             cpu_before = await asyncio.to_thread(cpu_seconds, server)
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(POLL_S)
     elapsed = time.perf_counter() - started
     cpu, seen = await asyncio.to_thread(cpu_seconds, server), frames[0] - seen_before
     for socket in sockets:

@@ -1,10 +1,12 @@
 """workers.monitoring.thread_cpu: what each thread costs, as Linux counts it."""
 
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from tests.running import wait_until
+from tests.running import CHECKOUT, wait_until
 from workers.monitoring.thread_cpu import ThreadCpu
 
 
@@ -33,6 +35,19 @@ def test_threads_of_libraries_share_one_label() -> None:
     stop.set()
     thread.join()
     assert "a library's own" not in seconds(collector)
+
+
+def test_the_main_thread_is_the_loop_in_a_forked_process() -> None:
+    code = (
+        "import os, time\n"
+        "from tests.test_thread_cpu import seconds\n"
+        "from workers.monitoring.thread_cpu import ThreadCpu\n"
+        "pid = os.fork()\n"
+        "if pid: raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))\n"
+        "while time.process_time() < 0.05: pass\n"
+        "os._exit(0 if set(seconds(ThreadCpu())) == {'loop'} else 1)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, check=False).returncode == 0
 
 
 def _spin(stop: threading.Event) -> None:

@@ -10,9 +10,10 @@ from typing import Final
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
+MAIN_THREAD: Final = "MainThread"
 # What a thread's name begins with -> its label; kafka-python's own threads among them.
 LABELS: Final = {
-    "MainThread": "loop",
+    MAIN_THREAD: "loop",
     "consumer": "consumer",
     "ingest": "ingest",
     "outgoing": "outgoing",
@@ -43,6 +44,7 @@ class ThreadCpu(Collector):
 
     def _measure(self) -> None:
         names = {thread.native_id: thread.name for thread in threading.enumerate()}
+        names[os.getpid()] = MAIN_THREAD  # Linux numbers it so; Python may not know, after a fork
         now = {int(task.name): _seconds_of(task) for task in TASKS.glob("[0-9]*")}
         for task, seconds in now.items():
             self._seconds[_label(names.get(task, ""))] += seconds - self._seen.get(task, 0.0)
