@@ -43,9 +43,27 @@ def test_a_good_event_of_the_type_ends_the_row_and_one_of_another_type_does_not(
     for number in range(LIMIT - 1):
         fail(breaker, number)
     breaker.succeeded("store", "booking.accepted")
-    for number in range(LIMIT - 1):
+    for number in range(LIMIT, 2 * LIMIT - 1):  # others than before
         fail(breaker, number)
     breaker.succeeded("store", "runner.location_update")
     breaker.succeeded("decode", "booking.accepted")
     with pytest.raises(IntakeStopped):
-        fail(breaker, LIMIT)
+        fail(breaker, 2 * LIMIT)
+
+
+def test_events_of_two_types_or_stages_are_no_row() -> None:
+    breaker = Breaker(Metrics())
+    for number in range(LIMIT - 1):
+        fail(breaker, number)
+        fail(breaker, number + LIMIT, "booking.cancelled")
+        breaker.failed("decode", "booking.accepted", record(number + 2 * LIMIT), ERROR)
+    assert breaker.reason is None
+
+
+def test_good_events_matter_only_while_something_has_failed() -> None:
+    breaker = Breaker(Metrics())
+    found = [breaker.has_suspects]
+    fail(breaker, 1)
+    found.append(breaker.has_suspects)
+    breaker.succeeded("store", "booking.accepted")
+    assert [*found, breaker.has_suspects] == [False, True, False]
