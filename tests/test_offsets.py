@@ -38,6 +38,18 @@ def test_offsets_wait_for_the_dead_letters_below_them() -> None:
     assert offsets.waiting() == set()
 
 
+def test_the_first_of_several_dead_letters_holds_back_what_lies_behind_it() -> None:
+    offsets = Offsets()
+    one, two = batch(offsets, 15, 12), batch(offsets, 20, 18)
+    for each in (batch(offsets, 10), one, two):
+        offsets.stored(each)
+    assert offsets.pop_ready() == {PARTITION: 10}
+    offsets.acknowledged(two.poison)
+    assert offsets.pop_ready() == {}
+    offsets.acknowledged(one.poison)
+    assert offsets.pop_ready() == {PARTITION: 20}
+
+
 def test_a_record_that_is_no_event_holds_back_what_is_stored_behind_it() -> None:
     """It was sent away when it was read, before anything of its batch was stored."""
     offsets = Offsets()
