@@ -3,13 +3,17 @@
 The consumer is made up: no fault of Kafka's makes poll() hang on demand.
 """
 
+import asyncio
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from kafka import TopicPartition
 
+from workers.monitoring import readiness as readiness_module
 from workers.monitoring.readiness import Readiness
 
 
@@ -22,24 +26,34 @@ def consumer(
     partitions: int = 1,
     joined: bool = True,
     open_s: dict[TopicPartition, float] | None = None,
+    stopped: dict[TopicPartition, str] | None = None,
 ) -> Any:
     open_s = open_s or {}
     last_poll = time.monotonic() - silent_s
     return SimpleNamespace(
-        last_poll=last_poll, connected=connected, stopped={}, assigned=assigned, joined=joined,
+        last_poll=last_poll, connected=connected, stopped=stopped or {},
+        assigned=assigned, joined=joined,
         lag=SimpleNamespace(
             partitions=partitions, unreachable_s=lambda: away_s, open_transactions=lambda: open_s
         ),
     )  # fmt: skip
 
 
-def readiness(consumer: Any, outgoing_s: float = 0, bug: str | None = None) -> dict[str, str]:
+def readiness(
+    consumer: Any,
+    outgoing_s: float = 0,
+    bug: str | None = None,
+    *,
+    unstored_s: float = 0.0,
+    unkept_s: float | None = None,
+) -> dict[str, str]:
     """What the checks say that ask no database."""
-    ingest = SimpleNamespace(oldest_wait=lambda _: 0.0)
+    ingest = SimpleNamespace(oldest_wait=lambda _: unstored_s)
+    failing_since = None if unkept_s is None else time.monotonic() - unkept_s
     intake: Any = SimpleNamespace(
         consumer=consumer,
         ingest=ingest,
-        dead_letters=SimpleNamespace(failing_since=None),
+        dead_letters=SimpleNamespace(failing_since=failing_since),
         breaker=SimpleNamespace(reason=bug),
         outgoing=SimpleNamespace(age=lambda: outgoing_s),
     )
@@ -48,6 +62,7 @@ def readiness(consumer: Any, outgoing_s: float = 0, bug: str | None = None) -> d
         "kafka": checks._kafka(),
         "consumer": checks._polling(),
         "ingest": checks._unstored(),
+        "dead_letters": checks._unkept(),
         "outgoing": checks._waiting(),
     }
 
@@ -93,6 +108,7 @@ def test_a_member_without_partitions_is_not_ready() -> None:
     """Its viewers would see nothing of what the other members store."""
     said = readiness(consumer(assigned=0, partitions=6))["kafka"]
     assert "6 partitions belong to another member" in said
+    assert "2 partitions belong" in readiness(consumer(assigned=4, partitions=6))["kafka"]
 
 
 def test_a_member_that_has_not_joined_yet_is_not_ready() -> None:
@@ -115,3 +131,45 @@ def test_an_open_transaction_is_a_remark_that_names_the_partition() -> None:
 
 def test_an_intake_that_a_bug_has_stopped_is_not_ready() -> None:
     assert readiness(consumer(), bug="a bug of this version")["ingest"].startswith("stopped by")
+
+
+def test_a_partition_that_is_stopped_is_named_with_its_reason() -> None:
+    said = readiness(consumer(stopped={TopicPartition("runner.events", 2): "unreadable bytes"}))
+    assert said["consumer"] == "partition runner.events/2 is stopped: unreadable bytes"
+
+
+@pytest.mark.parametrize(
+    ("waited_s", "batch", "letters"),
+    [(59, "ok", "ok"),
+     (61, "a batch has waited 61 s to be stored", "Kafka has not accepted them for 61 s")],
+)  # fmt: skip
+def test_what_waits_for_longer_than_a_minute_is_not_ready(
+    waited_s: float, batch: str, letters: str
+) -> None:
+    said = readiness(consumer(), unstored_s=waited_s, unkept_s=waited_s)
+    assert (said["ingest"], said["dead_letters"]) == (batch, letters)
+
+
+@pytest.mark.gen_test
+async def test_a_probe_that_has_not_begun_is_not_wanted_any_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Or they would queue up behind a database that hangs, and be asked when it is back."""
+    monkeypatch.setattr(readiness_module, "DATABASE_TIMEOUT_S", 0.02)
+    begun, back, probes = threading.Event(), threading.Event(), []
+
+    def connect() -> None:
+        probes.append("one")
+        begun.set()
+        assert back.wait(15)
+        raise LookupError
+
+    with ThreadPoolExecutor(1) as executor:
+        engine: Any = SimpleNamespace(connect=connect)
+        checks = Readiness(engine, executor, "", None, lambda: "ok")  # type: ignore[arg-type]
+        for _ in range(3):
+            assert await checks._database() == ("does not answer", "unknown")
+        await asyncio.to_thread(begun.wait, 15)
+        back.set()
+        await asyncio.get_running_loop().run_in_executor(executor, lambda: None)
+    assert probes == ["one"]
