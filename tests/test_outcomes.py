@@ -54,6 +54,7 @@ def test_refused_and_repeated_reports_are_heard(engine: sa.Engine) -> None:
     assert told(trip, heard(engine, update(trip, 90))) == [(True, 90.0, "refused")]
     again = update(trip, 10, received_at=trip.at(95))
     assert told(trip, heard(engine, again)) == [(True, 95.0, "duplicate")]
+    assert store_batch(engine, [update(trip, 91)]).refusals == {"after_end": 1}
 
 
 def test_an_old_report_without_booking_id_is_heard_of_its_runners_trip(engine: sa.Engine) -> None:
@@ -61,6 +62,18 @@ def test_an_old_report_without_booking_id_is_heard_of_its_runners_trip(engine: s
     store_batch(engine, [accepted(trip), update(trip, 100)])
     again = update(trip, 100, booking_id=None, received_at=trip.at(130))
     assert told(trip, heard(engine, again)) == [(True, 130.0, "duplicate")]
+
+
+def test_a_report_without_booking_id_is_not_heard_of_a_trip_that_is_over_or_anothers(
+    engine: sa.Engine,
+) -> None:
+    over, given_away = Trip(), Trip()
+    for trip in (over, given_away):
+        store_batch(engine, [accepted(trip), update(trip, 100)])
+    store_batch(engine, [delivered(over, 110), accepted(given_away, 110, Trip().runner_id)])
+    for trip in (over, given_away):
+        again = update(trip, 100, booking_id=None, received_at=trip.at(130))
+        assert heard(engine, again) == []
 
 
 def test_exactly_zero_zero_is_no_fix_and_refused(engine: sa.Engine) -> None:
@@ -73,8 +86,10 @@ def test_exactly_zero_zero_is_no_fix_and_refused(engine: sa.Engine) -> None:
     assert stored.refusals == {"no_fix": 1}
     assert seconds(engine, trip) == [10.0, 30.0]
     assert track_of(engine, trip).distance_mm < 1_000_000
-    equator = store_batch(engine, [update(trip, 40, longitude=0.0), update(trip, 50, latitude=0.0)])
-    assert equator.update_outcomes == {"applied": 2}
+    on_a_line = [update(trip, 40, longitude=0.0), update(trip, 50, latitude=0.0)]
+    beside = store_batch(engine, [*on_a_line, update(trip, 60, **nowhere)])
+    assert beside.update_outcomes == {"applied": 2, "refused": 1}
+    assert seconds(engine, trip) == [10.0, 30.0, 40.0, 50.0]
 
 
 def test_a_report_without_fix_is_heard(engine: sa.Engine) -> None:
