@@ -1,8 +1,10 @@
 """tracking.store.statements: transactions of few round trips, on a real PostgreSQL."""
 
+import io
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from datetime import datetime
 
 import psycopg2
 import pytest
@@ -12,10 +14,11 @@ from tests.proxy import Proxy
 from tests.running import Trip, connect, wait_until
 from tests.test_store_ingest import accepted, update, waypoints
 from tracking.settings import DatabaseSettings
+from tracking.store import statements as statements_module
 from tracking.store.engine import create_engine
 from tracking.store.ingest.batch import store_batch
 from tracking.store.ingest.track_cache import TrackCache
-from tracking.store.statements import transaction
+from tracking.store.statements import prepared, transaction
 
 
 @contextmanager
@@ -61,6 +64,39 @@ def test_what_waits_is_executed_before_what_is_read(engine: sa.Engine) -> None:
         cursor.later("INSERT INTO seen VALUES (%s)", (1,))
         cursor.execute("SELECT number FROM seen")
         assert cursor.fetchall() == [(1,)]
+
+
+def test_what_waits_is_executed_before_what_is_copied(engine: sa.Engine) -> None:
+    with transaction(engine) as cursor:
+        cursor.later("CREATE TEMPORARY TABLE copied (number int) ON COMMIT DROP")
+        cursor.copy_expert("COPY copied FROM STDIN", io.StringIO("1\n2\n"))
+        cursor.execute("SELECT sum(number) FROM copied")
+        assert cursor.fetchall() == [(3,)]
+
+
+def test_a_plan_is_made_once_and_anew_after_a_minute_or_an_error(
+    database: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = create_engine(DatabaseSettings.from_environment(database), name="tests", pool_size=1)
+    one = prepared("one", "SELECT %s::int + 1")
+
+    def made_at() -> datetime:
+        with transaction(engine) as cursor:
+            cursor.execute(one, (1,))
+            assert cursor.fetchall() == [(2,)]
+            cursor.execute("SELECT prepare_time FROM pg_prepared_statements WHERE name = 'one'")
+            ((time,),) = cursor.fetchall()
+            return time  # type: ignore[no-any-return]
+
+    first = made_at()
+    assert made_at() == first
+    with pytest.raises(LookupError), transaction(engine):
+        raise LookupError
+    second = made_at()
+    assert second > first
+    monkeypatch.setattr(statements_module, "PLANS_LAST_S", -1.0)
+    assert made_at() > second
+    engine.dispose()
 
 
 def test_an_error_of_a_statement_that_waited_undoes_everything(engine: sa.Engine) -> None:
