@@ -2,10 +2,19 @@
 
 import selectors
 import socket
+import time
 
 import pytest
+from kafka.net.compat import KafkaNetClient
 
-from workers.kafka.network import RECEIVED_BYTES, ClosingSocket, Selector
+from workers.kafka.network import (
+    POLLS_A_SECOND,
+    RECEIVED_BYTES,
+    REST_S,
+    ClosingClient,
+    ClosingSocket,
+    Selector,
+)
 
 
 class Unprintable(socket.socket):
@@ -40,3 +49,24 @@ def test_one_call_reads_more_than_it_was_asked_for() -> None:
             theirs.sendall(b"x" * RECEIVED_BYTES)
             assert ours.recv(RECEIVED_BYTES, socket.MSG_PEEK | socket.MSG_WAITALL)
             assert len(ours.recv(4096)) > 4096
+
+
+def test_a_client_that_asks_without_a_pause_rests_and_one_that_waits_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rests: list[float] = []
+    clock = [1000.0]
+    monkeypatch.setattr(KafkaNetClient, "poll", lambda *_, **__: {})
+    monkeypatch.setattr(time, "sleep", rests.append)
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    client = object.__new__(ClosingClient)
+    client._second, client._polls = clock[0], 0
+    for _ in range(POLLS_A_SECOND):
+        client.poll()
+    assert rests == []
+    client.poll()
+    assert rests == [REST_S]
+    client.poll(future=object())
+    clock[0] += 1.1
+    client.poll()
+    assert rests == [REST_S]
