@@ -1,19 +1,26 @@
 """workers.kafka.records: the records and the errors that kafka-python's own reading gives."""
 
 import random
+import struct
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from kafka import TopicPartition
 from kafka.consumer.fetcher import Fetcher
 from kafka.errors import CorruptRecordError
+from kafka.protocol.consumer import IsolationLevel
 from kafka.record import MemoryRecords, MemoryRecordsBuilder
+from kafka.record.util import calc_crc32c
 
 from workers.kafka.records import PartitionRecords
 
 PARTITION = TopicPartition("t", 3)
 PLAIN, GZIP = 0, 1
-OFFSET_OF_RECORDS = 61  # behind the header of a batch
+# Where things are in a batch of format 2, and what its attributes say.
+LENGTH, CHECKSUM, ATTRIBUTES, LAST_OFFSET_DELTA, OFFSET_OF_RECORDS = 8, 17, 21, 23, 61
+APPEND_TIME, TRANSACTIONAL, CONTROL = 0x08, 0x10, 0x20
+ABORT, COMMIT = 0, 1
 
 
 def batch(records: list[tuple[Any, ...]], codec: int = PLAIN) -> bytes:
@@ -85,7 +92,97 @@ def unchecked(kind: type[Any], data: bytes) -> list[Any] | str:
 
 def test_records_of_the_old_format_are_read() -> None:
     builder = MemoryRecordsBuilder(1, PLAIN, 1 << 16)
-    builder.append(timestamp=5, key=None, value=b"old", headers=[])
+    for value in (b"old", b"older"):
+        builder.append(timestamp=5, key=None, value=value, headers=[])
     builder.close()
     data = bytes(builder.buffer())
-    assert read(PartitionRecords, data) == read(Fetcher.PartitionRecords, data)
+    found = read(PartitionRecords, data)
+    assert found == read(Fetcher.PartitionRecords, data)
+    assert [record[7] for record in found] == [b"old", b"older"]
+
+
+def changed(data: bytes, at: int, new: bytes) -> bytes:
+    """A batch with other bytes there, under a checksum that fits."""
+    data = data[:at] + new + data[at + len(new) :]
+    checksum = struct.pack(">I", calc_crc32c(data[ATTRIBUTES:]))
+    return data[:CHECKSUM] + checksum + data[ATTRIBUTES:]
+
+
+def with_attributes(data: bytes, attributes: int) -> bytes:
+    return changed(data, ATTRIBUTES, struct.pack(">h", attributes))
+
+
+def test_a_topic_that_takes_the_brokers_time_gives_all_of_a_batch_its_newest() -> None:
+    data = with_attributes(batch([(5, None, b"a", []), (7, None, b"b", [])]), APPEND_TIME)
+    found = read(PartitionRecords, data)
+    assert found == read(Fetcher.PartitionRecords, data)
+    assert [record[4] for record in found] == [7, 7]
+
+
+def test_reading_goes_on_behind_the_last_offset_of_a_batch_that_was_compacted() -> None:
+    data = changed(batch([(0, None, b"a", [])]), LAST_OFFSET_DELTA, struct.pack(">i", 9))
+    part = PartitionRecords(0, PARTITION, MemoryRecords(data))
+    assert len(part.take()) == 1
+    assert part.next_fetch_offset == 10
+
+
+def written(first: int, producer: int, *values: bytes, key: bytes | None = None) -> bytes:
+    """A batch of a transaction."""
+    builder = MemoryRecordsBuilder(
+        2, PLAIN, 1 << 16, offset=first, transactional=True, producer_id=producer,
+        producer_epoch=0, base_sequence=0,
+    )  # fmt: skip
+    for value in values:
+        builder.append(timestamp=0, key=key, value=value, headers=[])
+    builder.close()
+    return bytes(builder.buffer())
+
+
+def marker(offset: int, producer: int, kind: int) -> bytes:
+    """What ends a transaction."""
+    data = written(offset, producer, b"", key=struct.pack(">hh", 0, kind))
+    return with_attributes(data, TRANSACTIONAL | CONTROL)
+
+
+@pytest.mark.parametrize(
+    ("level", "values"),
+    [(IsolationLevel.READ_COMMITTED, b"cd"), (IsolationLevel.READ_UNCOMMITTED, b"abcd")],
+)
+def test_what_a_transaction_wrote_that_was_aborted_is_left_out(level: Any, values: bytes) -> None:
+    data = written(0, 1, b"a", b"b") + written(2, 2, b"c") + marker(3, 1, ABORT)
+    data += written(4, 1, b"d") + marker(5, 2, COMMIT) + marker(6, 1, COMMIT)
+    aborted = [SimpleNamespace(producer_id=1, first_offset=0)]
+    for kind in (PartitionRecords, Fetcher.PartitionRecords):
+        part = kind(
+            0, PARTITION, MemoryRecords(data), isolation_level=level, aborted_transactions=aborted
+        )
+        assert b"".join(record.value for record in part.take()) == values
+        assert part.next_fetch_offset == 7
+
+
+# Size, attributes, time, offset, no key, one byte of value, number of headers.
+GOOD = b"\x0e\x00\x00\x00\x01\x02v\x00"
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        GOOD + b"\x00",
+        b"\x10" + GOOD[1:] + b"\x00",
+        b"\x24\x00" + b"\x80" * 11 + b"\x00" + GOOD[3:],
+        GOOD[:-1] + b"\x01",
+        b"\x12" + GOOD[1:-1] + b"\x02\x01\x01",
+        b"\x14" + GOOD[1:-1] + b"\x02\x08h\x01",
+    ],
+    ids=["more-follows", "ends-early", "number-too-long", "headers-below-0", "no-name", "beyond"],
+)
+def test_what_no_producer_writes_is_corrupt_under_a_good_checksum(record: bytes) -> None:
+    def holding(record: bytes) -> bytes:
+        data = batch([(0, None, b"v", [])])[:OFFSET_OF_RECORDS] + record
+        return changed(data, LENGTH, struct.pack(">i", len(data) - LENGTH - 4))
+
+    assert [each[7] for each in read(PartitionRecords, holding(GOOD))] == [b"v"]
+    for kind in (PartitionRecords, Fetcher.PartitionRecords):
+        part = kind(0, PARTITION, MemoryRecords(holding(record)))
+        with pytest.raises(CorruptRecordError):
+            assert [part.take(), part.take()]  # what is good before it is given first
