@@ -3,9 +3,11 @@
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from kafka import TopicPartition
 
-from workers.kafka.flow_control import FlowControl
+from workers.kafka import alignment as alignment_module
+from workers.kafka.flow_control import HELD_TIMEOUT_MS, POLL_TIMEOUT_MS, FlowControl
 
 A, B = TopicPartition("t", 0), TopicPartition("t", 1)
 LIMIT = 3
@@ -19,11 +21,25 @@ def records(*offsets: int, size: int = 1) -> list[Any]:
 
 
 class Ends:
-    """All that FlowControl asks of a consumer here."""
+    """All that FlowControl asks of a consumer here; A and B are its own."""
 
-    def __init__(self, end: int) -> None:
+    def __init__(self, end: int = 1_000_000) -> None:
         self.end = end
         self._fetcher = SimpleNamespace(last_stable={})
+        self._paused: set[TopicPartition] = set()
+
+    def assignment(self) -> set[TopicPartition]:
+        return {A, B}
+
+    def paused(self) -> set[TopicPartition]:
+        return set(self._paused)
+
+    def pause(self, *partitions: TopicPartition) -> None:
+        assert self.assignment().issuperset(partitions), "Kafka refuses that"
+        self._paused |= {*partitions}
+
+    def resume(self, *partitions: TopicPartition) -> None:
+        self._paused -= {*partitions}
 
     def highwater(self, _: TopicPartition) -> int:
         return self.end
@@ -42,11 +58,50 @@ def test_no_part_is_larger_than_a_transaction_and_none_overtakes() -> None:
 
 def test_what_waits_for_another_partition_is_told() -> None:
     flow: Any = FlowControl(LIMIT)
-    far = Ends(1_000_000)
+    far = Ends()
     assert [offsets_of(part) for part in flow.going_on({A: records(1), B: records(2, 3)}, far)] == [
         {A: [1]}
     ]
     assert flow.waiting() == {B: 2}
     assert flow.waiting_bytes > 0
     assert [offsets_of(part) for part in flow.released(B)] == [{B: [2, 3]}]
+    assert (flow.waiting(), flow.waiting_bytes) == ({}, 0)
+
+
+def test_what_is_held_is_not_read_until_it_is_let_go() -> None:
+    flow, consumer = FlowControl(LIMIT), Ends()
+    read: Any = consumer
+    assert flow.pause(read, {A}) == HELD_TIMEOUT_MS
+    assert consumer.paused() == {A}
+    assert flow.pause(read, {B}) == HELD_TIMEOUT_MS
+    assert consumer.paused() == {B}
+    assert flow.pause(read, set()) == POLL_TIMEOUT_MS
+    assert consumer.paused() == set()
+    assert flow.pause(read, {TopicPartition("somebody else's", 0)}) == POLL_TIMEOUT_MS
+    assert flow.pause_all(read) == HELD_TIMEOUT_MS
+    assert consumer.paused() == {A, B}
+
+
+def test_what_is_far_ahead_of_the_others_is_not_read_further(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(alignment_module, "AHEAD_RECORDS", 3)
+    flow, consumer = FlowControl(LIMIT), Ends()
+    read: Any = consumer
+    flow.going_on({A: records(1), B: records(2, 3)}, read)
+    assert flow.pause(read, set()) == HELD_TIMEOUT_MS  # soon something may let B go on
+    assert consumer.paused() == set()
+    flow.going_on({B: records(4)}, read)
+    assert flow.pause(read, set()) == HELD_TIMEOUT_MS
+    assert consumer.paused() == {B}
+
+
+def test_what_waits_is_forgotten_when_it_is_read_again_or_by_somebody_else() -> None:
+    flow: Any = FlowControl(LIMIT)
+    polled = {A: records(1), B: records(2, 3)}
+    flow.going_on(polled, Ends())
+    flow.revoked({B})
+    assert (flow.waiting(), flow.waiting_bytes) == ({}, 0)
+    flow.going_on(polled, Ends())
+    flow.clear()
     assert (flow.waiting(), flow.waiting_bytes) == ({}, 0)
