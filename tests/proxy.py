@@ -6,18 +6,24 @@ from contextlib import suppress
 
 
 class Proxy:
-    """Can refuse, cut, go silent, and lose the answer to a COMMIT. Any thread may tell it to."""
+    """Can refuse, cut, go silent, hold a statement, and lose the answer to a COMMIT.
+
+    Any thread may tell it to.
+    """
 
     def __init__(self, host: str, port: int) -> None:
         self._target = (host, port)
         self._open = True
         self._flowing = threading.Event()
         self._flowing.set()
+        self._holds: bytes | None = None
+        self._released = threading.Event()
         self._answers_to_lose = 0
         self._pairs: list[socket.socket] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self.lost_answers = 0
+        self.held = 0  # connections whose statement was held
         self.asked = 0  # messages from the clients, or pieces of large ones
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -30,9 +36,16 @@ class Proxy:
         """Keep everything open and let nothing through."""
         self._flowing.clear()
 
+    def hold(self, statement: bytes) -> None:
+        """Each connection that sends this waits, and only those, until `heal`."""
+        self._released.clear()
+        self._holds = statement
+
     def heal(self) -> None:
         self._open = True
         self._flowing.set()
+        self._holds = None
+        self._released.set()
 
     def lose_answers(self, number: int) -> None:
         """The next COMMITs reach the server; their answers, and the connections, get lost."""
@@ -70,6 +83,9 @@ class Proxy:
             while data := source.recv(65536):
                 self._flowing.wait()
                 self.asked += asks
+                if asks and self._holds is not None and self._holds in data:
+                    self.held += 1
+                    self._released.wait()
                 if asks and self._answers_to_lose > 0 and b"COMMIT\0" in data:
                     self._answers_to_lose -= 1
                     committing.set()
