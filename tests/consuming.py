@@ -43,12 +43,12 @@ class Group:
         admin.close()
         self._producer = KafkaProducer(bootstrap_servers=self.brokers, max_request_size=4 * MIB)
 
-    def produce(self, number: int, padding: int = 0) -> None:
+    def produce(self, number: int, padding: int = 0, partition: int | None = None) -> None:
         """Valid updates; what they carry beside is ignored."""
         for second in range(number):
             data = {**self.trip.update(second), "padding": "x" * padding}
             value = json.dumps(envelope("runner.location_update", data)).encode()
-            self._producer.send(self.topic, value=value)
+            self._producer.send(self.topic, value=value, partition=partition)
         self._producer.flush(timeout=60)
 
     def produce_at(self, partition: int, times: Iterable[int]) -> None:
@@ -60,24 +60,28 @@ class Group:
             )
         self._producer.flush(timeout=60)
 
-    def produce_raw(self, number: int, value: bytes) -> None:
+    def produce_raw(self, number: int, value: bytes, partition: int | None = None) -> None:
         for _ in range(number):
-            self._producer.send(self.topic, value=value)
+            self._producer.send(self.topic, value=value, partition=partition)
         self._producer.flush(timeout=60)
 
     @contextmanager
-    def consuming(self, *, is_slow: bool = False) -> Iterator[Consumer]:
+    def consuming(
+        self, *, is_slow: bool = False, gathers: bool | None = None
+    ) -> Iterator[Consumer]:
         """Batches are gathered; the test says when they are stored.
 
-        With `is_slow` they are stored at once, and dead letters are sent from `start_sender` on.
+        With `is_slow` dead letters are sent from `start_sender` on, and batches are stored at once,
+        unless it `gathers` them.
         """
+        gathers = not is_slow if gathers is None else gathers
         metrics = self.metrics
         sender = DeadLetterSender(self.settings, metrics, self.died.append)
         consumer = Consumer(self.settings, metrics, sender, self.breaker, self.died.append)
         self.start_sender = lambda: sender.start(consumer.acknowledged)
         if not is_slow:
             self.start_sender()
-        consumer.start(consumer.stored if is_slow else self.batches.append)
+        consumer.start(self.batches.append if gathers else consumer.stored)
         try:
             yield consumer
         finally:

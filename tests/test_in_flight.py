@@ -42,3 +42,32 @@ def test_dead_letters_that_wait_count_for_what_is_in_flight(environ: dict[str, s
         group.start_sender()
         wait_until(lambda: group.offset() == 60, "all are kept, and committed", 60)
         assert (in_flight.bytes, in_flight.dead_letters) == (0, 0)
+
+
+def test_one_bound_holds_for_garbage_and_for_events_that_wait(environ: dict[str, str]) -> None:
+    """Half of it is the garbage's; what the other partitions give has the rest, and no more."""
+    group = Group(environ, partitions=2)
+    group.produce_raw(40, b"x" * (MIB - 1_000), partition=0)
+    group.produce(40, padding=MIB - 1_000, partition=1)
+    with group.consuming(is_slow=True, gathers=True) as consumer:
+        in_flight = consumer._in_flight
+        wait_until(in_flight.is_full, "full")
+        polled = time.monotonic()
+        wait_until(lambda: consumer.last_poll > polled + 2, "more polls")
+        # A poll gives at most one fetch of each partition, of one such record.
+        assert in_flight.bytes < MAX_BYTES_IN_FLIGHT + 2 * MIB
+        assert in_flight.dead_letters == pytest.approx(17, abs=2)
+        assert group.records == pytest.approx(16, abs=3)
+        group.start_sender()
+        stored = 0
+
+        def is_settled() -> bool:
+            nonlocal stored
+            while group.batches:
+                batch = group.batches.pop(0)
+                stored += batch.size
+                consumer.stored(batch)
+            return stored == 40 and (in_flight.bytes, in_flight.dead_letters) == (0, 0)
+
+        wait_until(is_settled, "all events are stored, all garbage is kept")
+        wait_until(lambda: is_settled() and group.offset() == 40, "committed")
