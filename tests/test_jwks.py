@@ -1,21 +1,25 @@
 """workers.jwks: the issuer's keys, from a real HTTPS server."""
 
 import asyncio
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
+import sqlalchemy as sa
 
 from tests.issuer import Issuer
-from tests.raw_sockets import RawSocket, handshake
-from tests.running import Server, started_server, wait_until
-from tests.test_keys import EC, ISSUERS, OTHER, jwk, jwks, signed
+from tests.raw_sockets import TEXT, RawSocket, frame, handshake
+from tests.running import Server, Trip, started_server, wait_until
+from tests.test_keys import EC, ISSUERS, OTHER, USER, jwk, jwks, signed
+from tests.test_store_ingest import accepted
 from tracking import keys as keys_module
 from tracking.errors import InvalidToken, KeysUnavailable
 from tracking.keys import KeySet
 from tracking.metrics import Metrics
+from tracking.store.ingest.batch import store_batch
 from tracking.tokens import Tokens
 from tracking.wire.protocol import SUBPROTOCOL
 from workers import jwks as jwks_module
@@ -151,6 +155,31 @@ def test_a_server_whose_issuer_is_away_says_so_and_stops_nobody(
         path = f"/api/v1/tracking/{uuid4()}"
         assert server.get(path, signed(EC, "one"))[0] == 404
         assert server.get(path, signed(OTHER, "one"))[0] == 401
+
+
+def refreshed(server: Server, trip: Trip, token: str) -> int | None:
+    """The close code of a viewer who refreshes with this token."""
+    with RawSocket.joined(server, trip.booking_id, signed(EC, "one"), v1=True) as raw:
+        assert raw.next(TEXT)
+        raw.send(frame(TEXT, json.dumps({"type": "refresh", "token": token}).encode()))
+        return raw.end()
+
+
+def test_a_refresh_that_cannot_be_judged_means_come_back(
+    database: dict[str, str], engine: sa.Engine, issuer: Issuer, tmp_path: Path
+) -> None:
+    """Signed with a newer key while the issuer is away: 4501 would sign the user out."""
+    trip = Trip()
+    trip.owner_id = USER
+    store_batch(engine, [accepted(trip)])
+    environ = {**database, "JWT_SECRET": ""}
+    settings = {"JWT_JWKS_URL": issuer.url, "JWT_JWKS_CA": str(issuer.ca_file)}
+    with started_server(environ, tmp_path / "log", **settings) as server:
+        server.wait_ready()
+        issuer.stop()
+        assert refreshed(server, trip, signed(OTHER, "two")) == 1013
+        assert refreshed(server, trip, signed(OTHER, "one")) == 4501
+    issuer.start_again()
 
 
 def assert_unavailable(server: Server) -> None:
