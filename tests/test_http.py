@@ -9,12 +9,15 @@ from urllib.request import urlopen
 from uuid import uuid4
 
 import pytest
+import sqlalchemy as sa
 
 from handlers import management_routes, public_routes, routes
 from handlers.api.tracks import is_named
-from tests.raw_sockets import RawSocket, handshake
-from tests.running import Platform, Server, Trip, running_server, wait_until
+from tests.raw_sockets import CLOSE, RawSocket, handshake
+from tests.running import Platform, Server, Trip, running_server, started_server, wait_until
 from tests.served import API, owner, stored_trip
+from tests.test_store_ingest import accepted, update
+from tracking.store.ingest.batch import store_batch
 from tracking.wire.protocol import SUBPROTOCOL
 
 PLAIN: dict[str, str | None] = dict.fromkeys(
@@ -52,6 +55,18 @@ def test_head_is_get_without_its_body(server: Server, trip: Trip, route: str) ->
         assert "Content-Length" not in headers
     if got == 405:
         assert "HEAD" not in headers["Allow"]
+
+
+@pytest.mark.parametrize("path", ["", "/route"])
+def test_head_reads_no_page_of_the_route(server: Server, trip: Trip, path: str) -> None:
+    def pages() -> float:
+        return server.metric("tracking_database_calls_total", function="page")
+
+    token, before = owner(server, trip), pages()
+    assert server.get(f"{API}/{trip.booking_id}{path}", token, "HEAD")[0] == 200
+    assert pages() == before
+    assert server.get(f"{API}/{trip.booking_id}{path}", token)[0] == 200
+    assert pages() > before
 
 
 def test_head_is_among_the_methods_that_are_allowed(server: Server) -> None:
@@ -174,3 +189,32 @@ def test_a_booking_that_may_still_turn_up_stops_no_viewer(strict: Server) -> Non
         assert raw.shake(handshake(path, {**address, "Sec-WebSocket-Protocol": SUBPROTOCOL})) == 101
         assert raw.end() == 1013
     assert strict.get(f"{API}/{uuid4()}", token, **address)[0] == 404
+
+
+def refused(server: Server, booking_id: object, token: str) -> tuple[set[bytes], bytes, Any]:
+    """All that the plain stream and `tracking.v1` tell, but for the request's own id."""
+    path = f"/ws/tracking/{booking_id}?token={token}"
+    with RawSocket(server) as raw:
+        raw.shake(handshake(path, {"X-Request-ID": "same"}))
+        head = {line for line in raw.head.splitlines() if not line.startswith(b"Date: ")}
+        body = raw.body()
+    with RawSocket(server) as raw:
+        assert raw.shake(handshake(path, {"Sec-WebSocket-Protocol": SUBPROTOCOL})) == 101
+        return head, body, raw.next(CLOSE)
+
+
+def test_while_we_may_be_behind_anothers_booking_is_as_one_that_nobody_knows(
+    database: dict[str, str], engine: sa.Engine, tmp_path: Path
+) -> None:
+    """Of a booking that exists a stranger learns nothing, and its owner gets in."""
+    trip = Trip()
+    store_batch(engine, [accepted(trip), update(trip, 1)])
+    blind = {"KAFKA_BROKERS": "127.0.0.1:1", "UNKNOWN_BOOKING_GRACE": "0"}
+    with started_server(database, tmp_path / "log", **blind) as server:
+        stranger = server.token(uuid4(), "owner")
+        head, body, close = refused(server, trip.booking_id, stranger)
+        assert b"HTTP/1.1 503 Service Unavailable" in head
+        assert close is not None
+        assert int.from_bytes(close[:2]) == 1013
+        assert refused(server, uuid4(), stranger) == (head, body, close)
+        RawSocket.joined(server, trip.booking_id, owner(server, trip)).socket.close()
