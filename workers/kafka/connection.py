@@ -19,7 +19,7 @@ log = logging.getLogger("tracking.consumer")
 
 # What one partition is read ahead of the others: less makes a backlog arrive nearly in order, and
 # waypoints that are in order cost no look-up.
-PARTITION_FETCH_BYTES: Final = 128 << 10
+PARTITION_FETCH_BYTES: Final = 512 << 10
 RECONNECT_S: Final = 1.0
 
 

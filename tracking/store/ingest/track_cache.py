@@ -52,5 +52,5 @@ class TrackCache:
             track.corrects = False
             track.end = Gap(track.last, None)
             self._tracks[track.booking_id] = track
-        for oldest in list(self._tracks)[: max(len(self._tracks) - self._limit, 0)]:
-            del self._tracks[oldest]
+        while len(self._tracks) > self._limit:
+            del self._tracks[next(iter(self._tracks))]
