@@ -216,5 +216,7 @@ def test_while_we_may_be_behind_anothers_booking_is_as_one_that_nobody_knows(
         assert b"HTTP/1.1 503 Service Unavailable" in head
         assert close is not None
         assert int.from_bytes(close[:2]) == 1013
-        assert refused(server, uuid4(), stranger) == (head, body, close)
-        RawSocket.joined(server, trip.booking_id, owner(server, trip)).socket.close()
+        unknown = refused(server, uuid4(), stranger)
+        assert unknown == (head, body, close)
+        with RawSocket.joined(server, trip.booking_id, owner(server, trip)):
+            assert refused(server, trip.booking_id, stranger) == unknown
