@@ -17,8 +17,8 @@ from workers.kafka.patches import patch
 
 log = logging.getLogger("tracking.consumer")
 
-# What one partition is read ahead of the others: less makes a backlog arrive nearly in order, and
-# waypoints that are in order cost no look-up.
+# What one fetch reads of a partition: less makes transactions small, in which each trip costs its
+# lock and its head; `Alignment` keeps the partitions in step.
 PARTITION_FETCH_BYTES: Final = 512 << 10
 RECONNECT_S: Final = 1.0
 
