@@ -53,7 +53,22 @@ def test_no_part_is_larger_than_a_transaction_and_none_overtakes() -> None:
     flow: Any = FlowControl(LIMIT)
     polled = {A: records(1, 2), B: records(1, 2, 3, 4, 5)}
     parts = [offsets_of(part) for part in flow.going_on(polled, Ends(0))]
-    assert parts == [{A: [1, 2], B: [1]}, {B: [2, 3, 4]}, {B: [5]}]
+    assert parts == [{A: [1, 2], B: [1]}, {B: [2]}, {B: [3, 4]}, {B: [5]}]
+
+
+def test_each_part_is_newer_than_the_part_before() -> None:
+    flow: Any = FlowControl(4)
+    polled = {A: records(1, 3, 5, 7), B: records(2, 4, 6, 8)}
+    parts = [offsets_of(part) for part in flow.going_on(polled, Ends(0))]
+    assert parts == [{A: [1, 3], B: [2, 4]}, {A: [5, 7], B: [6, 8]}]
+
+
+def test_a_partition_keeps_its_order_whatever_its_producers_clocks_say() -> None:
+    flow: Any = FlowControl(2)
+    listed = records(1, 2, 3, 4)
+    listed[0].timestamp = 9
+    parts = [offsets_of(part) for part in flow.going_on({A: listed, B: records(1)}, Ends(0))]
+    assert [offset for part in parts for offset in part.get(A, [])] == [1, 2, 3, 4]
 
 
 def test_what_waits_for_another_partition_is_told() -> None:

@@ -1,8 +1,10 @@
 """Which partitions are read, and how long poll() may wait. Consumer thread only."""
 
+import math
 import time
+from bisect import bisect_right
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from kafka import KafkaConsumer, TopicPartition
 
@@ -76,7 +78,32 @@ class FlowControl:
 
 
 def _parts(records: Records, limit: int) -> list[Records]:
-    """The same in parts of so many records, each partition from its front."""
+    """The same in parts of so many records, each of them newer than the part before it.
+
+    By Kafka's time, as far as it is in order within a partition, whose order stays. Parts of one
+    partition after the other would make all but the first late, whenever a transaction ends between
+    two parts.
+    """
+    times = sorted(record.timestamp for listed in records.values() for record in listed)
+    parts: list[Records] = []
+    done = dict.fromkeys(records, 0)
+    for until in [*times[limit - 1 :: limit], math.inf]:
+        part = {}
+        for partition, listed in records.items():
+            first = done[partition]
+            done[partition] = max(bisect_right(listed, until, key=_timestamp), first)
+            if done[partition] > first:
+                part[partition] = listed[first : done[partition]]
+        parts += _limited(part, limit)
+    return parts
+
+
+def _timestamp(record: Any) -> int:
+    return int(record.timestamp)
+
+
+def _limited(records: Records, limit: int) -> list[Records]:
+    """No more than so many records each, though many have the same time."""
     parts: list[Records] = []
     left = 0
     for partition, waiting in records.items():
