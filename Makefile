@@ -45,14 +45,15 @@ demo: setup ## watch pets move: services, server, simulator and viewer, until Ct
 watch: setup ## follow a booking of `make run` in the terminal: BOOKING=its id
 	@$(RUN) $(PYTHON) -m dev.watch $(or $(BOOKING),$(error make watch BOOKING=an id)) $(ARGS)
 
+# Tests wait more than they compute: three workers for two cores.
 # Brokers of tests live for minutes: half of their start is work of the optimizing compiler.
 test coverage: export KAFKA_JVM_PERFORMANCE_OPTS := -XX:TieredStopAtLevel=1 -XX:+UseSerialGC
 
 test: setup ## run the tests; ARGS="-k route" picks some
-	@$(RUN) $(PYTHON) -m pytest -n 2 $(ARGS)
+	@$(RUN) $(PYTHON) -m pytest -n 3 $(ARGS)
 
 coverage: setup ## run the tests, show what they do not reach; fails below the floor
-	@$(RUN) $(PYTHON) -m pytest -n 2 --cov --cov-report=term:skip-covered $(ARGS)
+	@$(RUN) $(PYTHON) -m pytest -n 3 --cov --cov-report=term:skip-covered $(ARGS)
 
 faults: setup ## break everything on purpose, prove that nothing is lost; ARGS="-k kill"
 	@$(PYTHON) -m pytest faults -n 2 -o timeout=600 $(ARGS)
