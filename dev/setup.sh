@@ -130,7 +130,8 @@ virtual_environment() {
   if [ -x .venv/bin/python ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then return; fi
   echo "setup: .venv from requirements-dev.lock"
   [ -x .venv/bin/python ] || python3 -m venv --clear .venv
-  .venv/bin/pip install --quiet --disable-pip-version-check --require-hashes \
+  # The lock is whole: pip, left to resolve, may find a newer version that has no hash there.
+  .venv/bin/pip install --quiet --disable-pip-version-check --require-hashes --no-deps \
     -r requirements-dev.lock
   echo "$wanted" >"$stamp"
 }
