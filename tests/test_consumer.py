@@ -10,6 +10,7 @@ from kafka.structs import OffsetAndMetadata
 
 from tests.consuming import MIB, Group
 from tests.running import envelope, wait_until
+from workers.kafka import consumer as consumer_module
 from workers.kafka.alignment import BACKLOG
 from workers.kafka.connection import PARTITION_FETCH_BYTES
 from workers.kafka.flow_control import POLL_RECORDS
@@ -35,6 +36,32 @@ def commits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(KafkaConsumer, "commit_async", recorded)
     return sent
+
+
+def test_a_few_live_records_are_stored_before_the_next_ones_are_asked_for(
+    environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    polls: list[str] = []
+    poll = KafkaConsumer.poll
+
+    def noted(self: KafkaConsumer, **options: Any) -> Any:
+        polls.append("asked")
+        polled = poll(self, **options)
+        if polled:
+            polls.append("got")
+        return polled
+
+    monkeypatch.setattr(KafkaConsumer, "poll", noted)
+    monkeypatch.setattr(consumer_module, "FEW_S", 60.0)
+    group = Group(environ)
+    with group.consuming() as consumer:
+        group.produce(1)
+        wait_until(lambda: group.records == 1, "given")
+        group.produce(1)
+        assert polls[-1] == "got"
+        consumer.stored(group.batches[0])
+        wait_until(lambda: group.records == 2, "the next one")
+        consumer.stored(group.batches[1])
 
 
 def test_what_was_in_flight_never_takes_a_partition_back(

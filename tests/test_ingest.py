@@ -259,6 +259,22 @@ def test_a_publish_that_fails_is_heard_at_once_and_its_offsets_are_committed(
     assert told == [batch]
 
 
+def test_viewers_are_sent_to_before_anybody_else_is_told(
+    engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    publish = Broadcast.publish
+
+    async def published(self: Broadcast, bookings: Any) -> None:
+        order.append("viewers")
+        await publish(self, bookings)
+
+    monkeypatch.setattr(Broadcast, "publish", published)
+    batch = Batch(events=[accepted(Trip())])
+    assert stored_by_ingest(engine, batch, told=lambda _: order.append("others")) == []
+    assert order == ["viewers", "others"]
+
+
 def stored_by_ingest(
     engine: sa.Engine,
     batch: Batch,
