@@ -4,7 +4,7 @@ import os
 import platform
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, TypeAlias
 
 import kafka
 
@@ -13,14 +13,14 @@ from tests.running import connect
 # What the service that this one replaces reached on two cores, updates a second.
 REPLACED_RATE: Final = 53.0
 
+# p50, p90 and p99
+Quantiles: TypeAlias = tuple[float, float, float]
+
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-Quantiles = tuple[float, float, float]
 
 
 def quantiles(values: Sequence[float]) -> Quantiles:

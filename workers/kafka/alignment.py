@@ -90,7 +90,7 @@ class Alignment:
     def _released(self, partition: TopicPartition, until: int | None) -> Records:
         """From the front, up to a time: several producers wrote it, which is nearly in order."""
         held = self._held.get(partition, [])
-        count = len(held) if until is None else bisect_right(held, until, key=_timestamp)
+        count = len(held) if until is None else bisect_right(held, until, key=timestamp_of)
         going, rest = held[:count], held[count:]
         self._held.pop(partition, None)
         if rest:
@@ -117,5 +117,6 @@ class Alignment:
         self.forget([*self._positions])
 
 
-def _timestamp(record: Any) -> int:
+def timestamp_of(record: Any) -> int:
+    """Kafka's time of a record, in milliseconds since 1970."""
     return int(record.timestamp)

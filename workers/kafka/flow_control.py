@@ -4,11 +4,11 @@ import math
 import time
 from bisect import bisect_right
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from kafka import KafkaConsumer, TopicPartition
 
-from workers.kafka.alignment import Alignment, Records
+from workers.kafka.alignment import Alignment, Records, timestamp_of
 from workers.kafka.patches import readable_end
 
 # Decoding one poll takes some 10 ms: the interpreter is not held for longer beside live viewers.
@@ -84,22 +84,18 @@ def _parts(records: Records, limit: int) -> list[Records]:
     partition after the other would make all but the first late, whenever a transaction ends between
     two parts.
     """
-    times = sorted(record.timestamp for listed in records.values() for record in listed)
+    times = sorted(timestamp_of(record) for listed in records.values() for record in listed)
     parts: list[Records] = []
     done = dict.fromkeys(records, 0)
     for until in [*times[limit - 1 :: limit], math.inf]:
         part = {}
         for partition, listed in records.items():
             first = done[partition]
-            done[partition] = max(bisect_right(listed, until, key=_timestamp), first)
+            done[partition] = max(bisect_right(listed, until, key=timestamp_of), first)
             if done[partition] > first:
                 part[partition] = listed[first : done[partition]]
         parts += _limited(part, limit)
     return parts
-
-
-def _timestamp(record: Any) -> int:
-    return int(record.timestamp)
 
 
 def _limited(records: Records, limit: int) -> list[Records]:

@@ -37,7 +37,7 @@ class TrackCache:
         return time.monotonic() >= self._asks_until
 
     def note_other_writer(self) -> None:
-        """A known track was changed by another process, or by maintenance."""
+        """A known track was changed by another process, or after a restore."""
         self._asks_until = time.monotonic() + OTHER_WRITER_S
 
     def take(self, booking_ids: Iterable[UUID]) -> dict[UUID, TrackState]:
