@@ -1,6 +1,5 @@
 """A backlog that lies ready in Kafka becomes rows: how fast, at which cost, again, with poison."""
 
-import asyncio
 import sys
 import tempfile
 import time
@@ -13,13 +12,13 @@ from uuid import uuid4
 
 from kafka import KafkaConsumer, TopicPartition
 from kafka.structs import OffsetAndMetadata
-from tornado.websocket import WebSocketClientConnection
 
 from bench import floors
 from bench.cpu import cpu_seconds, stages
 from bench.digest import digests
 from bench.producing import PARTITIONS, PRODUCERS, make_topics, produce, values
 from bench.report import REPLACED_RATE, table
+from bench.talk import Talk
 from tests.running import (
     Platform,
     Server,
@@ -36,8 +35,10 @@ UPDATES: Final = 200_000
 # As this was measured before the platform's keys were known.
 OLD_PARTITIONS: Final = 3
 DEADLINE_S: Final = 900.0
-# Each look at the metrics takes the loop some milliseconds.
-POLL_S: Final = 0.5
+# Between two looks at the metrics, each of which takes the loop ten milliseconds; Prometheus looks
+# every 15 s. The closer the end, the more often.
+LEAST_WAIT_S: Final = 0.2
+LONGEST_WAIT_S: Final = 3.0
 
 
 class Drained(NamedTuple):
@@ -148,37 +149,25 @@ def _backlog(
 def _drain(server: Server, fleet: list[Trip], count: int) -> Drained:
     """Start the server and wait until every record has its outcome."""
     server.start()
-    return asyncio.run(_watch_drain(server, fleet, count))
-
-
-async def _watch_drain(server: Server, fleet: list[Trip], count: int) -> Drained:
     token = server.token(fleet[0].owner_id, "admin")
-    frames = [0]
-    sockets = [await server.watch(trip.booking_id, token) for trip in fleet[:WATCHED]]
-    readers = [asyncio.create_task(_count(socket, frames)) for socket in sockets]
-    deadline = time.monotonic() + DEADLINE_S
-    begun = done = started = 0.0
-    seen_before, cpu_before = 0, dict[str, float]()
-    while done < count:
-        assert time.monotonic() < deadline, f"{done} of {count} after {DEADLINE_S} s"
-        done = await asyncio.to_thread(_outcomes, server)
-        if done and not begun:
-            begun, started, seen_before = done, time.perf_counter(), frames[0]
-            cpu_before = await asyncio.to_thread(cpu_seconds, server)
-        await asyncio.sleep(POLL_S)
-    elapsed = time.perf_counter() - started
-    cpu, seen = await asyncio.to_thread(cpu_seconds, server), frames[0] - seen_before
-    for socket in sockets:
-        socket.close()
-    await asyncio.gather(*readers)
+    targets = [f"/ws/tracking/{trip.booking_id}?token={token}" for trip in fleet[:WATCHED]]
+    with Talk([sys.executable, "-m", "bench.viewers"]) as viewers:
+        viewers.ask(port=server.port, targets=targets, every=UPDATES, stalled=0, first=False)
+        deadline = time.monotonic() + DEADLINE_S
+        while not (begun := _outcomes(server)):
+            time.sleep(LEAST_WAIT_S)
+        started, cpu_before = time.perf_counter(), cpu_seconds(server)
+        viewers.ask(reset=True)
+        done, elapsed = begun, LEAST_WAIT_S
+        while done < count:
+            assert time.monotonic() < deadline, f"{done} of {count} after {DEADLINE_S} s"
+            left_s = (count - done) * elapsed / (done - begun + 1)
+            time.sleep(min(max(left_s / 2, LEAST_WAIT_S), LONGEST_WAIT_S))
+            done, elapsed = _outcomes(server), time.perf_counter() - started
+        cpu, frames = cpu_seconds(server), viewers.ask(report=True)["frames"]
     records = done - begun
     cost = {name: (cpu[name] - cpu_before.get(name, 0.0)) / records * 1e6 for name in cpu}
-    return Drained(records / elapsed, seen / elapsed, cost)
-
-
-async def _count(socket: WebSocketClientConnection, frames: list[int]) -> None:
-    while await socket.read_message() is not None:
-        frames[0] += 1
+    return Drained(records / elapsed, frames / elapsed, cost)
 
 
 def _outcomes(server: Server) -> float:

@@ -12,11 +12,11 @@ from typing import Any, Final, NamedTuple
 from uuid import uuid4
 
 from bench.cpu import cpu_seconds, stages
-from bench.fanout.talk import Talk
-from bench.fanout.talk import cpu_seconds as cpu_seconds_of
 from bench.floors import produce_to_poll
 from bench.producing import PARTITIONS, drive, make_topics
 from bench.report import Quantiles, quantiles, table
+from bench.talk import Talk
+from bench.talk import cpu_seconds as cpu_seconds_of
 from tests.running import (
     Platform,
     Server,
@@ -186,7 +186,7 @@ def _medians(rounds: Sequence[Quantiles]) -> list[float]:
 def measured(subject: Subject, environ: dict[str, str], rate: int) -> Measured:
     """What its viewers see of the load."""
     job = _job(environ, subject, rate, SECONDS)
-    with Talk([sys.executable, "-m", "bench.fanout.viewers"]) as viewers:
+    with Talk([sys.executable, "-m", "bench.viewers"]) as viewers:
         viewers.ask(port=subject.port, targets=subject.targets, every=1, stalled=0, first=False)
         before = subject.cpu()
         viewers.ask(reset=True)

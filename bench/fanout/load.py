@@ -10,9 +10,9 @@ from bench.backlog import TRIPS
 from bench.fanout.measure import Offered, Watched, watched
 from bench.fanout.peers_table import RATE, VIEWERS
 from bench.fanout.subjects import Service, service
-from bench.fanout.talk import rss_kb
 from bench.producing import produce, values
 from bench.report import table
+from bench.talk import rss_kb
 from tests.running import wait_until
 
 BACKLOG: Final = 1_000_000

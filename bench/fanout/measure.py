@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
 from bench.fanout.subjects import Peer, Service
-from bench.fanout.talk import Talk, cpu_seconds, rss_kb
 from bench.report import quantiles
+from bench.talk import Talk, cpu_seconds, rss_kb
 
 # Frames that are still on their way when the last message was published.
 QUIET_S: Final = 0.5
@@ -78,7 +78,7 @@ def watched(
     every: int = 100,
 ) -> Iterator[tuple[Watched, Joined]]:
     """Viewers in a process of their own; `first` waits for everybody's first position."""
-    with Talk([sys.executable, "-m", "bench.fanout.viewers"]) as talk:
+    with Talk([sys.executable, "-m", "bench.viewers"]) as talk:
         rss, cpu = rss_kb(subject.pid), cpu_seconds(subject.pid)
         talk.ask(port=subject.port, targets=targets, every=every, stalled=stalled, first=first)
         cpu = cpu_seconds(subject.pid) - cpu

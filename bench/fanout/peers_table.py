@@ -12,8 +12,8 @@ from typing import Final
 
 from bench.fanout.measure import Joined, Offered, Watched, watched
 from bench.fanout.subjects import Peer, Service, service
-from bench.fanout.talk import Talk, cpu_seconds
 from bench.report import table
+from bench.talk import Talk, cpu_seconds
 from tests.running import CHECKOUT
 
 VIEWERS: Final = 2_000

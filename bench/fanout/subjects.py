@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from bench.fanout.talk import Talk
+from bench.talk import Talk
 from tests.running import Platform, Server, Trip, fresh_database, running_server, wait_until
 
 PROGRAM: Final = ("-m", "bench.fanout.serve")

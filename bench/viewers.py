@@ -1,4 +1,4 @@
-"""Thousands of viewers in one process: `python -m bench.fanout.viewers`, told by JSON lines.
+"""Thousands of viewers in one process: `python -m bench.viewers`, told by JSON lines.
 
 Frames are counted by their first byte, which no JSON holds; only a sample is parsed.
 """
