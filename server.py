@@ -110,7 +110,7 @@ def _jobs(
 ) -> list[Coroutine[Any, Any, None]]:
     """What runs on the loop for as long as the server does."""
     jobs = [watch_consumer(intake.consumer, stop.died), measure_loop(metrics)]
-    jobs += [tick_viewers(rooms, metrics), tell_freshness(rooms, metrics, intake.delay_s)]
+    jobs += [tick_viewers(rooms.everybody, metrics), tell_freshness(rooms, metrics, intake.delay_s)]
     if settings.jwt_jwks_url:
         assert isinstance(tokens.keys, KeySet)
         fetcher = KeyFetcher(settings.jwt_jwks_url, settings.jwt_jwks_ca, tokens.keys, metrics)
@@ -190,7 +190,9 @@ def _listen(stack: AsyncExitStack, settings: Settings, services: Services, stop:
         listen(servers[1], settings.management_address, port, "metrics and readiness")
     for each in servers:
         stack.push_async_callback(stop.within, REQUESTS_S, "requests", each.close_all_connections)
-    stack.push_async_callback(stop.within, VIEWERS_S, "viewers", partial(close_all, services.rooms))
+    stack.push_async_callback(
+        stop.within, VIEWERS_S, "viewers", partial(close_all, services.rooms.everybody)
+    )
     for each in servers:
         stack.callback(each.stop)
 

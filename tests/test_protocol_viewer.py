@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from dev.tokens import access_token
 from handlers.websocket.catch_up import JoinOptions
-from handlers.websocket.protocol_viewer import MESSAGE_BURST
+from handlers.websocket.talking_viewer import MESSAGE_BURST
 from tests.viewing import SECRET, Joined, Stage, StoredTrip, Wire
 from tracking.wire.protocol import HEARTBEAT_S
 

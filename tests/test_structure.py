@@ -48,6 +48,8 @@ ENTRANCES = {
 TESTED_BY = {
     "handlers/api/document.py": "test_openapi",
     "handlers/websocket/admission.py": "test_gates",
+    "handlers/websocket/socket_handler.py": "test_handshake",
+    "handlers/websocket/talking_viewer.py": "test_protocol_viewer",
     "tracking/domain/decoding.py": "test_decoding",
     "tracking/domain/envelopes.py": "test_decoding",
     "tracking/domain/events.py": "test_decoding",
@@ -58,6 +60,7 @@ TESTED_BY = {
     "tracking/errors.py": "test_rejections",
     "tracking/live/freshness.py": "test_room",
     "tracking/live/io_uring.py": "test_sender",
+    "tracking/live/recipient.py": "test_subscriber",
     "tracking/store/maintenance/abandoned.py": "test_store_ingest",
     "tracking/store/maintenance/restore.py": "test_after_restore",
     "tracking/store/outbox/events.py": "test_store_outbox",

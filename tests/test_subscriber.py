@@ -7,8 +7,9 @@ import pytest
 
 from tests.viewing import NOW, Seat, Wire, active_state, entered, stored_waypoint
 from tracking.domain.access import Principal
+from tracking.live.recipient import State
 from tracking.live.rooms import Rooms
-from tracking.live.subscriber import State, Subscriber
+from tracking.live.subscriber import Subscriber
 from tracking.wire import close_codes
 from tracking.wire.messages import location_update
 

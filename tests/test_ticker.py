@@ -38,7 +38,7 @@ async def tick_once(joined: Joined) -> None:
     stage = joined.stage
     looked, metrics = asyncio.Event(), Mock()
     metrics.catching_up.set = lambda _: looked.set()
-    task = asyncio.create_task(tick_viewers(stage.rooms, metrics))
+    task = asyncio.create_task(tick_viewers(stage.rooms.everybody, metrics))
     await first_of(task, looked)
 
 
@@ -78,7 +78,7 @@ async def test_a_viewer_that_cannot_even_be_closed_is_dropped(
 ) -> None:
     broken, *others = await three(engine, wires)
     broken.seat.send_close = Mock(side_effect=ZeroDivisionError)  # type: ignore[method-assign]
-    await close_all(broken.stage.rooms)
+    await close_all(broken.stage.rooms.everybody)
     assert wires[0].stream.closed()
     assert [each.seat.code() for each in others] == [1001, 1001]
     assert broken.stage.rooms.subscribers == 0

@@ -18,7 +18,7 @@ from handlers.services import Services
 from tracking.domain.tracks import LiveState
 from tracking.errors import TrackingError
 from tracking.live.protocol_subscriber import ProtocolSubscriber
-from tracking.live.subscriber import State
+from tracking.live.recipient import State
 from tracking.store.read.live import PAGE, count_rows, missed_page
 from tracking.wire import close_codes, protocol
 

@@ -1,34 +1,21 @@
-"""A viewer that speaks `tracking.v1`: what its client says, its token's end, heartbeats.
+"""A viewer that speaks `tracking.v1`. IOLoop thread."""
 
-IOLoop thread.
-"""
-
-import asyncio
-from typing import Final
-
-from handlers.rejections import rejection_of
 from handlers.websocket.catch_up import CatchUp, JoinOptions
-from handlers.websocket.viewers import Handler, Viewer
+from handlers.websocket.talking_viewer import TalkingViewer
+from handlers.websocket.viewers import Handler
 from tracking.domain.access import BookingAccess, Principal, may_watch
-from tracking.domain.times import rfc3339
-from tracking.errors import InvalidToken, TrackingError
 from tracking.live.protocol_subscriber import ProtocolSubscriber
 from tracking.live.room import Room
 from tracking.live.send_queue import SendQueue
-from tracking.live.subscriber import State
-from tracking.wire import close_codes, protocol
-
-# The client is told so long before its token ends.
-EXPIRY_NOTICE_S: Final = 30.0
-# A client asks now and then: so many messages at once, and one more a second.
-MESSAGE_BURST: Final = 20
-MESSAGE_RATE: Final = 1.0
+from tracking.wire import protocol
 
 
-class ProtocolViewer(Viewer):
+class ProtocolViewer(TalkingViewer):
     """`tracking.v1`."""
 
-    __slots__ = ("_allowance", "_asked_at", "_is_notified", "catch_up")
+    __slots__ = ("catch_up",)
+
+    subscriber: ProtocolSubscriber
 
     def __init__(
         self,
@@ -43,60 +30,19 @@ class ProtocolViewer(Viewer):
             room, self, principal, send_queue, options.min_interval_s, self.catch_up.start
         )
         super().__init__(handler, self.catch_up.subscriber)
-        self._is_notified = False  # that its token ends soon
-        self._allowance, self._asked_at = float(MESSAGE_BURST), 0.0
 
     def stop(self) -> None:
         self.catch_up.cancel()
 
-    def received(self, message: str | bytes) -> None:
-        """Short, and never waits: Tornado reads no pong meanwhile."""
-        if not self._may_ask():
-            self.subscriber.end(close_codes.TOO_MANY)
-            return
-        try:
-            request = protocol.client_message(message)
-            if isinstance(request, protocol.Refresh):
-                self._refresh(request.token)
-            elif isinstance(request, protocol.CatchUp):
-                self.catch_up.answer(request.since_seq)
-        except TrackingError as error:
-            self.subscriber.end(rejection_of(error).close_code)
+    def understand(self, message: str | bytes) -> None:
+        request = protocol.client_message(message)
+        if isinstance(request, protocol.Refresh):
+            self.refresh(request.token)
+        elif isinstance(request, protocol.CatchUp):
+            self.catch_up.answer(request.since_seq)
 
-    def _may_ask(self) -> bool:
-        now = asyncio.get_running_loop().time()
-        earned = (now - self._asked_at) * MESSAGE_RATE
-        self._allowance = min(self._allowance + earned, float(MESSAGE_BURST)) - 1
-        self._asked_at = now
-        return self._allowance >= 0
-
-    def _refresh(self, token: str) -> None:
-        """Another token of the same user, who may still watch."""
-        subscriber = self.catch_up.subscriber
-        principal = self.handler.services.tokens.principal(token)
-        state = subscriber.room.state
+    def may_stay(self, principal: Principal) -> bool:
+        state = self.subscriber.room.state
         assert state is not None
         access = BookingAccess(state.booking_id, state.owner_id, state.runner_id)
-        is_same = principal.user_id == subscriber.principal.user_id
-        if not is_same or not may_watch(principal, access):
-            raise InvalidToken("another user's token")
-        subscriber.principal = principal
-        self.expects(principal)
-        self._is_notified = False
-        subscriber.tell(self._heartbeat())
-
-    def _heartbeat(self) -> bytes:
-        at = rfc3339(self.subscriber.principal.expires_at)
-        return protocol.frame_of(protocol.Heartbeat(at))
-
-    def tick(self, now: float) -> None:
-        super().tick(now)
-        subscriber = self.catch_up.subscriber
-        if subscriber.state in (State.JOINING, State.ENDED):
-            return  # `welcome` is the first message
-        if self.expires_at - now < EXPIRY_NOTICE_S and not self._is_notified:
-            self._is_notified = True
-            at = rfc3339(subscriber.principal.expires_at)
-            subscriber.tell(protocol.frame_of(protocol.TokenExpiring(at)))
-        if now - subscriber.last_sent >= protocol.HEARTBEAT_S:
-            subscriber.tell(self._heartbeat())
+        return may_watch(principal, access)

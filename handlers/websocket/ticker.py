@@ -3,12 +3,12 @@
 import asyncio
 import random
 import time
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from handlers.websocket.viewers import Viewer
-from tracking.live.rooms import Rooms
+from tracking.live.recipient import Recipient, State
 from tracking.live.send_queue import TICK_S
-from tracking.live.subscriber import State, Subscriber
 from tracking.metrics import Metrics
 from tracking.wire import close_codes
 
@@ -20,10 +20,11 @@ DRAIN_STEPS: Final = 50
 PAUSE_S: Final = 0.01  # between two viewers, when they are few
 # They are told to come back within so long: by then another process is there.
 RETRY_S: Final = (1, 5)
+Everybody = Callable[[], Iterable[Recipient]]  # at this moment, safe against leaving meanwhile
 BEHIND: Final = (State.JOINING, State.CATCHING_UP)
 
 
-async def tick_viewers(rooms: Rooms, metrics: Metrics) -> None:
+async def tick_viewers(everybody: Everybody, metrics: Metrics) -> None:
     """Look at every viewer once a second, until cancelled: pings, ends, heartbeats.
 
     An error of ours in one viewer's tick closes that viewer.
@@ -31,39 +32,39 @@ async def tick_viewers(rooms: Rooms, metrics: Metrics) -> None:
     while True:
         await asyncio.sleep(TICK_S)
         now, over, behind = time.monotonic(), 0, 0
-        for count, subscriber in enumerate(rooms.everybody(), 1):
+        for count, recipient in enumerate(everybody(), 1):
             try:
-                _viewer(subscriber).tick(now)
+                _viewer(recipient).tick(now)
             except Exception as error:
-                subscriber.fail(error)
-            over += subscriber.send_queue.is_over
-            behind += subscriber.state in BEHIND
+                recipient.fail(error)
+            over += recipient.send_queue.is_over
+            behind += recipient.state in BEHIND
             if count % TICK_SLICE == 0:
                 await asyncio.sleep(0)
         metrics.slow_viewers.set(over)
         metrics.catching_up.set(behind)
 
 
-def _viewer(subscriber: Subscriber) -> Viewer:
-    """In this server every subscriber is a viewer's."""
-    assert isinstance(subscriber.connection, Viewer)
-    return subscriber.connection
+def _viewer(recipient: Recipient) -> Viewer:
+    """In this server every recipient is a viewer's."""
+    assert isinstance(recipient.connection, Viewer)
+    return recipient.connection
 
 
-async def close_all(rooms: Rooms) -> None:
+async def close_all(everybody: Everybody) -> None:
     """Tell everybody to come back to another process, spread so that they don't come at once."""
-    subscribers = list(rooms.everybody())
-    size = -(-len(subscribers) // DRAIN_STEPS)  # few: one at a time
-    for start in range(0, len(subscribers), max(size, 1)):
-        for subscriber in subscribers[start : start + size]:
-            _close(subscriber, random.randint(*RETRY_S))
+    recipients = list(everybody())
+    size = -(-len(recipients) // DRAIN_STEPS)  # few: one at a time
+    for start in range(0, len(recipients), max(size, 1)):
+        for recipient in recipients[start : start + size]:
+            _close(recipient, random.randint(*RETRY_S))
         await asyncio.sleep(min(DRAIN_SPREAD_S / DRAIN_STEPS, PAUSE_S * size))
-    for subscriber in list(rooms.everybody()):  # who joined meanwhile
-        _close(subscriber, RETRY_S[1])
+    for recipient in list(everybody()):  # who joined meanwhile
+        _close(recipient, RETRY_S[1])
 
 
-def _close(subscriber: Subscriber, retry_s: int) -> None:
+def _close(recipient: Recipient, retry_s: int) -> None:
     try:
-        subscriber.end(close_codes.going_away(retry_s))
+        recipient.end(close_codes.going_away(retry_s))
     except Exception as error:
-        subscriber.fail(error)
+        recipient.fail(error)

@@ -9,9 +9,10 @@ from typing import Final, Protocol
 
 from handlers.services import Services
 from tracking.domain.access import Principal
+from tracking.live.recipient import Connection, Recipient
 from tracking.live.room import Room
 from tracking.live.send_queue import SendQueue
-from tracking.live.subscriber import Connection, Subscriber
+from tracking.live.subscriber import Subscriber
 from tracking.wire import close_codes
 from tracking.wire.close_codes import CloseCode
 
@@ -34,7 +35,7 @@ class Viewer:
 
     __slots__ = ("_heard_at", "_pinged_at", "expires_at", "handler", "subscriber")
 
-    def __init__(self, handler: Handler, subscriber: Subscriber) -> None:
+    def __init__(self, handler: Handler, subscriber: Recipient) -> None:
         self.handler = handler
         self.subscriber = subscriber
         self._heard_at = self._pinged_at = time.monotonic()
@@ -97,6 +98,8 @@ class PlainViewer(Viewer):
     """The plain stream: after the end of the trip it stays open, silent, for ten minutes."""
 
     __slots__ = ()
+
+    subscriber: Subscriber
 
     def __init__(
         self, handler: Handler, room: Room, principal: Principal, send_queue: SendQueue

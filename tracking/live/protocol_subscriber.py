@@ -11,8 +11,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from tracking.domain.access import Principal
+from tracking.live.recipient import Connection, State
 from tracking.live.send_queue import SendQueue
-from tracking.live.subscriber import Connection, State, Subscriber
+from tracking.live.subscriber import Subscriber
 from tracking.wire import close_codes
 from tracking.wire.messages import Message
 

@@ -3,64 +3,37 @@
 `Subscriber` is the plain stream; `ProtocolSubscriber` (protocol_subscriber.py) is `tracking.v1`.
 """
 
-import logging
 import socket
-from enum import Enum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from tracking.domain.access import BookingAccess, Principal, may_watch
 from tracking.domain.tracks import TrackChange
+from tracking.live.recipient import Connection, Recipient, State
 from tracking.live.send_queue import TICK_S, SendQueue
 from tracking.wire import close_codes
-from tracking.wire.close_codes import CloseCode
 from tracking.wire.messages import Message
 
 if TYPE_CHECKING:
     from tracking.live.cohort import Cohort
     from tracking.live.room import Room
 
-log = logging.getLogger("tracking.stream")
 
-
-class State(Enum):
-    """Of a subscriber: joining → catching up → live ⇄ catching up; from each of them to ended."""
-
-    JOINING = "joining"  # `welcome` is still to come; what is published is held
-    CATCHING_UP = "catching up"  # gets what it missed; what is published is held
-    LIVE = "live"  # gets what is published
-    ENDED = "ended"  # has left its room: nothing more is sent
-
-
-class Connection(Protocol):
-    """The WebSocket behind a subscriber."""
-
-    @property
-    def request_id(self) -> str:
-        """Of its handshake, for the log."""
-
-    def send_close(self, code: CloseCode) -> None:
-        """Write the close frame. Called once, when the subscriber has left its room."""
-
-
-class Subscriber:
+class Subscriber(Recipient):
     """The plain stream: positions only, each newer than the one before it.
 
     After the end of the trip it stays open and silent: the apps come back at once when it closes.
     """
 
-    __slots__ = ("cohort", "connection", "principal", "room", "send_queue", "sent_seq", "state")
+    __slots__ = ("cohort", "room", "sent_seq")
 
     def __init__(
         self, room: "Room", connection: Connection, principal: Principal, send_queue: SendQueue
     ) -> None:
+        super().__init__(connection, principal, send_queue, State.LIVE)
         self.room = room
-        self.connection = connection
-        self.principal = principal  # a `refresh` replaces it
-        self.send_queue = send_queue
         send_queue.owner = self
         self.cohort: Cohort | None = None  # set by the audience
         self.sent_seq = 0  # behind while it is in a cohort, which knows better
-        self.state = State.LIVE
 
     def accept(self, message: Message) -> int | None:
         """The descriptor to which a position may go at once; None if it was queued or dropped."""
@@ -106,28 +79,5 @@ class Subscriber:
         if not may_watch(self.principal, access):
             self.end(close_codes.NOT_FOUND)
 
-    def end(self, code: CloseCode) -> None:
-        """Leave the room and close the connection with this code. Idempotent."""
-        if self.state is not State.ENDED:
-            self.leave()
-            self.connection.send_close(code)
-
-    def leave(self) -> None:
-        """Leave the room; nothing more is sent. Idempotent: also when the peer closes."""
-        if self.state is not State.ENDED:
-            self.state = State.ENDED
-            self.room.leave(self)
-            self.send_queue.discard()
-
-    def fail(self, error: Exception) -> None:
-        """An error of ours in what concerns this viewer: it ends with 1011, nobody else does."""
-        extra = {"request_id": self.connection.request_id}
-        log.error("a viewer is closed because of an error", exc_info=error, extra=extra)
-        self.send_queue.metrics.live_errors.labels("viewer").inc()
-        try:
-            if self.state is not State.ENDED:
-                self.end(close_codes.INTERNAL)
-                return
-        except Exception:
-            log.exception("and has no close frame because of another", extra=extra)
-        self.send_queue.abort()  # it was closing when it failed
+    def _left(self) -> None:
+        self.room.leave(self)
