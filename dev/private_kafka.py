@@ -1,8 +1,7 @@
-"""A private Apache Kafka: one node, KRaft. As a command: fetches Kafka's jars."""
+"""A private Apache Kafka: one node, KRaft. As a command: fetches Kafka's jars, prepares starts."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import signal
@@ -16,12 +15,9 @@ from base64 import urlsafe_b64encode
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from uuid import uuid4
-from xml.etree import ElementTree
 
-from dev.private_server import CHECKOUT, PrivateServer, ServiceError, free_port, say
-
-POM = CHECKOUT / "dev" / "kafka" / "pom.xml"
-LOGGING = CHECKOUT / "dev" / "kafka" / "log4j2.properties"
+from dev.kafka_jars import archive_file, install_jars, java_command
+from dev.private_server import READY_SECONDS, PrivateServer, ServiceError, free_port, say
 
 PROPERTIES = {
     "process.roles": "broker,controller",
@@ -80,7 +76,8 @@ class PrivateKafka(PrivateServer):
         self._choose_port()
         self._write_properties()
         format_ = ["kafka.tools.StorageTool", "format", "--cluster-id", _cluster_id()]
-        argv = _java("-XX:TieredStopAtLevel=1", *format_, "--config", str(self._properties_file))
+        format_ += ["--config", str(self._properties_file)]
+        argv = java_command("-XX:TieredStopAtLevel=1", *format_)
         with self.log.open("ab") as log:
             done = subprocess.run(argv, stdout=log, stderr=subprocess.STDOUT)
         if done.returncode != 0:
@@ -110,7 +107,7 @@ class PrivateKafka(PrivateServer):
         # The shell writes the process id before there is a broker: one that nobody knows of
         # would hold the data for ever.
         record = 'echo $$ >"$0" && exec "$@"'
-        java = _java("-Xmx512m", "kafka.Kafka", str(self._properties_file))
+        java = java_command("-Xmx512m", "kafka.Kafka", str(self._properties_file))
         return ["/bin/sh", "-c", record, str(self._pid_file()), *java]
 
     def _mark(self) -> str:
@@ -127,54 +124,44 @@ class PrivateKafka(PrivateServer):
             return False
 
 
-def install_jars() -> Path:
-    """Kafka's jars, fetched by Maven unless they are there; shared by all checkouts of a user."""
-    jars = jars_directory()
-    if jars.exists():
-        return jars
-    maven = shutil.which("mvn")
-    if maven is None:
-        raise ServiceError("Kafka's jars come through Maven, which is missing: `make setup`")
-    jars.parent.mkdir(parents=True, exist_ok=True)
+class _ArchivingKafka(PrivateKafka):
+    """A broker that writes the classes it has loaded into a file when it ends."""
+
+    def __init__(self, directory: Path, classes: Path) -> None:
+        super().__init__(directory)
+        self._classes = classes
+
+    def _command(self) -> list[str]:
+        command = super()._command()
+        command.insert(command.index("kafka.Kafka"), f"-XX:ArchiveClassesAtExit={self._classes}")
+        return command
+
+    def run(self) -> None:
+        self.start()
+        assert self.pid is not None
+        os.kill(self.pid, self.stop_signal)
+        if not self._await_gone(READY_SECONDS):  # writing takes longer than a stop may
+            raise self._failure("did not archive its classes")
+
+
+def archive_classes() -> Path:
+    """Kafka's classes as this Java has parsed and checked them; made unless they are there.
+
+    With them a broker, or a format of its storage, starts with half of the CPU time. A Java that
+    cannot make them leaves an empty file, and starts as ever.
+    """
+    archive = archive_file()
+    if archive.exists():
+        return archive
     begin = time.monotonic()
-    with tempfile.TemporaryDirectory(dir=jars.parent) as half:
-        copy = ["dependency:copy-dependencies", f"-DoutputDirectory={half}/jars"]
-        argv = [maven, "-q", "-B", "-Dstyle.color=never", "-f", str(POM), *copy]
-        done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        if done.returncode != 0:
-            raise ServiceError(f"Maven could not fetch Kafka's jars:\n{done.stdout}")
-        try:
-            Path(half, "jars").rename(jars)
-        except OSError:
-            pass  # another checkout was faster; its jars are the same
-    say(f"Kafka's jars fetched into {jars} in {time.monotonic() - begin:.1f} s")
-    return jars
-
-
-def jars_directory() -> Path:
-    """Named after the version, and after the whole pom for what else it asks for."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    pom = hashlib.sha256(POM.read_bytes()).hexdigest()[:8]
-    return Path(cache) / "service-tracking" / f"kafka-{_kafka_version()}-{pom}"
-
-
-def _kafka_version() -> str:
-    namespace = {"m": "http://maven.apache.org/POM/4.0.0"}
-    pom = ElementTree.parse(POM)  # noqa: S314 - our own file
-    version = pom.findtext("m:properties/m:kafka.version", namespaces=namespace)
-    if not version:
-        raise ServiceError(f"{POM} names no kafka.version")
-    return version
-
-
-def _java(option: str, *arguments: str) -> list[str]:
-    java = shutil.which("java")
-    if java is None:
-        raise ServiceError("Kafka needs Java 17 or newer, which is missing: `make setup`")
-    logging = f"-Dlog4j2.configurationFile={LOGGING}"
-    # As Kafka's own scripts call it: a broker that lives for minutes compiles less, for instance.
-    tuning = os.environ.get("KAFKA_JVM_PERFORMANCE_OPTS", "").split()
-    return [java, *tuning, option, logging, "-cp", f"{jars_directory()}/*", *arguments]
+    with tempfile.TemporaryDirectory(dir=archive.parent) as folder:
+        classes = Path(folder, "classes.jsa")
+        with _ArchivingKafka(Path(folder, "kafka"), classes) as broker:
+            broker.run()
+        classes.touch()
+        classes.rename(archive)
+    say(f"Kafka's classes archived in {archive} in {time.monotonic() - begin:.1f} s")
+    return archive
 
 
 def _cluster_id() -> str:
@@ -186,5 +173,6 @@ def _cluster_id() -> str:
 if __name__ == "__main__":
     try:
         install_jars()
+        archive_classes()
     except ServiceError as error:
         sys.exit(f"setup: {error}")

@@ -15,7 +15,7 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from dev.private_kafka import PrivateKafka
+from dev.private_kafka import PrivateKafka, archive_classes
 from dev.private_postgres import PrivatePostgres
 from dev.private_server import CHECKOUT
 from dev.private_services import Services
@@ -114,6 +114,7 @@ def test_up_again_changes_nothing_and_after_kill_9_finds_other_ports(services: S
     assert answers(services)
     assert services.env_file.stat().st_mode & 0o777 == 0o600
     assert len(settings["JWT_SECRET"]) == 64
+    assert is_mapped(archive_classes(), services.kafka.pid)
 
     succeeds(services, "up")
     assert services.settings() == settings
@@ -136,6 +137,11 @@ def test_up_again_changes_nothing_and_after_kill_9_finds_other_ports(services: S
     succeeds(services, "status")
     succeeds(services, "down")
     assert call(services, "status").returncode == NOT_RUNNING
+
+
+def is_mapped(archive: Path, pid: int | None) -> bool:
+    """Whether a broker took its classes from there; no Java does from an empty file."""
+    return archive.stat().st_size == 0 or str(archive) in Path(f"/proc/{pid}/maps").read_text()
 
 
 def listening(port: int) -> socket.socket:
