@@ -17,6 +17,9 @@ from handlers import management_routes, public_routes, routes
 from handlers.application import descriptors, http_server, listen
 from handlers.grace import Grace
 from handlers.limits import Limits
+from handlers.link_check import ANSWER_S, LINK_THREADS, check_links
+from handlers.link_viewers import LinkViewers
+from handlers.openings import Openings
 from handlers.services import Services
 from handlers.websocket.ticker import close_all, tick_viewers
 from tracking import __version__, logs
@@ -36,6 +39,7 @@ from tracking.store.calls import (
     StoreCalls,
 )
 from tracking.store.engine import create_engine, expected_revision
+from tracking.store.shares import still_open
 from tracking.tokens import Tokens, tokens_of
 from workers.connection_check import check_connections
 from workers.intake import Intake
@@ -55,6 +59,7 @@ REQUESTS_S: Final = 2.0
 RESERVED_DESCRIPTORS: Final = 200
 # Whole routes at once; each is read a page at a time, so more of them take turns.
 READ_THREADS: Final = 4
+TIMEOUTS_S: Final = {"requests": REQUEST_TIMEOUT_S, "reads": READ_TIMEOUT_S, "links": ANSWER_S}
 # A busy Python thread gives way to the loop after so long (CPython's default is 5 ms).
 SWITCH_INTERVAL_S: Final = 0.0005
 # A collection of young objects every 50,000 allocations; old ones are few and rarely die.
@@ -86,18 +91,16 @@ async def serve(settings: Settings, stop: Stop) -> int:
         measure_parts(
             metrics, rooms, intake.ingest, {"requests": requests, "reads": reads, "ingest": writes}
         )
-        readiness = Readiness(
-            requests, _threads(stack, "readiness", 1), expected_revision(), intake,
-            tokens.keys.status,
-        )  # fmt: skip
+        readiness = _readiness(stack, requests, intake, tokens)
         services = Services(
             settings,
             _calls(stack, requests, "requests", settings.db_pool_size, metrics),
             _calls(stack, reads, "reads", READ_THREADS, metrics),
             tokens, rooms, metrics, readiness.check,
             Limits(settings, _max_viewers(settings)), intake.delay_s,
-            Grace(settings.unknown_booking_grace, intake.delay_s),
+            Grace(settings.unknown_booking_grace, intake.delay_s), LinkViewers(), Openings(),
         )  # fmt: skip
+        _start_link_check(stack, services, stop)
         _listen(stack, settings, services, stop)
         gc.collect()
         gc.freeze()  # what start-up made lives as long as the process
@@ -127,6 +130,21 @@ def _maintenance(
     )  # fmt: skip
 
 
+def _start_link_check(stack: AsyncExitStack, services: Services, stop: Stop) -> None:
+    """On connections of its own: an answer that waits behind requests comes too late."""
+    engine = _engine(stack, services.settings, "links", LINK_THREADS, ANSWER_S)
+    calls = _calls(stack, engine, "links", LINK_THREADS, services.metrics)
+    jobs = [check_links(services.link_viewers, partial(calls.ask, still_open))]
+    _start_jobs(stack, jobs, stop.died)
+
+
+def _readiness(
+    stack: AsyncExitStack, requests: sa.Engine, intake: Intake, tokens: Tokens
+) -> Readiness:
+    thread = _threads(stack, "readiness", 1)
+    return Readiness(requests, thread, expected_revision(), intake, tokens.keys.status)
+
+
 def _engine(
     stack: AsyncExitStack, settings: Settings, name: str, size: int, statement_s: float = 30
 ) -> sa.Engine:
@@ -142,8 +160,7 @@ def _engine(
 def _calls(
     stack: AsyncExitStack, engine: sa.Engine, name: str, threads: int, metrics: Metrics
 ) -> StoreCalls:
-    timeout_s = REQUEST_TIMEOUT_S if name == "requests" else READ_TIMEOUT_S
-    calls = StoreCalls(engine, name, threads, timeout_s, metrics)
+    calls = StoreCalls(engine, name, threads, TIMEOUTS_S[name], metrics)
     stack.callback(calls.close)
     calls.connect()
     return calls

@@ -4,9 +4,11 @@ from tornado.routing import URLSpec
 
 from handlers.api.document import DOCUMENT, DocumentHandler
 from handlers.api.health import HealthHandler, MetricsHandler, ReadinessHandler
-from handlers.api.shares import SharedHandler, ShareHandler
+from handlers.api.shared import SharedHandler
+from handlers.api.shares import ShareHandler, ShareLinkHandler, SharesHandler
 from handlers.api.tracks import RouteHandler, TrackHandler
 from handlers.websocket.handshake import StreamHandler
+from handlers.websocket.shared import SharedStreamHandler
 
 API = "/api/v1/tracking"
 
@@ -20,11 +22,14 @@ def public_routes() -> list[URLSpec]:
     """What clients and load balancers ask; the first match wins."""
     table = [
         (r"/ws/tracking/([^/]+)", StreamHandler),  # thousands come back at once
+        (r"/ws/shared/([^/]+)", SharedStreamHandler),
         (r"/health", HealthHandler),
         (rf"{API}/shared/([^/]+)", SharedHandler),
         (rf"{API}/([^/]+)", TrackHandler),
         (rf"{API}/([^/]+)/route", RouteHandler),
         (rf"{API}/([^/]+)/share", ShareHandler),
+        (rf"{API}/([^/]+)/shares", SharesHandler),
+        (rf"{API}/([^/]+)/shares/([^/]+)", ShareLinkHandler),
     ]
     document = {"document": DOCUMENT.read_bytes()}
     return [

@@ -25,6 +25,9 @@ RETRY_AFTER_S: Final = 2
 REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 # Asked every few seconds by machines.
 PROBES: Final = ("/health", "/readiness", "/metrics")
+METHODS: Final = ("GET", "HEAD", "POST", "PATCH", "DELETE", "OPTIONS")
+# A share link's path is its token: the page, its data and its socket.
+SHARE_TOKEN: Final = re.compile(r"((?:^/s|/shared)(?:/|%2[Ff]))[^/]+")
 SUBPROTOCOL_TOKEN: Final = "bearer."  # noqa: S105 - what stands before a token
 
 
@@ -89,7 +92,8 @@ class BaseHandler(RequestHandler):
     @classmethod
     def allowed_methods(cls) -> list[str]:
         """The methods that this handler itself has."""
-        found = [n for n in ("get", "post") if getattr(cls, n) is not getattr(RequestHandler, n)]
+        names = ("get", "post", "patch", "delete")
+        found = [n for n in names if getattr(cls, n) is not getattr(RequestHandler, n)]
         return [n.upper() for n in (["get", "head", *found[1:]] if "get" in found else found)]
 
     def token(self) -> str:
@@ -115,7 +119,7 @@ class BaseHandler(RequestHandler):
     async def authorize(self, text: str) -> tuple[Principal, UUID]:
         """Token, id, access, in this order; an absent booking and another's are the same."""
         principal = await self.services.tokens.principal_once_renewed(self.token())
-        booking_id = booking_id_of(text)
+        booking_id = uuid_of(text, "booking id")
         if not may_watch(principal, await self.services.ask(booking_access, booking_id)):
             raise NotFound("no such booking")
         return principal, booking_id
@@ -181,18 +185,18 @@ class BaseHandler(RequestHandler):
     def _known_method(self) -> str:
         """A label must not be the caller's choice."""
         method = self.request.method or ""
-        return method if method in ("GET", "HEAD", "POST", "OPTIONS") else "other"
+        return method if method in METHODS else "other"
 
 
-def booking_id_of(text: str) -> UUID:
+def uuid_of(text: str, what: str) -> UUID:
     """Raises InvalidRequest for anything but the canonical form, in either case."""
     try:
-        booking_id = UUID(text)
+        found = UUID(text)
     except ValueError:
-        booking_id = None
-    if booking_id is None or str(booking_id) != text.lower():
-        raise InvalidRequest("the booking id is not a UUID")
-    return booking_id
+        found = None
+    if found is None or str(found) != text.lower():
+        raise InvalidRequest(f"the {what} is not a UUID")
+    return found
 
 
 def log_request(handler: RequestHandler) -> None:
@@ -213,8 +217,7 @@ def log_request(handler: RequestHandler) -> None:
 
 
 def _without_secrets(path: str) -> str:
-    """A share link's path is its token."""
-    return re.sub(r"/shared/[^/]+", "/shared/***", path)
+    return SHARE_TOKEN.sub(r"\1***", path)
 
 
 class NotFoundHandler(BaseHandler):

@@ -8,7 +8,7 @@ from uuid import UUID
 from tracking.errors import Overloaded, TooManyConnections, TooManyRequests
 from tracking.settings import Settings
 
-Slot = tuple[UUID, str]  # of one open WebSocket: its user and address
+Slot = tuple[UUID, str]  # of one open WebSocket: its user or share link, and its address
 
 # A burst of so many seconds' worth is let through: everybody behind a gateway comes back at once.
 BURST_S: Final = 10.0
@@ -58,6 +58,7 @@ class Limits:
     def __init__(self, settings: Settings, max_viewers: int) -> None:
         self._max_viewers = max_viewers
         self._of_user = settings.max_viewers_per_user
+        self._of_link = settings.max_viewers_per_link
         self._of_address = settings.max_viewers_per_address
         self._joins = Allowances(settings.joins_per_second)
         self._requests = Allowances(settings.requests_per_second)
@@ -77,14 +78,21 @@ class Limits:
 
     def acquire(self, user_id: UUID, address: str) -> Slot:
         """A slot for one viewer, to be released; raises Overloaded or TooManyConnections."""
+        return self._acquire(user_id, self._of_user, address, "too many connections of this user")
+
+    def acquire_for_link(self, share_id: UUID, address: str) -> Slot:
+        """As `acquire`, for a viewer who looks through a share link."""
+        return self._acquire(share_id, self._of_link, address, "too many viewers of this link")
+
+    def _acquire(self, whose: UUID, most: int, address: str, too_many: str) -> Slot:
         if self._total >= self._max_viewers:
             raise Overloaded("too many viewers")
-        if self._of_user and self._users[user_id] >= self._of_user:
-            raise TooManyConnections("too many connections of this user")
+        if most and self._users[whose] >= most:
+            raise TooManyConnections(too_many)
         if self._of_address and self._addresses[address] >= self._of_address:
             raise TooManyConnections("too many connections from this address")
-        self._count(user_id, address, 1)
-        return user_id, address
+        self._count(whose, address, 1)
+        return whose, address
 
     def release(self, slot: Slot) -> None:
         self._count(*slot, -1)

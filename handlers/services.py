@@ -6,6 +6,8 @@ from typing import TypeVar
 
 from handlers.grace import Grace
 from handlers.limits import Limits
+from handlers.link_viewers import LinkViewers
+from handlers.openings import Openings
 from tracking.live.rooms import Rooms
 from tracking.metrics import Metrics
 from tracking.settings import Settings
@@ -31,6 +33,8 @@ class Services:
     # By how many seconds our own pipeline is behind what Kafka has; infinite while nobody knows.
     delay_s: Callable[[], float]
     grace: Grace
+    link_viewers: LinkViewers
+    openings: Openings
 
     async def ask(self, function: Callable[..., R], *arguments: object) -> R:
         """A store function's answer within two seconds, or DatabaseUnavailable."""

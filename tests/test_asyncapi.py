@@ -13,10 +13,11 @@ import yaml
 from jsonschema import Draft7Validator
 
 from tests.running import CHECKOUT, Platform, Server, Trip
+from tests.sharing import SharedClient, share
 from tests.test_protocol import Client, owner
 from tracking.domain.events import BookingEvent, LocationUpdate
 from tracking.store.ingest.batch import store_batch
-from tracking.wire import close_codes, protocol
+from tracking.wire import close_codes, protocol, shared
 from tracking.wire.close_codes import CloseCode
 from tracking.wire.messages import LocationUpdateMessage
 
@@ -36,6 +37,11 @@ SERVER_MESSAGES: dict[str, Any] = {
     "heartbeat": protocol.Heartbeat,
     "token_expiring": protocol.TokenExpiring,
 }
+SHARED_MESSAGES: dict[str, Any] = {
+    "shared_welcome": shared.SharedWelcome,
+    "shared_location_update": shared.SharedPosition,
+    "shared_track_update": shared.SharedTrackUpdate,
+}
 CLIENT_MESSAGES: dict[str, Any] = {"catch_up": protocol.CatchUp, "refresh": protocol.Refresh}
 PARTS: dict[str, Any] = {
     "freshness_part": protocol.FreshnessPart,
@@ -49,6 +55,13 @@ def check(message: Any, name: str) -> None:
     assert set(message) == set(SCHEMAS[name]["properties"])
 
 
+def schema_of(message: dict[str, Any]) -> str:
+    """Messages of a share link have their own, where others name a runner."""
+    name: str = message["type"]
+    is_shared = f"shared_{name}" in SHARED_MESSAGES and "runner_id" not in message
+    return f"shared_{name}" if is_shared else name
+
+
 def operation(*names: str) -> set[str]:
     """The messages of these operations, as the channel calls them."""
     references = [r["$ref"] for name in names for r in DOCUMENT["operations"][name]["messages"]]
@@ -56,24 +69,32 @@ def operation(*names: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("name", "struct"), [*SERVER_MESSAGES.items(), *CLIENT_MESSAGES.items(), *PARTS.items()]
+    ("name", "struct"), [*(SERVER_MESSAGES | SHARED_MESSAGES | CLIENT_MESSAGES | PARTS).items()]
 )
 def test_a_schema_has_the_fields_of_its_struct(name: str, struct: Any) -> None:
     fields = {field.encode_name for field in msgspec.structs.fields(struct)}
     if struct.__struct_config__.tag_field:
         fields.add("type")
-        assert struct.__struct_config__.tag == name
+        assert struct.__struct_config__.tag == name.removeprefix("shared_")
     schema = SCHEMAS[name]
     assert set(schema["properties"]) == set(schema["required"]) == fields
     if name not in PARTS:
-        assert schema["properties"]["type"] == {"const": name}
+        assert schema["properties"]["type"] == {"const": name.removeprefix("shared_")}
 
 
 def test_every_message_has_its_operation() -> None:
     assert operation("tell") == set(SERVER_MESSAGES)
     assert operation("sendPositions") == {"location_update"}
     assert operation("catchUp", "refresh") == set(CLIENT_MESSAGES)
-    assert set(DOCUMENT["channels"]["v1"]["messages"]) == {*SERVER_MESSAGES, *CLIENT_MESSAGES}
+    channels = DOCUMENT["channels"]
+    assert set(channels["v1"]["messages"]) == {*SERVER_MESSAGES, *CLIENT_MESSAGES}
+    through_links = set(SERVER_MESSAGES) - {"token_expiring"}
+    assert operation("tellShared") == through_links
+    assert operation("catchUpShared") == {"catch_up"}
+    assert set(channels["shared"]["messages"]) == through_links | {"catch_up"}
+    for name in SHARED_MESSAGES:
+        reference = channels["shared"]["messages"][name.removeprefix("shared_")]["$ref"]
+        assert reference == f"#/components/messages/{name}"
 
 
 def test_every_schema_is_one_and_its_examples_are_valid() -> None:
@@ -109,13 +130,14 @@ def test_every_reference_leads_somewhere() -> None:
 
 @pytest.mark.parametrize("message", EXAMPLES, ids=lambda m: str(m["type"]))
 def test_an_example_of_the_page_is_a_message(message: dict[str, Any]) -> None:
-    check(message, message["type"])
+    check(message, schema_of(message))
     if message["type"] in CLIENT_MESSAGES:
         protocol.client_message(json.dumps(message))
 
 
 def test_the_page_shows_every_message() -> None:
-    assert {m["type"] for m in EXAMPLES} == {*SERVER_MESSAGES, *CLIENT_MESSAGES}
+    everything = {*SERVER_MESSAGES, *SHARED_MESSAGES, *CLIENT_MESSAGES}
+    assert {schema_of(message) for message in EXAMPLES} == everything
 
 
 @pytest.mark.parametrize("name", ["welcome", "backfill", "track_update", "freshness"])
@@ -185,3 +207,26 @@ async def test_before_the_acceptance_the_nulls_are_as_documented(
         check(message, message["type"])
     nullable = ("epoch", "phase", "runner_id", "freshness", "last_position", "recovered")
     assert [welcome[name] for name in nullable] == [None] * 6
+
+
+@pytest.mark.gen_test
+async def test_every_message_through_a_share_link_is_as_documented(
+    server: Server, platform: Platform, engine: sa.Engine
+) -> None:
+    trip = await asyncio.to_thread(silent_trip, engine)
+    links = [share(server, trip), share(server, trip, **{"from": "pickup"})]
+    clients = [await SharedClient.look(server, link["share_token"]) for link in links]
+    await clients[0].next_of("freshness")
+    now = datetime.now(UTC)
+    occurred = (now - timedelta(seconds=1)).isoformat()
+    platform.send("booking.pet_picked_up", **trip.identity(), occurred_at=occurred)
+    platform.update(trip, (now - trip.start).total_seconds())
+    for client in clients:
+        await client.next_of("location_update")
+    platform.deliver(trip, datetime.now(UTC))
+    for client in clients:
+        assert await client.closed() == close_codes.TRIP_OVER.code
+        for message in client.told:
+            check(message, schema_of(message))
+    told = {schema_of(message) for client in clients for message in client.told}
+    assert told == {*SHARED_MESSAGES, "backfill", "freshness"}

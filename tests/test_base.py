@@ -8,7 +8,7 @@ import pytest
 from tests.running import Platform, Server
 from tests.served import API, stored_trip
 
-BOOKING_PATHS = ["", "/route", "/share"]
+BOOKING_PATHS = ["", "/route", "/share", "/shares"]
 
 
 @pytest.mark.parametrize("path", BOOKING_PATHS)

@@ -42,7 +42,7 @@ def test_head_is_get_without_its_body(server: Server, trip: Trip, route: str) ->
     token = owner(server, trip)
     share = server.get(f"{API}/{trip.booking_id}/share", token, "POST")[1]["data"]
     path = route.replace("{bookingId}", str(trip.booking_id))
-    path = path.replace("{token}", share["share_token"])
+    path = path.replace("{token}", share["share_token"]).replace("{shareId}", share["id"])
     got, _, expected = server.get(path, token)
     status, body, headers = server.get(path, token, "HEAD")
     assert (status, body) == (got, b"")

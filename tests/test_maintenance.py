@@ -163,7 +163,7 @@ async def test_a_task_of_the_database_fails_and_the_others_go_on(
 ) -> None:
     with transaction(own_engine) as cursor:
         cursor.execute("ALTER TABLE share_links RENAME TO elsewhere")
-    assert not await upkeep.tasks._attempt("shares", upkeep.tasks._delete_expired_shares)
+    assert not await upkeep.tasks._attempt("shares", upkeep.tasks._delete_closed_shares)
     assert await upkeep.tasks._attempt("adopt", upkeep.tasks._adopt)
     assert upkeep.sample("tracking_maintenance_errors_total", task="shares") == 1
 

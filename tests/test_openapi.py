@@ -24,6 +24,10 @@ NO_UPGRADE = """
 [[operations]]
 include-path = "/ws/tracking/{bookingId}"
 checks.positive_data_acceptance.enabled = false
+
+[[operations]]
+include-path = "/ws/shared/{token}"
+checks.positive_data_acceptance.enabled = false
 """
 
 

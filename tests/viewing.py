@@ -16,6 +16,8 @@ from tornado.iostream import IOStream
 
 from handlers.grace import Grace
 from handlers.limits import Limits
+from handlers.link_viewers import LinkViewers
+from handlers.openings import Openings
 from handlers.services import Services
 from handlers.websocket.catch_up import JoinOptions
 from handlers.websocket.protocol_viewer import ProtocolViewer
@@ -146,7 +148,8 @@ def services_of(engine: sa.Engine, gate: asyncio.Event, rooms: Rooms, metrics: M
     calls = StoreCalls(engine, "viewing", 2, REQUEST_TIMEOUT_S, metrics)
     return GatedServices(
         settings, calls, calls, tokens_of(settings), rooms, metrics, _ready,
-        Limits(settings, 10), lambda: 0.0, Grace(0, lambda: 0.0), gate,
+        Limits(settings, 10), lambda: 0.0, Grace(0, lambda: 0.0), LinkViewers(), Openings(),
+        gate,
     )  # fmt: skip
 
 

@@ -152,7 +152,15 @@ class Settings(KafkaSettings, DatabaseSettings):
     public_url: str = variable(
         "http://localhost:8005", base_url, "where clients reach this service; for share links"
     )
-    share_link_hours: int = variable(24, whole(1, 720), "how long a share link opens a booking")
+    share_link_hours: int = variable(
+        24, whole(1, 720), "how long a share link opens a booking, unless asked"
+    )
+    share_link_max_hours: int = variable(
+        168, whole(1, 8760), "longest life that may be asked for; SHARE_LINK_HOURS if that is more"
+    )
+    max_viewers_per_link: int = variable(
+        1_000, whole(0, 1_000_000), "WebSockets of one share link at the most; 0 for no limit"
+    )
     max_viewers_per_user: int = variable(
         50, whole(0, 1_000_000), "WebSockets of one user at the most; 0 for no limit"
     )
@@ -181,6 +189,11 @@ class Settings(KafkaSettings, DatabaseSettings):
     )
     log_level: str = variable("info", one_of(*LOG_LEVELS), "least severe level that is logged")
     log_format: str = variable("text", one_of("text", "json"), "one line each, text or json")
+
+    @property
+    def share_link_max_s(self) -> int:
+        """The longest that a link may live, or stay open behind the trip's end."""
+        return 3600 * max(self.share_link_max_hours, self.share_link_hours)
 
     def contradictions(self) -> list[str]:
         keys = [

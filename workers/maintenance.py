@@ -73,7 +73,7 @@ class Maintenance:
             self._repeat("metadata", METADATA_S, self._update_metadata),
             self._repeat("adopt", ADOPT_S, self._adopt),
             self._repeat("gauges", EXPIRE_S, self._measure),
-            self._repeat("shares", EXPIRE_S, self._delete_expired_shares),
+            self._repeat("shares", EXPIRE_S, self._delete_closed_shares),
             self._repeat("expire", EXPIRE_S, self._expire),
         )
 
@@ -128,8 +128,8 @@ class Maintenance:
     async def _measure(self) -> None:
         self._metrics.parked.set(await self._call(parking.count, self._engine))
 
-    async def _delete_expired_shares(self) -> None:
-        await self._call(shares.delete_expired, self._engine)
+    async def _delete_closed_shares(self) -> None:
+        await self._call(shares.delete_closed, self._engine)
 
     async def _expire(self) -> None:
         """What time alone decides; only if no event that may decide otherwise lies unread.

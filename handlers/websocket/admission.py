@@ -8,7 +8,7 @@ from uuid import UUID
 from tornado.httputil import HTTPServerRequest
 from tornado.web import HTTPError
 
-from handlers.base import SUBPROTOCOL_TOKEN, BaseHandler, booking_id_of
+from handlers.base import SUBPROTOCOL_TOKEN, BaseHandler, uuid_of
 from handlers.client_address import network_of
 from handlers.limits import Slot
 from handlers.websocket.catch_up import JoinOptions
@@ -65,12 +65,12 @@ async def admit(handler: BaseHandler, text: str) -> Admission:
     address = network_of(handler.client_address)
     services.limits.count_join(address)
     principal = await services.tokens.principal_once_renewed(handler.token())
-    booking_id = booking_id_of(text)
+    booking_id = uuid_of(text, "booking id")
     options = join_options(handler)
-    _check_subprotocols(handler.subprotocols())
+    check_subprotocols(handler.subprotocols())
     slot = services.limits.acquire(principal.user_id, address)
     try:
-        room = await _enter(handler, principal, booking_id)
+        room = await _enter_allowed(handler, principal, booking_id)
     except NotFound:
         services.limits.release(slot)
         if services.grace.lasts(principal.user_id, booking_id):
@@ -82,7 +82,8 @@ async def admit(handler: BaseHandler, text: str) -> Admission:
     return Admission(principal, booking_id, options, slot, room)
 
 
-async def _enter(handler: BaseHandler, principal: Principal, booking_id: UUID) -> Room:
+async def enter(handler: BaseHandler, booking_id: UUID) -> Room:
+    """The room; raises NotFound for a booking that nothing is known of."""
     services = handler.services
 
     async def read(booking_id: UUID) -> LiveState | None:
@@ -91,10 +92,15 @@ async def _enter(handler: BaseHandler, principal: Principal, booking_id: UUID) -
     room = await services.rooms.enter(booking_id, read)
     if room is None:
         raise NotFound("no such booking")
+    return room
+
+
+async def _enter_allowed(handler: BaseHandler, principal: Principal, booking_id: UUID) -> Room:
+    room = await enter(handler, booking_id)
     try:
         check_access(principal, room)
     except NotFound:
-        services.rooms.withdraw(room)
+        handler.services.rooms.withdraw(room)
         raise
     return room
 
@@ -107,7 +113,8 @@ def check_access(principal: Principal, room: Room) -> None:
         raise NotFound("no such booking")
 
 
-def _check_subprotocols(offered: list[str]) -> None:
+def check_subprotocols(offered: list[str]) -> None:
+    """Raises InvalidRequest for one that nobody here speaks."""
     for name in offered:
         if name != SUBPROTOCOL and not name.startswith(SUBPROTOCOL_TOKEN):
             raise InvalidRequest("unknown WebSocket subprotocol")

@@ -98,11 +98,8 @@ class CatchUp:
         subscriber.begin_catching_up()
         if recovered is not None:
             services.metrics.resumes.labels(str(recovered).lower()).inc()
-        welcome = protocol.welcome(
-            self._state(),
-            subscriber.room.freshness,
-            recovered=recovered,
-            expires_at=subscriber.principal.expires_at,
+        welcome = subscriber.view.welcome(
+            self._state(), subscriber.room.freshness, recovered, subscriber.principal.expires_at
         )
         subscriber.tell(protocol.frame_of(welcome))
         await self._catch_up(since)
@@ -115,16 +112,18 @@ class CatchUp:
 
     async def _start_of(self, state: LiveState) -> tuple[int, bool | None]:
         """Above which seq it has to be told, and what `welcome` says of it (`recovered`)."""
-        options = self._options
+        options, view = self._options, self.subscriber.view
         if options.since_seq is None:
             return (0 if options.history else state.head_seq), None
         head, since = state.head_seq, options.since_seq
-        if state.track_id is None or options.epoch != state.epoch or since > head:
+        epoch = view.epoch(state)
+        if state.track_id is None or epoch is None or options.epoch != epoch or since > head:
             return 0, False
         if since == head:
             return since, True
         there = await self._ask(count_rows, state.track_id, since, head)
-        return (since, True) if there == head - since else (0, False)
+        is_the_same = epoch == view.epoch(self._state())  # ... as before it was asked
+        return (since, True) if is_the_same and there == head - since else (0, False)
 
     async def _catch_up(self, since: int, *, is_asked: bool = False) -> None:
         """Page by page up to what is held, as often as more has happened than can be held."""
@@ -135,6 +134,8 @@ class CatchUp:
             track_id, through = self._state().track_id, subscriber.missing_through
             if track_id is None or subscriber.sent_seq >= through:
                 break
+            if subscriber.view.is_waiting(self._state()):
+                break  # it will begin anew
             await self._send_pages(track_id, through)
         if is_asked and subscriber.sent_seq == since:
             booking_id = subscriber.room.booking_id
@@ -146,7 +147,8 @@ class CatchUp:
         subscriber, metrics = self.subscriber, self._services.metrics
         while True:
             after = subscriber.sent_seq
-            rows = await self._ask(missed_page, track_id, after, through_seq)
+            since = subscriber.view.since(self._state())
+            rows = await self._ask(missed_page, track_id, after, through_seq, since)
             more = len(rows) == PAGE
             until = rows[-1].seq if more else through_seq
             message = protocol.backfill(subscriber.room.booking_id, rows, after, until, more=more)

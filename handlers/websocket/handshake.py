@@ -47,17 +47,19 @@ class StreamHandler(SocketHandler):
         if room is None:
             return close_codes.INTERNAL
         try:
-            check_access(self.principal, room)
+            viewer = self.new_viewer(room, send_queue)
         except NotFound:
             return close_codes.NOT_FOUND
-        viewer: PlainViewer | ProtocolViewer
-        if self._is_named:
-            viewer = ProtocolViewer(self, room, self.principal, send_queue, self._options)
-        else:
-            viewer = PlainViewer(self, room, self.principal, send_queue)
         self.services.rooms.join(viewer.subscriber)
         self._room = None  # joined: its subscriber leaves it
         return viewer
+
+    def new_viewer(self, room: Room, send_queue: SendQueue) -> PlainViewer | ProtocolViewer:
+        """Raises NotFound when the booking has changed meanwhile."""
+        check_access(self.principal, room)
+        if self._is_named:
+            return ProtocolViewer(self, room, self.principal, send_queue, self._options)
+        return PlainViewer(self, room, self.principal, send_queue)
 
     def withdraw(self) -> None:
         room, self._room = self._room, None

@@ -7,6 +7,7 @@ from tracking.domain.access import BookingAccess, Principal, may_watch
 from tracking.live.protocol_subscriber import ProtocolSubscriber
 from tracking.live.room import Room
 from tracking.live.send_queue import SendQueue
+from tracking.live.views import EVERYTHING, View
 from tracking.wire import protocol
 
 
@@ -24,10 +25,11 @@ class ProtocolViewer(TalkingViewer):
         principal: Principal,
         send_queue: SendQueue,
         options: JoinOptions,
+        view: View = EVERYTHING,
     ) -> None:
         self.catch_up = CatchUp(handler.services, options)
         self.catch_up.subscriber = ProtocolSubscriber(
-            room, self, principal, send_queue, options.min_interval_s, self.catch_up.start
+            room, self, principal, send_queue, options.min_interval_s, self.catch_up.start, view
         )
         super().__init__(handler, self.catch_up.subscriber)
 

@@ -74,9 +74,12 @@ class TalkingViewer(Viewer):
         subscriber = self.subscriber
         if subscriber.state in (State.JOINING, State.ENDED):
             return  # `welcome` is the first message
-        if self.expires_at - now < EXPIRY_NOTICE_S and not self._is_notified:
-            self._is_notified = True
-            at = rfc3339(subscriber.principal.expires_at)
-            subscriber.tell(protocol.frame_of(protocol.TokenExpiring(at)))
+        self._notify_of_expiry(now)
         if now - subscriber.last_sent >= protocol.HEARTBEAT_S:
             subscriber.tell(self._heartbeat())
+
+    def _notify_of_expiry(self, now: float) -> None:
+        if self.expires_at - now < EXPIRY_NOTICE_S and not self._is_notified:
+            self._is_notified = True
+            at = rfc3339(self.subscriber.principal.expires_at)
+            self.subscriber.tell(protocol.frame_of(protocol.TokenExpiring(at)))

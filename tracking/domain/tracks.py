@@ -9,7 +9,7 @@ from tracking.domain.waypoints import StoredWaypoint
 
 
 class TrackChange(Struct, frozen=True):
-    """A trip that began, or whose status, phase, runner or owner changed."""
+    """A trip that began, or whose status, phase, runner, owner or pickup changed."""
 
     booking_id: UUID
     track_id: UUID
@@ -23,10 +23,14 @@ class TrackChange(Struct, frozen=True):
     epoch: str
     started_at: datetime
     completed_at: datetime | None
+    old_picked_up_at: datetime | None = None
+    picked_up_at: datetime | None = None
 
     @property
     def is_visible(self) -> bool:
-        """Viewers see it; another owner alone concerns only who may watch."""
+        """Viewers see it; another owner alone concerns only who may watch, another time of the
+        pickup only who watches from there.
+        """
         old = self.old_status, self.old_phase, self.old_runner_id
         return old != (self.status, self.phase, self.runner_id)
 
@@ -43,6 +47,7 @@ class LiveState(Struct):
     phase: str | None = None
     started_at: datetime | None = None
     head_seq: int = 0
+    picked_up_at: datetime | None = None
     last: StoredWaypoint | None = None  # where the marker stands
 
 
@@ -62,3 +67,4 @@ class TrackView(Struct, frozen=True):
     waypoint_count: int
     distance_mm: int
     last_recorded_at: datetime | None
+    picked_up_at: datetime | None

@@ -115,7 +115,7 @@ def _apply(trip: Trip, fact: BookingEvent) -> None:
             trip.assignments = (*trip.assignments, new)
             trip.runner_id = fact.runner_id
             trip.status, trip.phase = "active", "to_pickup"
-            trip.completed_at = trip.end_reason = None
+            trip.picked_up_at = trip.completed_at = trip.end_reason = None
         case "picked_up" if trip.status == "active" and trip.assignments:
             trip.phase = "to_dropoff"
             trip.picked_up_at = _moment(fact, trip.started_at)

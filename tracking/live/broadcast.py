@@ -7,15 +7,17 @@ from itertools import groupby
 from typing import Final
 
 from tracking.domain.changes import BookingChanges, Entry
+from tracking.domain.shares import NEVER
 from tracking.domain.tracks import TrackChange
 from tracking.domain.waypoints import StoredWaypoint
-from tracking.live.audience import TimeSlice
+from tracking.live.audience import Audience, TimeSlice
 from tracking.live.room import Room
 from tracking.live.rooms import Rooms
 from tracking.live.sender import Sender
 from tracking.metrics import Metrics
 from tracking.wire.messages import location_update
 from tracking.wire.protocol import late_waypoints
+from tracking.wire.shared import shared_location_update
 
 log = logging.getLogger("tracking.broadcast")
 
@@ -60,9 +62,7 @@ class Broadcast:
         for entry in entries:
             if isinstance(entry, StoredWaypoint):
                 room.moved(entry)
-                position = location_update(entry)
-                sent = await room.audience.send(position, self._send, time_slice)
-                self._metrics.messages.inc(sent)
+                await self._publish_position(room, entry, time_slice)
                 age = (datetime.now(UTC) - entry.received_at).total_seconds()
                 self._metrics.delivery_seconds.observe(max(age, 0.0))
             elif isinstance(entry, TrackChange):
@@ -71,6 +71,23 @@ class Broadcast:
             else:
                 room.heard(entry)
 
+    async def _publish_position(
+        self, room: Room, waypoint: StoredWaypoint, time_slice: TimeSlice
+    ) -> None:
+        """Encoded once for all with a token, and once more for all share links."""
+        sent = 0
+        if len(room.audience):
+            position = location_update(waypoint)
+            sent += await room.audience.send(position, self._send, time_slice)
+        shown, hidden = _by_sight(room, waypoint)
+        if shown:
+            position = shared_location_update(waypoint)
+            for audience in shown:
+                sent += await audience.send(position, self._send, time_slice)
+        for audience in hidden:
+            await audience.send_late(late_waypoints([waypoint], NEVER), time_slice)
+        self._metrics.messages.inc(sent)
+
     async def _publish_late(self, room: Room, entries: list[Entry], time_slice: TimeSlice) -> None:
         """They belong into the route: the marker never jumps back."""
         waypoints = [each for each in entries if isinstance(each, StoredWaypoint)]
@@ -78,7 +95,23 @@ class Broadcast:
             part = waypoints[first : first + LATE_WAYPOINTS]
             for waypoint in part:
                 room.moved(waypoint)
-            await room.audience.send_late(late_waypoints(part), time_slice)
+            for view, audience in room.audiences():
+                if len(audience) and room.state is not None and not view.is_waiting(room.state):
+                    message = late_waypoints(part, view.since(room.state))
+                    await audience.send_late(message, time_slice)
+
+
+def _by_sight(room: Room, waypoint: StoredWaypoint) -> tuple[list[Audience], list[Audience]]:
+    """Share links' audiences that see a position, and those that are only told of its number.
+
+    Who waits for the pickup is in neither.
+    """
+    shown: list[Audience] = []
+    hidden: list[Audience] = []
+    for view, audience in room.shared.items():
+        if len(audience) and room.state is not None and not view.is_waiting(room.state):
+            (shown if view.shows(room.state, waypoint) else hidden).append(audience)
+    return shown, hidden
 
 
 def _is_late(entry: Entry) -> bool:

@@ -11,9 +11,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from tracking.domain.access import Principal
+from tracking.domain.tracks import TrackChange
 from tracking.live.recipient import Connection, State
 from tracking.live.send_queue import SendQueue
 from tracking.live.subscriber import Subscriber
+from tracking.live.views import EVERYTHING, View
 from tracking.wire import close_codes
 from tracking.wire.messages import Message
 
@@ -34,6 +36,7 @@ class ProtocolSubscriber(Subscriber):
         "_next_position_at",
         "_thinned",
         "_timer",
+        "view",
     )
 
     def __init__(
@@ -44,9 +47,10 @@ class ProtocolSubscriber(Subscriber):
         send_queue: SendQueue,
         min_interval_s: float,
         catch_up: Callable[[], None],
+        view: View = EVERYTHING,
     ) -> None:
         super().__init__(room, connection, principal, send_queue)
-        self.state = State.JOINING
+        self.state, self.view = State.JOINING, view
         # Called when it has to be caught up though nobody asked: it returns before that happens.
         self._catch_up = catch_up
         self._held: deque[Message] | None = None  # a deque is 600 bytes
@@ -101,6 +105,19 @@ class ProtocolSubscriber(Subscriber):
             self._deliver(message)
         if self.room.is_over:
             self.finish()
+
+    def begin_anew(self) -> None:
+        """From the first waypoint on, at once; `welcome` has still to come for who is joining."""
+        if self.state in (State.CATCHING_UP, State.LIVE):
+            self._held = None
+            self.begin_catching_up()
+            self.sent_seq = 0
+            self._catch_up()
+
+    def check_access(self, change: TrackChange) -> None:
+        """A share link's viewers are nobody: the link decides, not the booking's people."""
+        if self.view is EVERYTHING:
+            super().check_access(change)
 
     def _is_due(self) -> bool:
         if self.state is not State.LIVE:

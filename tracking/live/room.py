@@ -12,6 +12,7 @@ from tracking.domain.waypoints import StoredWaypoint
 from tracking.live.audience import Audience
 from tracking.live.shared_answers import SharedAnswers
 from tracking.live.subscriber import Subscriber
+from tracking.live.views import EVERYTHING, View
 from tracking.wire import protocol
 from tracking.wire.messages import Message, location_update
 
@@ -24,7 +25,8 @@ class Room:
 
     def __init__(self, booking_id: UUID, rooms: "Rooms | None" = None) -> None:
         self.booking_id = booking_id
-        self.audience = Audience()
+        self.audience = Audience()  # who sees everything
+        self.shared: dict[View, Audience] = {}  # who looks through share links
         self.shared_answers = SharedAnswers()
         self.entering = 0  # those who wait for the state, or for their access to be checked
         self.reading: asyncio.Future[None] | None = None
@@ -36,10 +38,30 @@ class Room:
         self._unseen: list[StoredWaypoint | TrackChange] = []
         self._position: tuple[StoredWaypoint, Message] | None = None
 
+    def audiences(self) -> list[tuple[View, Audience]]:
+        """By what they see; at this moment."""
+        return [(EVERYTHING, self.audience), *self.shared.items()]
+
+    def everybody(self) -> list[Subscriber]:
+        """At this moment, whatever they see."""
+        return [each for _, audience in self.audiences() for each in audience.everybody()]
+
+    @property
+    def is_empty(self) -> bool:
+        return not len(self.audience) and not any(map(len, self.shared.values()))
+
+    def join(self, subscriber: Subscriber) -> None:
+        """It gets what is published from now on."""
+        self._audience_of(subscriber).add(subscriber)
+
     def leave(self, subscriber: Subscriber) -> None:
         """Idempotent."""
-        if self.audience.remove(subscriber) and self._rooms is not None:
+        if self._audience_of(subscriber).remove(subscriber) and self._rooms is not None:
             self._rooms.left(self)
+
+    def _audience_of(self, subscriber: Subscriber) -> Audience:
+        view = subscriber.view
+        return self.audience if view is EVERYTHING else self.shared.setdefault(view, Audience())
 
     def expect(self) -> None:
         """The state is about to be read, with all that was published before."""
@@ -87,21 +109,29 @@ class Room:
         state.track_id, state.epoch = change.track_id, change.epoch
         state.status, state.phase, state.runner_id = change.status, change.phase, change.runner_id
         state.owner_id, state.started_at = change.owner_id, change.started_at
+        state.picked_up_at = change.picked_up_at
         self.is_outdated = change.old_status is not None
         self.shared_answers.clear()  # waypoints may have left the route
 
     def tell(self, change: TrackChange) -> None:
         """Those who may not watch any more are closed; the others get a `track_update`."""
-        frame = protocol.frame_of(protocol.track_update(change)) if change.is_visible else None
-        for subscriber in self.audience.everybody():
-            try:
-                subscriber.check_access(change)
-                if frame is not None:
-                    subscriber.tell(frame)
-                if self.is_over:
-                    subscriber.finish()
-            except Exception as error:
-                subscriber.fail(error)
+        for view, audience in self.audiences():
+            update = view.track_update(change)
+            frame = None if update is None else protocol.frame_of(update)
+            for subscriber in audience.everybody():
+                try:
+                    self._tell(subscriber, change, frame)
+                except Exception as error:
+                    subscriber.fail(error)
+
+    def _tell(self, subscriber: Subscriber, change: TrackChange, frame: bytes | None) -> None:
+        subscriber.check_access(change)
+        if frame is not None:
+            subscriber.tell(frame)
+        if subscriber.view.begins_anew(change):
+            subscriber.begin_anew()
+        if self.is_over:
+            subscriber.finish()
 
     @property
     def is_over(self) -> bool:
@@ -135,8 +165,9 @@ class Room:
         if (before.state, before.reason) == (new.state, new.reason):
             return
         frame = protocol.frame_of(protocol.freshness_update(self.booking_id, new))
-        for subscriber in self.audience.everybody():
-            try:
-                subscriber.tell(frame)
-            except Exception as error:
-                subscriber.fail(error)
+        for view, audience in self.audiences():
+            for subscriber in [] if view.is_waiting(self.state) else audience.everybody():
+                try:
+                    subscriber.tell(frame)
+                except Exception as error:
+                    subscriber.fail(error)

@@ -59,7 +59,7 @@ class Rooms:
     def join(self, subscriber: Subscriber) -> None:
         """After `enter`, once."""
         subscriber.room.entering -= 1
-        subscriber.room.audience.add(subscriber)
+        subscriber.room.join(subscriber)
         self._subscribers += 1
 
     def left(self, room: Room) -> None:
@@ -69,7 +69,7 @@ class Rooms:
 
     def _forget_if_empty(self, room: Room) -> None:
         """Memory follows the viewers, not history."""
-        if not room.entering and not len(room.audience):
+        if not room.entering and room.is_empty:
             self._rooms.pop(room.booking_id, None)
 
     def room(self, booking_id: UUID) -> Room | None:
@@ -83,7 +83,7 @@ class Rooms:
     def everybody(self) -> Iterator[Subscriber]:
         """Every subscriber at this moment, safe against leaving meanwhile."""
         for room in self.all():
-            yield from room.audience.everybody()
+            yield from room.everybody()
 
 
 async def _begin(room: Room, read: Read) -> None:

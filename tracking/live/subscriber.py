@@ -10,6 +10,7 @@ from tracking.domain.access import BookingAccess, Principal, may_watch
 from tracking.domain.tracks import TrackChange
 from tracking.live.recipient import Connection, Recipient, State
 from tracking.live.send_queue import TICK_S, SendQueue
+from tracking.live.views import EVERYTHING, View
 from tracking.wire import close_codes
 from tracking.wire.messages import Message
 
@@ -25,6 +26,8 @@ class Subscriber(Recipient):
     """
 
     __slots__ = ("cohort", "room", "sent_seq")
+
+    view: View = EVERYTHING
 
     def __init__(
         self, room: "Room", connection: Connection, principal: Principal, send_queue: SendQueue
@@ -69,6 +72,9 @@ class Subscriber(Recipient):
 
     def tell(self, frame: bytes) -> None:
         """A status: the plain stream is not told."""
+
+    def begin_anew(self) -> None:
+        """Other waypoints are shown than before: not to whoever sees all of them."""
 
     def finish(self) -> None:
         """The trip is over: the plain stream stays open."""

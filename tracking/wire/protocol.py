@@ -158,12 +158,16 @@ def welcome(
         status=state.status,
         phase=state.phase,
         runner_id=state.runner_id,
-        freshness=None if freshness is None else FreshnessPart(*_freshness(freshness)),
+        freshness=None if freshness is None else freshness_part(freshness),
         last_position=None if state.last is None else position(state.last),
         recovered=recovered,
         heartbeat_s=HEARTBEAT_S,
         token_expires_at=rfc3339(expires_at),
     )
+
+
+def freshness_part(freshness: Freshness) -> FreshnessPart:
+    return FreshnessPart(*_freshness(freshness))
 
 
 def _freshness(freshness: Freshness) -> tuple[str, str | None, str | None, str | None]:
@@ -202,10 +206,14 @@ def backfill(
     return Backfill(booking_id, [_point(point) for point in points], after_seq, through_seq, more)
 
 
-def late_waypoints(waypoints: Sequence[StoredWaypoint]) -> Message:
-    """Late ones of one track, in seq order without a gap, as its viewers get them."""
+def late_waypoints(waypoints: Sequence[StoredWaypoint], since: datetime | None = None) -> Message:
+    """Late ones of one track, in seq order without a gap, as its viewers get them.
+
+    What was recorded before `since` is left out; the range is the same, so nobody asks for it.
+    """
     first, last = waypoints[0], waypoints[-1]
-    message = backfill(first.booking_id, waypoints, first.seq - 1, last.seq, more=False)
+    shown = [each for each in waypoints if since is None or each.recorded_at >= since]
+    message = backfill(first.booking_id, shown, first.seq - 1, last.seq, more=False)
     return Message(last.seq, frame_of(message), first.seq, is_position=False)
 
 

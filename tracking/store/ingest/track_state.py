@@ -48,6 +48,7 @@ class TrackState(Struct):
     # a report may look right (its time is behind Kafka's by now).
     ahead_until: datetime | None = None
     corrects: bool = False  # the batch has moved `ahead_until`
+    picked_up_at: datetime | None = None
     # Where a waypoint falls that is newer than all stored ones; one object, compared by identity.
     end: Gap = Gap(None, None)
 

@@ -52,12 +52,11 @@ def _write_owners(cursor: Cursor, facts: Mapping[UUID, Collection[BookingEvent]]
 
 
 def _change(booking_id: UUID, old: TrackState | None, trip: Trip) -> TrackChange | None:
-    status, phase, runner_id, owner_id = (
-        (None,) * 4 if old is None else (old.status, old.phase, old.runner_id, old.owner_id)
-    )
-    said = (trip.status, trip.phase, trip.runner_id, trip.owner_id)
-    if (status, phase, runner_id, owner_id) == said:
+    if old is not None and _said(old) == _said(trip):
         return None
+    status, phase, runner_id, picked_up_at = (
+        (None,) * 4 if old is None else (old.status, old.phase, old.runner_id, old.picked_up_at)
+    )
     return TrackChange(
         booking_id,
         uuid4() if old is None else old.id,
@@ -71,7 +70,14 @@ def _change(booking_id: UUID, old: TrackState | None, trip: Trip) -> TrackChange
         secrets.token_hex(8) if old is None else old.epoch,
         trip.started_at,
         trip.completed_at,
+        picked_up_at,
+        trip.picked_up_at,
     )
+
+
+def _said(trip: Trip | TrackState) -> tuple[object, ...]:
+    """What viewers, or who may be one, depend on."""
+    return trip.status, trip.phase, trip.runner_id, trip.owner_id, trip.picked_up_at
 
 
 def _updated(
@@ -98,6 +104,7 @@ def _updated(
     old.owner_id, old.runner_id = trip.owner_id, trip.runner_id
     old.status, old.phase = trip.status, trip.phase
     old.started_at, old.completed_at = trip.started_at, trip.completed_at
+    old.picked_up_at = trip.picked_up_at
     old.delivered = trip.end_reason == "delivered"
     old.assignments = trip.assignments
     old.version += 1

@@ -71,3 +71,11 @@ class ShareLink(Base):
     created_by: Mapped[UUID]
     expires_at: Mapped[datetime]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    label: Mapped[str | None]
+    # Shows only what was recorded at or after the pickup.
+    from_pickup: Mapped[bool] = mapped_column(server_default=text("false"))
+    # So long after the trip's end it is still open; the default is for release 1.0.
+    after_end_s: Mapped[int] = mapped_column(server_default=text("86400"))
+    revoked_at: Mapped[datetime | None]
+    opens: Mapped[int] = mapped_column(server_default=text("0"))
+    last_opened_at: Mapped[datetime | None]

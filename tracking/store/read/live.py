@@ -1,5 +1,6 @@
 """What a viewer who joins is told, and the rows that he missed."""
 
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
@@ -22,8 +23,9 @@ def live_state(engine: sa.Engine, booking_id: UUID) -> LiveState | None:
             """
             SELECT b.booking_id, b.owner_id, t.runner_id, t.id, t.epoch,
                    coalesce(t.status, 'requested'), t.phase, t.started_at,
-                   coalesce(t.head_seq, 0), w.seq, w.runner_id, ST_X(w.position), ST_Y(w.position),
-                   w.speed_kmh, w.heading_degrees, w.recorded_at, w.received_at
+                   coalesce(t.head_seq, 0), t.picked_up_at, w.seq, w.runner_id,
+                   ST_X(w.position), ST_Y(w.position), w.speed_kmh, w.heading_degrees,
+                   w.recorded_at, w.received_at
             FROM bookings b LEFT JOIN tracks t ON t.booking_id = b.booking_id
             LEFT JOIN waypoints w ON w.track_id = t.id
                 AND w.recorded_at = t.last_recorded_at AND w.runner_id = t.last_runner_id
@@ -35,30 +37,37 @@ def live_state(engine: sa.Engine, booking_id: UUID) -> LiveState | None:
         row = cursor.fetchone()
     if row is None:
         return None
-    state = LiveState(*row[:9])
-    if row[9] is not None:
+    state = LiveState(*row[:10])
+    if row[10] is not None:
         track_id = row[3]
-        state.last = StoredWaypoint(booking_id, track_id, *row[9:], False)  # type: ignore[call-arg]
+        state.last = StoredWaypoint(booking_id, track_id, *row[10:], False)  # type: ignore[call-arg]
     return state
 
 
 @translated
 def missed_page(
-    engine: sa.Engine, track_id: UUID, after_seq: int, head_seq: int
+    engine: sa.Engine,
+    track_id: UUID,
+    after_seq: int,
+    head_seq: int,
+    since: datetime | None = None,
 ) -> list[MissedWaypoint]:
     """The next PAGE waypoints of the route above a seq, in seq order; fewer at the end.
 
     Rows at or below a head never change, so no transaction stays open for a slow reader. What left
-    the route is nobody's to see: its seq is missing here.
+    the route is nobody's to see: its seq is missing here. So is what was recorded before `since`.
     """
+    from_then, values = "", (track_id, after_seq, head_seq)
+    if since is not None:
+        from_then, values = "AND recorded_at >= %s", (*values, since)  # type: ignore[assignment]
     with transaction(engine) as cursor:
         cursor.execute(
             f"""
             SELECT seq, ST_Y(position), ST_X(position), speed_kmh, heading_degrees, recorded_at
             FROM waypoints WHERE track_id = %s AND seq > %s AND seq <= %s AND in_route
-            ORDER BY seq LIMIT {PAGE}
+                {from_then} ORDER BY seq LIMIT {PAGE}
             """,
-            (track_id, after_seq, head_seq),
+            values,
         )
         return [MissedWaypoint(*row) for row in cursor]
 

@@ -1,6 +1,7 @@
 """The waypoints of a route, page by page, in route order."""
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -18,11 +19,15 @@ PAGE: Final = 1_000
 
 
 class RouteSlice(Struct, frozen=True):
-    """Which waypoints: newer than `since_seq`, not newer than `head_seq`."""
+    """Which waypoints: newer than `since_seq`, not newer than `head_seq`.
+
+    With `since` only what was recorded then or later.
+    """
 
     track_id: UUID
     since_seq: int
     head_seq: int
+    since: datetime | None = None
 
 
 @translated
@@ -53,6 +58,8 @@ def page(engine: sa.Engine, part: RouteSlice, after: Order | None) -> list[Route
     if after is not None:
         beyond = f"AND recorded_at >= %s AND ({ROUTE_ORDER}) > (%s, %s, %s, %s, %s)"
         place = (after[0], *after)  # type: ignore[assignment]
+    if part.since is not None:
+        beyond, place = f"{beyond} AND recorded_at >= %s", (*place, part.since)  # type: ignore[assignment]
     with transaction(engine) as cursor:
         cursor.execute(
             f"""
