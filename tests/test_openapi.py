@@ -1,6 +1,7 @@
 """handlers/openapi.json: every route is in it, and it says what the server answers."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -12,13 +13,17 @@ from openapi_spec_validator import validate
 
 from handlers import routes
 from handlers.api.document import DOCUMENT
-from tests.running import Platform, Server, Trip
+from tests.running import CHECKOUT, Platform, Server, Trip
 from tests.served import owner, stored_trip
 
 API: dict[str, Any] = json.loads(DOCUMENT.read_text())
 METHODS = ("get", "head", "post", "put", "patch", "delete")
 # A run takes three quarters of a minute on two cores that are busy with something else, too.
 EXAMPLES = 60
+# Hypothesis keeps its tables of Unicode there; to make them takes it seconds.
+ENVIRON = {
+    "PATH": os.environ["PATH"], "HYPOTHESIS_STORAGE_DIRECTORY": str(CHECKOUT / ".hypothesis"),
+}  # fmt: skip
 # No HTTP client can upgrade: to it, the best request is a bad one.
 NO_UPGRADE = """
 [[operations]]
@@ -80,7 +85,7 @@ def run_schemathesis(
             "--url", f"http://127.0.0.1:{server.port}", "--no-color", "--seed", "1",
             "--max-examples", str(EXAMPLES), "--generation-database", "none", *arguments,
         ],
-        cwd=directory, capture_output=True, text=True, timeout=250,
+        cwd=directory, env=ENVIRON, capture_output=True, text=True, timeout=250,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-20_000:] + done.stderr
 
