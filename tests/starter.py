@@ -4,6 +4,7 @@ Has imported what they import, and has no thread. Each request on the socket FD 
 for an exit status; the end of the socket ends this process, not the programs.
 """
 
+import gc
 import json
 import os
 import random
@@ -54,6 +55,9 @@ def become(control: socket.socket, request: dict[str, Any], descriptors: list[in
 
 
 def main() -> None:
+    # A program that ends would look for garbage in all that was imported: 0.7 s of CPU for each.
+    gc.collect()
+    gc.freeze()
     request = serve(socket.socket(fileno=int(sys.argv[1])))
     if request is None:
         return
