@@ -26,6 +26,7 @@ from tracking import __version__, logs
 from tracking.errors import SettingsError
 from tracking.keys import KeySet
 from tracking.live.broadcast import Broadcast
+from tracking.live.fleet import Fleet, tell_fleet
 from tracking.live.freshness import tell_freshness
 from tracking.live.rooms import Rooms
 from tracking.live.sender import fastest_sender
@@ -72,35 +73,33 @@ async def serve(settings: Settings, stop: Stop) -> int:
     """Build everything in order, run until told to stop, stop in reverse; the exit status."""
     async with AsyncExitStack() as stack:
         metrics, rooms, tokens = Metrics(), Rooms(), tokens_of(settings)
-        writes = _engine(stack, settings, "ingest", 4)
+        fleet, writes = Fleet(metrics), _engine(stack, settings, "ingest", 4)
         # One connection more than threads: readiness has a thread of its own.
         size = settings.db_pool_size + 1
         requests = _engine(stack, settings, "requests", size, REQUEST_STATEMENT_S)
         reads = _engine(stack, settings, "reads", READ_THREADS, READ_STATEMENT_S)
 
-        broadcast = Broadcast(rooms, metrics, fastest_sender())
+        broadcast = Broadcast(rooms, metrics, fastest_sender(), fleet)
         intake = Intake(
             settings, metrics, writes, _threads(stack, "ingest", 1), broadcast, stop.died
         )
         intake.start()
         stack.push_async_callback(intake.stop, stop)
 
-        jobs = _jobs(settings, metrics, rooms, tokens, intake, stop)
-        jobs += [_maintenance(stack, settings, metrics, writes, intake).run()]
-        _start_jobs(stack, jobs, stop.died)
-        measure_parts(
-            metrics, rooms, intake.ingest, {"requests": requests, "reads": reads, "ingest": writes}
-        )
-        readiness = _readiness(stack, requests, intake, tokens)
         services = Services(
             settings,
             _calls(stack, requests, "requests", settings.db_pool_size, metrics),
             _calls(stack, reads, "reads", READ_THREADS, metrics),
-            tokens, rooms, metrics, readiness.check,
+            tokens, rooms, fleet, metrics, _readiness(stack, requests, intake, tokens).check,
             Limits(settings, _max_viewers(settings)), intake.delay_s,
             Grace(settings.unknown_booking_grace, intake.delay_s), LinkViewers(), Openings(),
         )  # fmt: skip
         _start_link_check(stack, services, stop)
+        jobs = _jobs(services, intake, stop)
+        jobs += [_maintenance(stack, settings, metrics, writes, intake).run()]
+        _start_jobs(stack, jobs, stop.died)
+        engines = {"requests": requests, "reads": reads, "ingest": writes}
+        measure_parts(metrics, rooms, fleet, intake.ingest, engines)
         _listen(stack, settings, services, stop)
         gc.collect()
         gc.freeze()  # what start-up made lives as long as the process
@@ -108,15 +107,17 @@ async def serve(settings: Settings, stop: Stop) -> int:
     return stop.status()
 
 
-def _jobs(
-    settings: Settings, metrics: Metrics, rooms: Rooms, tokens: Tokens, intake: Intake, stop: Stop
-) -> list[Coroutine[Any, Any, None]]:
+def _jobs(services: Services, intake: Intake, stop: Stop) -> list[Coroutine[Any, Any, None]]:
     """What runs on the loop for as long as the server does."""
+    settings, metrics, delay_s = services.settings, services.metrics, services.delay_s
     jobs = [watch_consumer(intake.consumer, stop.died), measure_loop(metrics)]
-    jobs += [tick_viewers(rooms.everybody, metrics), tell_freshness(rooms, metrics, intake.delay_s)]
+    jobs += [tick_viewers(services.everybody, metrics)]
+    jobs += [tell_freshness(services.rooms, metrics, delay_s)]
+    jobs += [tell_fleet(services.fleet, metrics, delay_s)]
     if settings.jwt_jwks_url:
-        assert isinstance(tokens.keys, KeySet)
-        fetcher = KeyFetcher(settings.jwt_jwks_url, settings.jwt_jwks_ca, tokens.keys, metrics)
+        keys = services.tokens.keys
+        assert isinstance(keys, KeySet)
+        fetcher = KeyFetcher(settings.jwt_jwks_url, settings.jwt_jwks_ca, keys, metrics)
         jobs += [fetcher.run()]
     return jobs
 
@@ -207,9 +208,8 @@ def _listen(stack: AsyncExitStack, settings: Settings, services: Services, stop:
         listen(servers[1], settings.management_address, port, "metrics and readiness")
     for each in servers:
         stack.push_async_callback(stop.within, REQUESTS_S, "requests", each.close_all_connections)
-    stack.push_async_callback(
-        stop.within, VIEWERS_S, "viewers", partial(close_all, services.rooms.everybody)
-    )
+    drain = partial(close_all, services.everybody)
+    stack.push_async_callback(stop.within, VIEWERS_S, "viewers", drain)
     for each in servers:
         stack.callback(each.stop)
 

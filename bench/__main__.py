@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from bench import backlog, fanout, growth, latency, store
+from bench import backlog, fanout, fleet, growth, latency, store
 from bench.report import circumstances
 from tests.running import NEEDED
 
@@ -17,6 +17,7 @@ BENCHES: dict[str, Callable[[dict[str, str]], str]] = {
     "backlog": backlog.run,
     "latency": latency.run,
     "fanout": fanout.run,
+    "fleet": fleet.run,
 }
 
 

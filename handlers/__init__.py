@@ -4,13 +4,17 @@ from tornado.routing import URLSpec
 
 from handlers.api.document import DOCUMENT, DocumentHandler
 from handlers.api.health import HealthHandler, MetricsHandler, ReadinessHandler
+from handlers.api.ops import TripHandler, TripsHandler
+from handlers.api.ops_metrics import OpsMetricsHandler
 from handlers.api.shared import SharedHandler
 from handlers.api.shares import ShareHandler, ShareLinkHandler, SharesHandler
 from handlers.api.tracks import RouteHandler, TrackHandler
+from handlers.websocket.fleet_stream import FleetHandler
 from handlers.websocket.handshake import StreamHandler
 from handlers.websocket.shared import SharedStreamHandler
 
 API = "/api/v1/tracking"
+OPS = "/api/v1/ops"
 
 
 def routes() -> list[URLSpec]:
@@ -23,7 +27,11 @@ def public_routes() -> list[URLSpec]:
     table = [
         (r"/ws/tracking/([^/]+)", StreamHandler),  # thousands come back at once
         (r"/ws/shared/([^/]+)", SharedStreamHandler),
+        (r"/ws/fleet", FleetHandler),
         (r"/health", HealthHandler),
+        (rf"{OPS}/metrics", OpsMetricsHandler),
+        (rf"{OPS}/trips", TripsHandler),
+        (rf"{OPS}/trips/([^/]+)", TripHandler),
         (rf"{API}/shared/([^/]+)", SharedHandler),
         (rf"{API}/([^/]+)", TrackHandler),
         (rf"{API}/([^/]+)/route", RouteHandler),

@@ -15,6 +15,9 @@ BURST_S: Final = 10.0
 # Addresses whose allowance is remembered before the table is emptied of full ones.
 ADDRESSES: Final = 10_000
 
+# A status page asks every few seconds; some are open in tabs.
+STATUS_PER_SECOND: Final = 2
+
 
 class Allowances:
     """What each address may still do: `rate` a second, `rate` * BURST_S at once; 0: no limit."""
@@ -62,6 +65,7 @@ class Limits:
         self._of_address = settings.max_viewers_per_address
         self._joins = Allowances(settings.joins_per_second)
         self._requests = Allowances(settings.requests_per_second)
+        self._status = Allowances(STATUS_PER_SECOND)
         self._users: Counter[UUID | str] = Counter()
         self._addresses: Counter[UUID | str] = Counter()
         self._total = 0
@@ -74,6 +78,11 @@ class Limits:
     def count_request(self, address: str) -> None:
         """One more REST request of this address; raises TooManyRequests."""
         if not self._requests.spend(address):
+            raise TooManyRequests("too many requests at once")
+
+    def count_status(self, user_id: UUID) -> None:
+        """One more look of this user at the status; raises TooManyRequests."""
+        if not self._status.spend(str(user_id)):
             raise TooManyRequests("too many requests at once")
 
     def acquire(self, user_id: UUID, address: str) -> Slot:

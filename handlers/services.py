@@ -1,13 +1,16 @@
 """What every handler may use; built once in server.py."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import TypeVar
 
 from handlers.grace import Grace
 from handlers.limits import Limits
 from handlers.link_viewers import LinkViewers
 from handlers.openings import Openings
+from tracking.live.fleet import Fleet
+from tracking.live.recipient import Recipient
 from tracking.live.rooms import Rooms
 from tracking.metrics import Metrics
 from tracking.settings import Settings
@@ -26,6 +29,7 @@ class Services:
     reads: StoreCalls
     tokens: Tokens
     rooms: Rooms
+    fleet: Fleet
     metrics: Metrics
     # Each check's answer: "ok", or what is wrong and what to do.
     readiness: Callable[[], Awaitable[dict[str, str]]]
@@ -43,3 +47,7 @@ class Services:
     async def read(self, function: Callable[..., R], *arguments: object) -> R:
         """As `ask`, for what may take longer and must hold up nobody: whole routes."""
         return await self.reads.ask(function, *arguments)
+
+    def everybody(self) -> Iterator[Recipient]:
+        """Every viewer at this moment, of a booking or of all, safe against leaving meanwhile."""
+        return chain(self.rooms.everybody(), self.fleet.everybody())

@@ -17,14 +17,22 @@ from tests.sharing import SharedClient, share
 from tests.test_protocol import Client, owner
 from tracking.domain.events import BookingEvent, LocationUpdate
 from tracking.store.ingest.batch import store_batch
-from tracking.wire import close_codes, protocol, shared
+from tracking.wire import close_codes, fleet_protocol, protocol, shared
 from tracking.wire.close_codes import CloseCode
 from tracking.wire.messages import LocationUpdateMessage
 
 DOCUMENT: dict[str, Any] = yaml.safe_load((CHECKOUT / "docs" / "asyncapi.yaml").read_text())
 SCHEMAS: dict[str, Any] = DOCUMENT["components"]["schemas"]
 PAGE = (CHECKOUT / "docs" / "protocol.md").read_text()
-EXAMPLES = [json.loads(text) for text in re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)]
+OF_A_BOOKING, OF_ALL = PAGE.split("\n## All trips")
+
+
+def examples(page: str) -> list[dict[str, Any]]:
+    return [json.loads(text) for text in re.findall(r"```json\n(.*?)```", page, re.DOTALL)]
+
+
+EXAMPLES = examples(OF_A_BOOKING)
+FLEET_EXAMPLES = examples(OF_ALL)
 # The official schema of such documents; `make setup` gets it where there is npm.
 META = CHECKOUT / "dev" / "node" / "node_modules" / "@asyncapi" / "specs" / "schemas"
 
@@ -41,6 +49,11 @@ SHARED_MESSAGES: dict[str, Any] = {
     "shared_welcome": shared.SharedWelcome,
     "shared_location_update": shared.SharedPosition,
     "shared_track_update": shared.SharedTrackUpdate,
+}
+FLEET_MESSAGES: dict[str, Any] = {
+    "welcome": fleet_protocol.Welcome,
+    "snapshot": fleet_protocol.Snapshot,
+    "changes": fleet_protocol.Changes,
 }
 CLIENT_MESSAGES: dict[str, Any] = {"catch_up": protocol.CatchUp, "refresh": protocol.Refresh}
 PARTS: dict[str, Any] = {
@@ -126,6 +139,39 @@ def test_every_reference_leads_somewhere() -> None:
         target: Any = DOCUMENT
         for step in reference.removeprefix("#/").split("/"):
             target = target[step]
+
+
+@pytest.mark.parametrize(("name", "struct"), FLEET_MESSAGES.items())
+def test_a_schema_of_the_fleet_has_the_fields_of_its_struct(name: str, struct: Any) -> None:
+    fields = {field.encode_name for field in msgspec.structs.fields(struct)} | {"type"}
+    schema = SCHEMAS[f"fleet_{name}"]
+    assert set(schema["properties"]) == set(schema["required"]) == fields
+    assert (
+        schema["properties"]["type"] == {"const": struct.__struct_config__.tag} == {"const": name}
+    )
+    section = OF_ALL.partition(f"**`{name}`**")[2].partition("\n**`")[0]
+    for field in fields - {"type"}:
+        assert f"`{field}`" in section, field
+
+
+def test_the_columns_of_the_fleet_are_on_the_page_and_in_the_schema() -> None:
+    row = SCHEMAS["fleet_row"]
+    assert len(row["items"]) == row["minItems"] == len(fleet_protocol.COLUMNS)
+    assert row["description"].replace("\n", " ").rstrip(". ").split(", ") == [
+        *fleet_protocol.COLUMNS
+    ]
+    named = re.findall(r"`(\w+)`", " ".join(re.findall(r"^\| (`.*?) \|", OF_ALL, re.MULTILINE)))
+    assert [name for name in named if name in fleet_protocol.COLUMNS] == [*fleet_protocol.COLUMNS]
+    shared = {"heartbeat", "token_expiring"}
+    assert operation("tellFleet") == {*FLEET_MESSAGES, *shared}
+    assert set(DOCUMENT["channels"]["fleet"]["messages"]) == {*FLEET_MESSAGES, *shared, "refresh"}
+
+
+def test_an_example_of_the_fleet_is_a_message() -> None:
+    assert [message["type"] for message in FLEET_EXAMPLES] == list(FLEET_MESSAGES)
+    for message in FLEET_EXAMPLES:
+        check(message, f"fleet_{message['type']}")
+    assert FLEET_EXAMPLES[0]["columns"] == [*fleet_protocol.COLUMNS]
 
 
 @pytest.mark.parametrize("message", EXAMPLES, ids=lambda m: str(m["type"]))

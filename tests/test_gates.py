@@ -16,12 +16,15 @@ from tests.raw_sockets import RawSocket, frame, handshake
 from tests.running import Platform, Server, Trip, running_server, wait_until
 from tests.served import owner, stored_trip
 from tests.test_tokens import INVALID, SECRET
+from tracking.wire import fleet_protocol
 from tracking.wire.protocol import SUBPROTOCOL
 
 # Everybody may ask these; a new route is not among them, and so has to refuse.
 PUBLIC = {"/health", "/readiness", "/metrics", "/api/v1/tracking/shared/{token}",
           "/ws/shared/{token}", "/api/v1/openapi.json"}  # fmt: skip
-ROUTES = sorted({str(spec.target.route) for spec in routes()} - PUBLIC)
+GUARDED = sorted({str(spec.target.route) for spec in routes()} - PUBLIC)
+ADMINS = [route for route in GUARDED if "/ops/" in route or route == "/ws/fleet"]
+ROUTES = [route for route in GUARDED if route not in ADMINS]
 # A part of a token that is long enough to be nothing else.
 TOKEN_PIECE = 20
 
@@ -80,7 +83,8 @@ def ask(
     elif token is not None and place == "query":
         path += f"?token={quote(token)}"
     if route.startswith("/ws/"):
-        offered = [SUBPROTOCOL] if v1 else []
+        named = fleet_protocol.SUBPROTOCOL if route == "/ws/fleet" else SUBPROTOCOL
+        offered = [named] if v1 else []
         offered += [f"bearer.{token}"] if place == "subprotocol" else []
         headers["Sec-WebSocket-Protocol"] = ", ".join(offered) or None
         method = "GET"
@@ -109,7 +113,7 @@ DENIED: dict[str, tuple[int, Callable[[Server, Trip], str | None]]] = {
 CODE = {400: 4500, 401: 4501, 404: 4503}
 
 
-@pytest.mark.parametrize("route", ROUTES)
+@pytest.mark.parametrize("route", GUARDED)
 @pytest.mark.parametrize("who", list(DENIED))
 def test_every_route_denies_and_an_absent_booking_answers_the_same(
     gate: tuple[Server, Platform, Trip], route: str, who: str
@@ -127,7 +131,21 @@ def test_every_route_denies_and_an_absent_booking_answers_the_same(
         assert kinds == {(101, CODE[expected])}
 
 
-@pytest.mark.parametrize("route", ROUTES)
+@pytest.mark.parametrize("route", ADMINS)
+def test_what_is_for_admins_is_there_for_nobody_else(
+    gate: tuple[Server, Platform, Trip], route: str
+) -> None:
+    server, _, trip = gate
+    for token in (owner(server, trip), server.token(trip.runner_id, "runner")):
+        assert ask(server, route, trip.booking_id, token)[0] == 404
+        if route.startswith("/ws/"):
+            assert ask(server, route, trip.booking_id, token, v1=True) == (101, 4503)
+        else:
+            admin = server.token(uuid4(), "admin")
+            assert ask(server, route, trip.booking_id, admin)[0] == 200
+
+
+@pytest.mark.parametrize("route", GUARDED)
 def test_a_share_link_opens_no_other_route(gate: tuple[Server, Platform, Trip], route: str) -> None:
     server, _, trip = gate
     body = server.get(f"/api/v1/tracking/{trip.booking_id}/share", owner(server, trip), "POST")[1]
@@ -157,7 +175,7 @@ def test_an_invalid_token_opens_nothing_anywhere(
 ) -> None:
     server, _, trip = gate
     token = INVALID[name]()
-    for route, place, v1 in PLACES:
+    for route, place, v1 in [*PLACES, *((route, "header", False) for route in ADMINS)]:
         if place != "query" and not token.isascii():
             continue  # no header can hold it
         status, detail = ask(server, route, trip.booking_id, token, v1=v1, place=place)

@@ -26,6 +26,7 @@ from tracking.domain.events import BookingEvent, LocationUpdate
 from tracking.domain.tracks import LiveState, TrackChange
 from tracking.domain.waypoints import StoredWaypoint
 from tracking.live.broadcast import Broadcast
+from tracking.live.fleet import Fleet
 from tracking.live.protocol_subscriber import ProtocolSubscriber
 from tracking.live.room import Room
 from tracking.live.rooms import Rooms
@@ -147,7 +148,7 @@ def services_of(engine: sa.Engine, gate: asyncio.Event, rooms: Rooms, metrics: M
     settings = Settings(jwt_secret=SECRET)
     calls = StoreCalls(engine, "viewing", 2, REQUEST_TIMEOUT_S, metrics)
     return GatedServices(
-        settings, calls, calls, tokens_of(settings), rooms, metrics, _ready,
+        settings, calls, calls, tokens_of(settings), rooms, Fleet(metrics), metrics, _ready,
         Limits(settings, 10), lambda: 0.0, Grace(0, lambda: 0.0), LinkViewers(), Openings(),
         gate,
     )  # fmt: skip

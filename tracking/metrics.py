@@ -2,6 +2,7 @@
 
 from collections import Counter as Count
 from collections.abc import Mapping
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import generate_latest
@@ -114,6 +115,10 @@ class Metrics:
     def _viewers(self) -> None:
         self.rooms = self._gauge("rooms", "Bookings that somebody watches.")
         self.subscribers = self._gauge("subscribers", "Open WebSockets.")
+        self.fleet_viewers = self._gauge("fleet_viewers", "WebSockets that watch all trips.")
+        self.fleet_trips = self._gauge(
+            "fleet_trips", "Trips kept for them, those that ended lately among them; 0 for nobody."
+        )
         self.joins = self._counter(
             "joins", "Handshakes of viewers, by how their check ended.", ["protocol", "outcome"]
         )
@@ -167,6 +172,19 @@ class Metrics:
         """Add counts of details by their field; `decode` makes up no names."""
         for field, number in fields.items():
             self.details_dropped.labels(field).inc(number)
+
+    def samples(self) -> list[dict[str, Any]]:
+        """Our own metrics by their names in `exposition`; of histograms only sums and counts."""
+        found: dict[str, dict[str, Any]] = {}
+        for family in self.registry.collect():
+            if not family.name.startswith("tracking_"):
+                continue
+            for name, labels, value, *_ in family.samples:
+                if name.endswith(("_bucket", "_created")):
+                    continue
+                metric = found.setdefault(name, {"name": name, "type": family.type, "samples": []})
+                metric["samples"].append({"labels": labels, "value": value})
+        return list(found.values())
 
     def exposition(self) -> bytes:
         """The text that Prometheus scrapes."""

@@ -5,8 +5,9 @@ list once, front to back.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
+from types import MappingProxyType
 from typing import Literal, TypeAlias
 from uuid import UUID
 
@@ -37,12 +38,14 @@ class BookingChanges(Struct, frozen=True):
 
     booking_id: UUID
     entries: list[Entry]
+    distance_mm: int | None = None  # of the route behind all of them; None: not known
 
 
 def in_order(
     changes: Iterable[TrackChange],
     waypoints: Iterable[StoredWaypoint],
     heard: Iterable[Heard] = (),
+    distances: Mapping[UUID, int] = MappingProxyType({}),
 ) -> list[BookingChanges]:
     """A new runner stands before his positions, the end of a trip behind the last one.
 
@@ -63,4 +66,7 @@ def in_order(
         entries[report.booking_id].append(report)
     for change in ended:
         entries[change.booking_id].append(change)
-    return [BookingChanges(booking_id, listed) for booking_id, listed in entries.items()]
+    return [
+        BookingChanges(booking_id, listed, distances.get(booking_id))
+        for booking_id, listed in entries.items()
+    ]

@@ -13,6 +13,7 @@ from msgspec import Struct
 State: TypeAlias = Literal["live", "stale", "lost"]
 Reason: TypeAlias = Literal["no_points", "no_usable_points", "pipeline_delayed"]
 
+LIVE: Final[tuple[State, Reason | None]] = ("live", None)
 # Phones report every 5 to 10 s: three reports are missing.
 STALE_AFTER: Final = timedelta(seconds=30)
 # Longer than any tunnel of a city: the phone is off, or out of reach.
@@ -65,25 +66,35 @@ class Reports:
             self.interval += (gap - self.interval) * WEIGHT
 
 
-def freshness_of(
+def judge(
     now: datetime, began_at: datetime, last_at: datetime | None, reports: Reports, delay_s: float
-) -> Freshness:
-    """How old what is seen is: since the marker moved, or since the trip began without a position.
+) -> tuple[State, Reason | None]:
+    """State and reason: how long ago the marker moved, or the trip began without a position.
 
     `last_at`: when the last known position came to Kafka, as the database has it; what was heard
     since then is newer. `delay_s`: by how much our own pipeline is behind; 0 when it is not.
     """
-    shown_at = reports.shown_at or last_at
-    heard_at = reports.heard_at or last_at
-    silence = now - (shown_at or began_at)
+    silence = now - (reports.shown_at or last_at or began_at)
     if silence < STALE_AFTER:
-        return Freshness("live", None, heard_at, (heard_at or began_at) + reports.interval)
+        return LIVE
     state: State = "stale" if silence < LOST_AFTER else "lost"
-    is_heard = heard_at is not None and now - heard_at < STALE_AFTER
     if delay_s > DELAYED_AFTER_S:
-        reason: Reason = "pipeline_delayed"
-    else:
-        reason = "no_usable_points" if is_heard else "no_points"
+        return state, "pipeline_delayed"
+    return state, "no_usable_points" if _is_heard(now, reports.heard_at or last_at) else "no_points"
+
+
+def _is_heard(now: datetime, heard_at: datetime | None) -> bool:
+    return heard_at is not None and now - heard_at < STALE_AFTER
+
+
+def freshness_of(
+    now: datetime, began_at: datetime, last_at: datetime | None, reports: Reports, delay_s: float
+) -> Freshness:
+    """How old what is seen is, as `judge` says, and when the next report is due."""
+    state, reason = judge(now, began_at, last_at, reports, delay_s)
+    heard_at = reports.heard_at or last_at
+    if state == "live":
+        return Freshness(state, reason, heard_at, (heard_at or began_at) + reports.interval)
     # What is overdue is expected at any moment.
-    expected = now + reports.interval if is_heard or state == "stale" else None
-    return Freshness(state, reason, heard_at, expected)
+    is_expected = state == "stale" or _is_heard(now, heard_at)
+    return Freshness(state, reason, heard_at, now + reports.interval if is_expected else None)

@@ -25,6 +25,7 @@ class TrackChange(Struct, frozen=True):
     completed_at: datetime | None
     old_picked_up_at: datetime | None = None
     picked_up_at: datetime | None = None
+    booking_number: str | None = None
 
     @property
     def is_visible(self) -> bool:
@@ -49,6 +50,18 @@ class LiveState(Struct):
     head_seq: int = 0
     picked_up_at: datetime | None = None
     last: StoredWaypoint | None = None  # where the marker stands
+
+
+class ActiveTrip(Struct, frozen=True):
+    """A trip that is under way, as those see it who watch all of them."""
+
+    booking_id: UUID
+    booking_number: str | None
+    phase: str
+    started_at: datetime
+    head_seq: int
+    distance_mm: int
+    last: StoredWaypoint | None
 
 
 class TrackView(Struct, frozen=True):

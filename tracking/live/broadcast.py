@@ -11,6 +11,7 @@ from tracking.domain.shares import NEVER
 from tracking.domain.tracks import TrackChange
 from tracking.domain.waypoints import StoredWaypoint
 from tracking.live.audience import Audience, TimeSlice
+from tracking.live.fleet import Fleet
 from tracking.live.room import Room
 from tracking.live.rooms import Rooms
 from tracking.live.sender import Sender
@@ -26,10 +27,13 @@ LATE_WAYPOINTS: Final = 1_000
 
 
 class Broadcast:
-    """Carries committed changes to the rooms of this process."""
+    """Carries committed changes to the rooms of this process, and to its fleet."""
 
-    def __init__(self, rooms: Rooms, metrics: Metrics, send: Sender) -> None:
+    def __init__(
+        self, rooms: Rooms, metrics: Metrics, send: Sender, fleet: Fleet | None = None
+    ) -> None:
         self._rooms = rooms
+        self._fleet = fleet
         self._metrics = metrics
         self._send = send
 
@@ -39,7 +43,11 @@ class Broadcast:
         Never raises: what goes wrong in one room is that room's, and is logged and counted.
         """
         time_slice = TimeSlice()
+        fleet = None if self._fleet is None or not self._fleet.is_watched else self._fleet
         for booking in bookings:
+            if fleet is not None:
+                fleet.publish(booking)
+                await time_slice.give_way()
             room = self._rooms.room(booking.booking_id)
             if room is not None:
                 await self._publish_to(room, booking.entries, time_slice)

@@ -8,6 +8,7 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.pool import QueuePool
 
+from tracking.live.fleet import Fleet
 from tracking.live.rooms import Rooms
 from tracking.metrics import Metrics
 from workers.ingest import Ingest
@@ -29,12 +30,18 @@ async def measure_loop(metrics: Metrics) -> None:
 
 
 def measure_parts(
-    metrics: Metrics, rooms: Rooms, ingest: Ingest, engines: Mapping[str, sa.Engine]
+    metrics: Metrics,
+    rooms: Rooms,
+    fleet: Fleet,
+    ingest: Ingest,
+    engines: Mapping[str, sa.Engine],
 ) -> None:
     """Gauges that are read when Prometheus scrapes, which the loop does itself."""
     metrics.registry.register(ThreadCpu())
     metrics.rooms.set_function(lambda: len(rooms))
-    metrics.subscribers.set_function(lambda: rooms.subscribers)
+    metrics.subscribers.set_function(lambda: rooms.subscribers + len(fleet))
+    metrics.fleet_viewers.set_function(lambda: len(fleet))
+    metrics.fleet_trips.set_function(lambda: fleet.trips)
     metrics.oldest_unstored.set_function(lambda: ingest.oldest_wait(time.monotonic()))
     for name, engine in engines.items():
         if isinstance(engine.pool, QueuePool):

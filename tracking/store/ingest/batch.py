@@ -130,7 +130,8 @@ def _store(
     stored.update_outcomes += Counter({APPLIED: len(received) - len(rest)})  # keeps no zero
     heard = outcomes.heard_of(tracks, rest, resolver)
     grown = write_waypoints(cursor, tracks.values(), track_cache.partitions)
-    stored.bookings = in_order(changes, grown, heard)
+    distances = {booking_id: track.distance_mm for booking_id, track in tracks.items()}
+    stored.bookings = in_order(changes, grown, heard, distances)
     outbox.write_lifecycle(cursor, changes, tracks)
     return stored, tracks
 

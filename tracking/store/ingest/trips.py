@@ -72,6 +72,7 @@ def _change(booking_id: UUID, old: TrackState | None, trip: Trip) -> TrackChange
         trip.completed_at,
         picked_up_at,
         trip.picked_up_at,
+        trip.booking_number,
     )
 
 

@@ -54,12 +54,9 @@ def page(engine: sa.Engine, part: RouteSlice, after: Order | None) -> list[Route
 
     Rows at or below a head never change, so no transaction stays open for a slow reader.
     """
-    beyond, place = "", ()
-    if after is not None:
-        beyond = f"AND recorded_at >= %s AND ({ROUTE_ORDER}) > (%s, %s, %s, %s, %s)"
-        place = (after[0], *after)  # type: ignore[assignment]
+    beyond, place = place_behind(after)
     if part.since is not None:
-        beyond, place = f"{beyond} AND recorded_at >= %s", (*place, part.since)  # type: ignore[assignment]
+        beyond, place = f"{beyond} AND recorded_at >= %s", (*place, part.since)
     with transaction(engine) as cursor:
         cursor.execute(
             f"""
@@ -72,3 +69,10 @@ def page(engine: sa.Engine, part: RouteSlice, after: Order | None) -> list[Route
         )
         rows: Iterator[tuple[Any, ...]] = iter(cursor)
         return [RouteWaypoint(*row) for row in rows]
+
+
+def place_behind(after: Order | None) -> tuple[str, tuple[object, ...]]:
+    """A condition for what follows in the route, and its parameters."""
+    if after is None:
+        return "", ()
+    return f"AND recorded_at >= %s AND ({ROUTE_ORDER}) > (%s, %s, %s, %s, %s)", (after[0], *after)
