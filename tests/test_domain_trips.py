@@ -45,6 +45,17 @@ def test_the_order_of_arrival_does_not_matter(order: tuple[int, ...]) -> None:
     assert (trip.owner_id, trip.pickup, trip.dropoff) == (OWNER, (106.8, -6.2), (106.9, -6.3))
 
 
+def test_the_pickup_of_a_runner_who_was_replaced_does_not_count() -> None:
+    """A share link that begins with the pickup must not show the next runner's way to it."""
+    story = [fact("accepted", 0, ANNA), fact("picked_up", 5, ANNA), fact("accepted", 10, BEN)]
+    trip = trip_of(story)
+    assert trip is not None
+    assert (trip.phase, trip.picked_up_at) == ("to_pickup", None)
+    again = trip_of([*story, fact("picked_up", 20, BEN)])
+    assert again is not None
+    assert again.picked_up_at == minute(20)
+
+
 def test_there_is_no_trip_before_an_acceptance() -> None:
     assert trip_of([STORY[0], STORY[3], STORY[4]]) is None
 

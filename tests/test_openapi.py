@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import pytest
 from openapi_spec_validator import validate
 
 from handlers import routes
@@ -19,8 +20,10 @@ from tests.served import owner, stored_trip
 
 API: dict[str, Any] = json.loads(DOCUMENT.read_text())
 METHODS = ("get", "head", "post", "put", "patch", "delete")
-# A run takes three quarters of a minute on two cores that are busy with something else, too.
+# A run takes two minutes on two cores that are busy with something else, too.
 EXAMPLES = 60
+# Only a run that hangs meets it.
+DEADLINE_S = 600
 # Hypothesis keeps its tables of Unicode there; to make them takes it seconds.
 ENVIRON = {
     "PATH": os.environ["PATH"], "HYPOTHESIS_STORAGE_DIRECTORY": str(CHECKOUT / ".hypothesis"),
@@ -29,10 +32,6 @@ ENVIRON = {
 NO_UPGRADE = """
 [[operations]]
 include-path-regex = "^/ws/"
-checks.positive_data_acceptance.enabled = false
-
-[[operations]]
-include-path = "/ws/shared/{token}"
 checks.positive_data_acceptance.enabled = false
 """
 
@@ -86,11 +85,12 @@ def run_schemathesis(
             "--url", f"http://127.0.0.1:{server.port}", "--no-color", "--seed", "1",
             "--max-examples", str(EXAMPLES), "--generation-database", "none", *arguments,
         ],
-        cwd=directory, env=ENVIRON, capture_output=True, text=True, timeout=250,
+        cwd=directory, env=ENVIRON, capture_output=True, text=True, timeout=DEADLINE_S,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-20_000:] + done.stderr
 
 
+@pytest.mark.timeout(DEADLINE_S + 60)
 def test_the_answers_to_an_owner_are_as_documented(
     server: Server, platform: Platform, tmp_path: Path
 ) -> None:
@@ -104,6 +104,7 @@ def test_the_answers_to_an_owner_are_as_documented(
     )  # fmt: skip
 
 
+@pytest.mark.timeout(DEADLINE_S + 60)
 def test_the_answers_to_an_admin_are_as_documented(
     server: Server, platform: Platform, tmp_path: Path
 ) -> None:
@@ -116,5 +117,6 @@ def test_the_answers_to_an_admin_are_as_documented(
     )  # fmt: skip
 
 
+@pytest.mark.timeout(DEADLINE_S + 60)
 def test_the_answers_to_a_stranger_are_as_documented(server: Server, tmp_path: Path) -> None:
     run_schemathesis(server, tmp_path, API, "")
