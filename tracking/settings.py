@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from tracking.environment import EnvironmentSettings, variable
+from tracking.page_settings import PageSettings
 from tracking.setting_values import (
     MIN_SECRET_BYTES,
     Network,
@@ -115,7 +116,7 @@ class KafkaSettings(EnvironmentSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(KafkaSettings, DatabaseSettings):
+class Settings(KafkaSettings, DatabaseSettings, PageSettings):
     """Everything that a deployment may choose, read once at start."""
 
     db_pool_size: int = variable(

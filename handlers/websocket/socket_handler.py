@@ -9,6 +9,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
+from urllib.parse import urlsplit
 
 from tornado.httputil import HTTPHeaders
 from tornado.websocket import WebSocketHandler, WebSocketProtocol, WebSocketProtocol13
@@ -105,9 +106,13 @@ class SocketHandler(BaseHandler, WebSocketHandler):
         return self.subprotocol if self._is_named else "plain"
 
     def check_origin(self, origin: str) -> bool:
-        """Any, until there is a list: access comes from the token, never from a cookie."""
+        """Any, until there is a list: access comes from the token, never from a cookie.
+
+        Our own pages are always welcome.
+        """
         allowed = self.services.settings.allowed_origins
-        return not allowed or "*" in allowed or origin in allowed
+        is_ours = urlsplit(origin).netloc == self.request.host
+        return is_ours or not allowed or "*" in allowed or origin in allowed
 
     def select_subprotocol(self, subprotocols: list[str]) -> str | None:
         """The real one; a browser that offered only its token gets that, or it would hang up."""

@@ -1,0 +1,1 @@
+"""The web pages: what `make web` built, served from memory."""

@@ -1,0 +1,76 @@
+"""`/track/{bookingId}`, `/s/{token}` and the files that they load. IOLoop thread.
+
+The HTML is the same for every booking and every link: what is in it nobody needs to protect, and a
+bot that fetches it for a preview learns nothing and opens nothing.
+"""
+
+from typing import Final
+
+from tornado.routing import URLSpec
+from tornado.web import HTTPError
+
+from handlers.base import BaseHandler
+from handlers.pages.policy import content_security_policy, page_headers
+from handlers.pages.site import Site
+
+# A hashed name stands for one content for ever.
+IMMUTABLE: Final = "public, max-age=31536000, immutable"
+
+
+class PageHandler(BaseHandler):
+    """One page."""
+
+    def initialize(self, site: Site, page: str, route: str) -> None:
+        self._site = site
+        self._page = site.pages[page]
+        self.route = route
+
+    def get(self, *_: str) -> None:
+        settings = self._site.settings
+        policy = content_security_policy(
+            self.request.host, settings.map_csp_origins, settings.embed_origins
+        )
+        for name, value in page_headers(policy).items():
+            self.set_header(name, value)
+        self.set_header("Content-Type", self._page.media_type)
+        self.write(self._page.body)
+
+
+class AssetHandler(BaseHandler):
+    """A file with a hashed name, compressed as the client takes it."""
+
+    route = "/assets/{name}"
+
+    def initialize(self, site: Site) -> None:
+        self._site = site
+
+    def compute_etag(self) -> str | None:
+        """Of the file, not of its compressed form; Tornado would hash each answer."""
+        file = self._site.assets.get(self.request.path)
+        return None if file is None else file.etag
+
+    def get(self, _: str) -> None:
+        file = self._site.assets.get(self.request.path)
+        if file is None:
+            raise HTTPError(404)
+        encoding, body = file.accepted(self.request.headers.get("Accept-Encoding", ""))
+        self.set_header("Content-Type", file.media_type)
+        self.set_header("Cache-Control", IMMUTABLE)
+        self.set_header("Cross-Origin-Resource-Policy", "same-origin")
+        self.add_header("Vary", "Accept-Encoding")
+        if encoding is not None:
+            self.set_header("Content-Encoding", encoding)
+        self.write(body)
+
+
+def page_routes(site: Site) -> list[URLSpec]:
+    """The pages' part of the URL table."""
+    pages = {r"/track/([^/]+)": ("track", "/track/{bookingId}"),
+             r"/s/([^/]+)": ("shared", "/s/{token}")}  # fmt: skip
+    return [
+        *[
+            URLSpec(pattern, PageHandler, {"site": site, "page": page, "route": route})
+            for pattern, (page, route) in pages.items()
+        ],
+        URLSpec(r"/assets/([^/]+)", AssetHandler, {"site": site}),
+    ]

@@ -1,0 +1,76 @@
+// The built-in base map's data: coasts and borders from Natural Earth, and the graticule.
+
+import type * as GeoJSON from "geojson";
+import { feature, mesh } from "topojson-client";
+import worldUrl from "./generated/world.json?url";
+import type { Bounds } from "./mercator.ts";
+
+export interface World {
+  land: GeoJSON.FeatureCollection;
+  borders: GeoJSON.FeatureCollection;
+}
+
+let loading: Promise<World> | null = null;
+
+/** Loaded once; a failed load may be tried again. */
+export function loadWorld(): Promise<World> {
+  loading ??= load().catch((error: unknown) => {
+    loading = null;
+    throw error;
+  });
+  return loading;
+}
+
+async function load(): Promise<World> {
+  const answer = await fetch(worldUrl);
+  if (!answer.ok) throw new Error(`base map: HTTP ${answer.status}`);
+  const topologies = Object.values((await answer.json()) as Record<string, never>);
+  const land: GeoJSON.Feature[] = [];
+  const borders: GeoJSON.Feature[] = [];
+  for (const topology of topologies) {
+    const { countries } = (topology as { objects: { countries: never } }).objects;
+    const found = feature(topology, countries) as unknown as GeoJSON.FeatureCollection;
+    land.push(...found.features);
+    // Of the mesh, not of the outlines: a border is drawn once, and no edge of a cut is one.
+    const geometry = mesh(topology, countries, (a, b) => a !== b) as GeoJSON.Geometry;
+    borders.push({ type: "Feature", properties: {}, geometry });
+  }
+  return { land: collection(land), borders: collection(borders) };
+}
+
+export function collection(features: GeoJSON.Feature[]): GeoJSON.FeatureCollection {
+  return { type: "FeatureCollection", features };
+}
+
+const MOST_LINES = 40;
+
+/** Meridians and parallels around what is seen, each with its name. */
+export function graticule(bounds: Bounds, zoom: number): GeoJSON.FeatureCollection {
+  const step = zoom < 5 ? 10 : zoom < 9 ? 1 : zoom < 12.5 ? 0.1 : 0.01;
+  const features: GeoJSON.Feature[] = [];
+  const west = Math.floor(bounds.west / step);
+  const south = Math.floor(Math.max(bounds.south, -80) / step);
+  const east = Math.min(Math.ceil(bounds.east / step), west + MOST_LINES);
+  const north = Math.min(Math.ceil(Math.min(bounds.north, 80) / step), south + MOST_LINES);
+  const digits = step >= 1 ? 0 : step >= 0.1 ? 1 : 2;
+  for (let index = west; index <= east; index++) {
+    const at = index * step;
+    const points = [[at, south * step], [at, north * step]];
+    features.push(line(points, degrees(at, digits, "E", "W")));
+  }
+  for (let index = south; index <= north; index++) {
+    const at = index * step;
+    const points = [[west * step, at], [east * step, at]];
+    features.push(line(points, degrees(at, digits, "N", "S")));
+  }
+  return collection(features);
+}
+
+function line(coordinates: number[][], name: string): GeoJSON.Feature {
+  return { type: "Feature", properties: { name }, geometry: { type: "LineString", coordinates } };
+}
+
+function degrees(at: number, digits: number, positive: string, negative: string): string {
+  const wrapped = positive === "E" ? at - 360 * Math.round(at / 360) : at;
+  return `${Math.abs(wrapped).toFixed(digits)}°${wrapped < 0 ? negative : positive}`;
+}

@@ -1,0 +1,117 @@
+// Where the page's access token comes from: the address's fragment, the page that embeds this one,
+// or the login page. It is kept for the tab only, so that a reload does not ask again.
+
+import { config } from "./config.ts";
+
+export class NoToken extends Error {
+  override name = "NoToken";
+}
+
+const KEY = "service-tracking.token";
+// The embedding page may have to fetch one.
+const ANSWER_MS = 15_000;
+// A token that ends so soon is not worth a connection.
+const LEAST_LIFE_MS = 5_000;
+
+/** Takes the token out of the address at once: it must not be copied with it. */
+export function takeFragment(): void {
+  const parameters = new URLSearchParams(location.hash.slice(1));
+  const token = parameters.get("token");
+  if (token === null) return;
+  parameters.delete("token");
+  const rest = parameters.size > 0 ? `#${parameters.toString()}` : "";
+  history.replaceState(history.state, "", location.pathname + location.search + rest);
+  keep(token);
+}
+
+/** A token that is good now. Raises NoToken when there is none to be had without a person. */
+export async function token(why: "join" | "expiring" | "expired"): Promise<string> {
+  const kept = why === "join" ? stored() : null;
+  if (kept !== null) return kept;
+  if (isEmbedded()) {
+    const given = await fromParent(why);
+    keep(given);
+    return given;
+  }
+  // The one that we have may still be good for a while, or another tab's login has renewed it.
+  const last = stored();
+  if (last !== null && why === "expiring") throw new NoToken("no way to renew it in this page");
+  if (last !== null && millisecondsLeft(last) > LEAST_LIFE_MS) return last;
+  forget();
+  throw new NoToken("no token");
+}
+
+/** The login page, which comes back here with `#token=`; null without one. */
+export function loginAddress(): string | null {
+  if (config.loginUrl === null || isEmbedded()) return null;
+  const url = new URL(config.loginUrl, location.href);
+  url.searchParams.set("return", location.origin + location.pathname);
+  return url.href;
+}
+
+export function isEmbedded(): boolean {
+  return window.parent !== window;
+}
+
+export function forget(): void {
+  sessionStorage.removeItem(KEY);
+}
+
+function keep(token: string): void {
+  try {
+    sessionStorage.setItem(KEY, token);
+  } catch {
+    memory = token; // storage is forbidden in some frames
+  }
+}
+
+let memory: string | null = null;
+
+function stored(): string | null {
+  let kept = memory;
+  try {
+    kept ??= sessionStorage.getItem(KEY);
+  } catch {
+    return memory;
+  }
+  if (kept === null || millisecondsLeft(kept) > LEAST_LIFE_MS) return kept;
+  return null;
+}
+
+/** Read, not verified: the server does that. Infinite for what is no JWT. */
+function millisecondsLeft(token: string): number {
+  try {
+    const part = token.split(".")[1]!.replaceAll("-", "+").replaceAll("_", "/");
+    const { exp } = JSON.parse(atob(part)) as { exp?: number };
+    return exp === undefined ? Infinity : exp * 1000 - Date.now();
+  } catch {
+    return Infinity;
+  }
+}
+
+/** Ask the embedding page; only allowed origins are asked and believed. */
+function fromParent(why: string): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const channel = crypto.randomUUID();
+    const done = (): void => {
+      clearTimeout(timer);
+      window.removeEventListener("message", hear);
+    };
+    const hear = (event: MessageEvent): void => {
+      const data = event.data as { type?: string; channel?: string; token?: unknown };
+      if (event.source !== window.parent || !config.embedOrigins.includes(event.origin)) return;
+      if (data.type !== "live-trip.token" || data.channel !== channel) return;
+      done();
+      if (typeof data.token === "string" && data.token !== "") resolve(data.token);
+      else reject(new NoToken("the embedding page has none"));
+    };
+    const timer = setTimeout(() => {
+      done();
+      reject(new NoToken("the embedding page does not answer"));
+    }, ANSWER_MS);
+    window.addEventListener("message", hear);
+    for (const origin of config.embedOrigins) {
+      window.parent.postMessage({ type: "live-trip.ask", channel, why }, origin);
+    }
+  });
+}

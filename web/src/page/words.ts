@@ -1,0 +1,258 @@
+// The pages' words in each language, and numbers, distances and times as people there write them.
+
+export interface Words {
+  language: string;
+  titleTrip: string;
+  titleOver: string;
+  requested: string;
+  toPickup: string;
+  toDropoff: string;
+  completed: string;
+  cancelled: string;
+  waiting: string;
+  connecting: string;
+  live: string;
+  stale: string;
+  phone: string;
+  unusable: string;
+  service: string;
+  link: string;
+  retryIn(seconds: number): string;
+  refused: string;
+  expired: string;
+  signIn: string;
+  noPosition: string;
+  at: string;
+  age(text: string): string;
+  lastSeen: string;
+  speed: string;
+  driven: string;
+  toGo: string;
+  duration: string;
+  standing: string;
+  whereNow: string;
+  follow: string;
+  following: string;
+  wholeRoute: string;
+  zoomIn: string;
+  zoomOut: string;
+  filledIn: string;
+  mapFailed: string;
+  map: string;
+  share: string;
+  shareTitle: string;
+  shareMake: string;
+  shareLabel: string;
+  shareFor: string;
+  shareHours(hours: number): string;
+  shareFromPickup: string;
+  shareCopy: string;
+  shareCopied: string;
+  shareRevoke: string;
+  shareRevoked: string;
+  shareNone: string;
+  shareOpens(count: number, last: string | null): string;
+  shareUntil: string;
+  shareFailed: string;
+  close: string;
+  summary: string;
+  started: string;
+  ended: string;
+  here(position: string): string;
+  directions: readonly string[];
+}
+
+const EN: Words = {
+  language: "en",
+  titleTrip: "Live trip",
+  titleOver: "Trip",
+  requested: "Waiting for a runner",
+  toPickup: "The runner is on the way to the pick-up",
+  toDropoff: "Your pet is on its way",
+  completed: "Arrived",
+  cancelled: "The trip was cancelled",
+  waiting: "This link shows the trip from the pick-up on",
+  connecting: "Connecting …",
+  live: "Live",
+  stale: "Not live",
+  phone: "The runner's phone is silent",
+  unusable: "The runner is heard, but without a usable position",
+  service: "Our service is behind; it is catching up",
+  link: "Your connection is interrupted",
+  retryIn: (seconds) => `Next try in ${seconds} s`,
+  refused: "This trip cannot be shown. The link may have ended, or the trip is not yours.",
+  expired: "Your session has ended. Please sign in again.",
+  signIn: "Sign in",
+  noPosition: "No position yet",
+  at: "Position",
+  age: (text) => text,
+  lastSeen: "Last seen",
+  speed: "Speed",
+  driven: "Driven",
+  toGo: "To go, as the crow flies",
+  duration: "Duration",
+  standing: "standing",
+  whereNow: "Where is it now?",
+  follow: "Follow",
+  following: "Following",
+  wholeRoute: "Whole route",
+  zoomIn: "Zoom in",
+  zoomOut: "Zoom out",
+  filledIn: "Filled in after a gap",
+  mapFailed: "The map cannot be drawn here; the route is",
+  map: "Map of the trip",
+  share: "Share",
+  shareTitle: "Share this trip",
+  shareMake: "Make a link",
+  shareLabel: "For whom? (only you see this)",
+  shareFor: "Ends after",
+  shareHours: (hours) => (hours === 1 ? "1 hour" : `${hours} hours`),
+  shareFromPickup: "Show nothing before the pick-up",
+  shareCopy: "Copy link",
+  shareCopied: "Copied",
+  shareRevoke: "Revoke",
+  shareRevoked: "revoked",
+  shareNone: "No links yet",
+  shareOpens: (count, last) =>
+    count === 0 ? "not opened yet" : `opened ${count} ×${last ? `, last ${last}` : ""}`,
+  shareUntil: "until",
+  shareFailed: "That did not work. Please try again.",
+  close: "Close",
+  summary: "The trip",
+  started: "Began",
+  ended: "Ended",
+  here: (position) => `Now at ${position}`,
+  directions: ["north", "north-east", "east", "south-east", "south", "south-west", "west",
+    "north-west"],
+};
+
+const ID: Words = {
+  language: "id",
+  titleTrip: "Perjalanan langsung",
+  titleOver: "Perjalanan",
+  requested: "Menunggu runner",
+  toPickup: "Runner sedang menuju tempat penjemputan",
+  toDropoff: "Hewan Anda sedang dalam perjalanan",
+  completed: "Sudah tiba",
+  cancelled: "Perjalanan dibatalkan",
+  waiting: "Tautan ini menampilkan perjalanan sejak penjemputan",
+  connecting: "Menghubungkan …",
+  live: "Langsung",
+  stale: "Tidak langsung",
+  phone: "Ponsel runner tidak mengirim kabar",
+  unusable: "Runner terdengar, tetapi tanpa posisi yang dapat dipakai",
+  service: "Layanan kami tertinggal; sedang mengejar",
+  link: "Koneksi Anda terputus",
+  retryIn: (seconds) => `Mencoba lagi dalam ${seconds} dtk`,
+  refused: "Perjalanan ini tidak dapat ditampilkan. Tautan mungkin sudah berakhir, atau bukan milik Anda.",
+  expired: "Sesi Anda telah berakhir. Silakan masuk lagi.",
+  signIn: "Masuk",
+  noPosition: "Belum ada posisi",
+  at: "Posisi",
+  age: (text) => text,
+  lastSeen: "Terakhir terlihat",
+  speed: "Kecepatan",
+  driven: "Jarak tempuh",
+  toGo: "Sisa jarak garis lurus",
+  duration: "Durasi",
+  standing: "berhenti",
+  whereNow: "Di mana sekarang?",
+  follow: "Ikuti",
+  following: "Mengikuti",
+  wholeRoute: "Seluruh rute",
+  zoomIn: "Perbesar",
+  zoomOut: "Perkecil",
+  filledIn: "Dilengkapi setelah jeda",
+  mapFailed: "Peta tidak dapat digambar di sini; rutenya dapat",
+  map: "Peta perjalanan",
+  share: "Bagikan",
+  shareTitle: "Bagikan perjalanan ini",
+  shareMake: "Buat tautan",
+  shareLabel: "Untuk siapa? (hanya Anda yang melihat)",
+  shareFor: "Berakhir setelah",
+  shareHours: (hours) => `${hours} jam`,
+  shareFromPickup: "Jangan tampilkan apa pun sebelum penjemputan",
+  shareCopy: "Salin tautan",
+  shareCopied: "Tersalin",
+  shareRevoke: "Cabut",
+  shareRevoked: "dicabut",
+  shareNone: "Belum ada tautan",
+  shareOpens: (count, last) =>
+    count === 0 ? "belum dibuka" : `dibuka ${count} ×${last ? `, terakhir ${last}` : ""}`,
+  shareUntil: "sampai",
+  shareFailed: "Tidak berhasil. Silakan coba lagi.",
+  close: "Tutup",
+  summary: "Perjalanan",
+  started: "Mulai",
+  ended: "Selesai",
+  here: (position) => `Sekarang di ${position}`,
+  directions: ["utara", "timur laut", "timur", "tenggara", "selatan", "barat daya", "barat",
+    "barat laut"],
+};
+
+/** `?lang=` first, then what the browser asks for. */
+function chosen(): Words {
+  const asked = new URLSearchParams(location.search).get("lang");
+  for (const language of [asked, ...navigator.languages]) {
+    const short = language?.slice(0, 2).toLowerCase();
+    if (short === "id" || short === "ms") return ID;
+    if (short === "en") return EN;
+  }
+  return EN;
+}
+
+export const words = chosen();
+
+const number = (digits: number, unit: string): Intl.NumberFormat =>
+  new Intl.NumberFormat(words.language, {
+    style: "unit", unit, unitDisplay: "short", maximumFractionDigits: digits,
+    minimumFractionDigits: digits,
+  });
+
+const metres = number(0, "meter");
+const kilometres = number(1, "kilometer");
+const kmh = number(0, "kilometer-per-hour");
+const relative = new Intl.RelativeTimeFormat(words.language, { numeric: "always", style: "short" });
+const clock = new Intl.DateTimeFormat(words.language, { hour: "2-digit", minute: "2-digit" });
+const day = new Intl.DateTimeFormat(words.language, {
+  day: "numeric", month: "short", hour: "2-digit", minute: "2-digit",
+});
+
+export const distance = (m: number): string =>
+  m < 950 ? metres.format(Math.round(m / 10) * 10) : kilometres.format(m / 1000);
+
+export const speed = (kilometresPerHour: number): string => kmh.format(kilometresPerHour);
+
+/** "12 s ago" */
+export function ago(ms: number): string {
+  const seconds = Math.max(0, Math.round(ms / 1000));
+  if (seconds < 90) return relative.format(-seconds, "second");
+  if (seconds < 5400) return relative.format(-Math.round(seconds / 60), "minute");
+  if (seconds < 129_600) return relative.format(-Math.round(seconds / 3600), "hour");
+  return relative.format(-Math.round(seconds / 86_400), "day");
+}
+
+export const timeOfDay = (ms: number): string => clock.format(ms);
+
+export const dayAndTime = (ms: number): string => day.format(ms);
+
+export function duration(ms: number): string {
+  const minutes = Math.round(ms / 60_000);
+  const hours = Math.floor(minutes / 60);
+  const h = new Intl.NumberFormat(words.language, { style: "unit", unit: "hour" });
+  const m = new Intl.NumberFormat(words.language, { style: "unit", unit: "minute" });
+  return hours > 0 ? `${h.format(hours)} ${m.format(minutes % 60)}` : m.format(minutes);
+}
+
+/** As a person reads it to another: five digits are a metre. */
+export function position(latitude: number, longitude: number): string {
+  const format = new Intl.NumberFormat(words.language, {
+    minimumFractionDigits: 5, maximumFractionDigits: 5,
+  });
+  const south = latitude < 0 ? "S" : "N";
+  const west = longitude < 0 ? "W" : "E";
+  return `${format.format(Math.abs(latitude))}° ${south}, ${format.format(Math.abs(longitude))}° ${west}`;
+}
+
+export const direction = (degrees: number): string =>
+  words.directions[Math.round((((degrees % 360) + 360) % 360) / 45) % 8]!;

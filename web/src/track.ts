@@ -1,0 +1,68 @@
+// The owner's page, /track/{bookingId}.
+
+import { byId, setText, show } from "./page/element.ts";
+import { forget, isEmbedded, loginAddress, NoToken, takeFragment, token } from "./page/token.ts";
+import { words } from "./page/words.ts";
+import { Api, ApiError } from "./trip/api.ts";
+import { Sharing } from "./trip/sharing.ts";
+import { TripView } from "./trip/view.ts";
+
+takeFragment();
+
+const bookingId = location.pathname.split("/").filter((part) => part !== "").at(-1) ?? "";
+const api = new Api(bookingId, token);
+if (isEmbedded()) document.documentElement.classList.add("embedded");
+
+const view = new TripView(
+  { path: `/ws/tracking/${encodeURIComponent(bookingId)}`, token: tokenOrLogin },
+  ended,
+);
+void details();
+
+/** Nobody can renew it here: the person is sent to the login, or told. */
+async function tokenOrLogin(why: "join" | "expiring" | "expired"): Promise<string> {
+  try {
+    return await token(why);
+  } catch (error) {
+    if (error instanceof NoToken && why !== "expiring") askForLogin();
+    throw error;
+  }
+}
+
+function askForLogin(): void {
+  const address = loginAddress();
+  setText(byId("login-text"), words.expired);
+  show(byId("login"), true);
+  const link = byId<HTMLAnchorElement>("login-link");
+  show(link, address !== null);
+  if (address !== null) link.href = address;
+  setText(link, words.signIn);
+}
+
+/** What the socket does not tell: both ends, exact sums; and whether this person may share. */
+async function details(): Promise<void> {
+  try {
+    const route = await api.route();
+    const place = (point: [number, number] | null | undefined) =>
+      point ? { longitude: point[0], latitude: point[1] } : null;
+    view.setEnds({ pickup: place(route.pickup), dropoff: place(route.dropoff) });
+    view.panel.startedAt = route.started_at ? Date.parse(route.started_at) : null;
+    view.panel.endedAt = route.completed_at ? Date.parse(route.completed_at) : null;
+    view.panel.exactMetres = route.completed_at ? route.distance_m : null;
+    view.refresh();
+    await api.shares();
+    if (!document.body.dataset["sharing"]) {
+      document.body.dataset["sharing"] = "on";
+      new Sharing(api);
+    }
+  } catch (error) {
+    if (!(error instanceof ApiError || error instanceof NoToken)) console.warn(String(error));
+  }
+}
+
+function ended(): void {
+  if (view.trip.state.closeCode === 4501) {
+    forget();
+    askForLogin();
+  } else void details();
+}

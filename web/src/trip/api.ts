@@ -1,0 +1,86 @@
+// The REST calls of a trip's pages.
+
+export interface Share {
+  id: string;
+  label: string | null;
+  from: "now" | "pickup";
+  after_end_s: number;
+  created_at: string;
+  expires_at: string;
+  status: "active" | "waiting" | "expired" | "ended" | "revoked";
+  opens: number;
+  last_opened_at: string | null;
+  viewers: number;
+}
+
+export interface NewShare {
+  share_url: string;
+  id: string;
+}
+
+export interface RouteProperties {
+  distance_m: number;
+  duration_s: number | null;
+  started_at: string | null;
+  completed_at: string | null;
+  pickup?: [number, number] | null;
+  dropoff?: [number, number] | null;
+}
+
+const BASE = "/api/v1/tracking";
+
+export class ApiError extends Error {
+  override name = "ApiError";
+  constructor(readonly status: number, message: string) {
+    super(message);
+  }
+}
+
+/** Calls with the page's token; one that has run out is renewed once. */
+export class Api {
+  constructor(
+    private readonly bookingId: string,
+    private readonly token: (why: "join" | "expired") => Promise<string>,
+  ) {}
+
+  async shares(): Promise<Share[]> {
+    const answer = (await this.call("GET", "/shares")) as { data: { shares: Share[] } };
+    return answer.data.shares;
+  }
+
+  async share(wanted: object): Promise<NewShare> {
+    return ((await this.call("POST", "/share", wanted)) as { data: NewShare }).data;
+  }
+
+  async revoke(shareId: string): Promise<void> {
+    await this.call("DELETE", `/shares/${encodeURIComponent(shareId)}`);
+  }
+
+  async route(): Promise<RouteProperties> {
+    return ((await this.call("GET", "/route")) as { properties: RouteProperties }).properties;
+  }
+
+  private async call(method: string, path: string, body?: object): Promise<unknown> {
+    let answer = await this.ask(method, path, await this.token("join"), body);
+    if (answer.status === 401) {
+      answer = await this.ask(method, path, await this.token("expired"), body);
+    }
+    if (answer.status === 204) return null;
+    const content = (await answer.json()) as { error?: string };
+    if (!answer.ok) throw new ApiError(answer.status, content.error ?? String(answer.status));
+    return content;
+  }
+
+  private ask(method: string, path: string, token: string, body?: object): Promise<Response> {
+    return fetch(`${BASE}/${this.bookingId}${path}`, {
+      method,
+      headers: {
+        Authorization: `Bearer ${token}`,
+        ...(body ? { "Content-Type": "application/json" } : {}),
+      },
+      ...(body ? { body: JSON.stringify(body) } : {}),
+      cache: "no-store",
+      referrerPolicy: "no-referrer",
+    });
+  }
+}

@@ -1,0 +1,142 @@
+// The text of a trip: what it says is known before any map is, and without one.
+
+import type { Fix, TripState } from "service-tracking-client";
+import { metresBetween, type Place } from "../map/mercator.ts";
+import { byId, element, setText, show } from "../page/element.ts";
+import * as words from "../page/words.ts";
+import { metresOf } from "./legs.ts";
+import { statusOf } from "./status.ts";
+
+const SLOW_KMH = 3;
+
+/** Fills the elements that the page's HTML has; see track.html. */
+export class Panel {
+  private readonly headline = byId("headline");
+  private readonly badge = byId("badge");
+  private readonly notice = byId("notice");
+  private readonly position = byId("position");
+  private readonly age = byId("age");
+  private readonly facts = byId("facts");
+  private readonly live = byId("announce");
+  private readonly where = byId<HTMLButtonElement>("where");
+  private readonly root = byId("panel");
+  private said = "";
+  private route: readonly Fix[] = [];
+  private metres = 0;
+  private counted = 0;
+  dropoff: Place | null = null;
+  /** As the server has it, on the ellipsoid; for a trip that is over. */
+  exactMetres: number | null = null;
+  startedAt: number | null = null;
+  endedAt: number | null = null;
+
+  constructor() {
+    setText(this.where, words.words.whereNow);
+    document.documentElement.lang = words.words.language;
+  }
+
+  /** Everything that can be read. `now` in ms since 1970. */
+  show(state: TripState, now: number): void {
+    const status = statusOf(state, now);
+    this.root.dataset["tone"] = status.tone;
+    setText(this.headline, status.headline);
+    setText(this.badge, status.badge);
+    show(this.badge, status.badge !== "");
+    setText(this.notice, status.notice);
+    show(this.notice, status.notice !== "");
+    this.showPosition(state, now);
+    this.showFacts(state, status.tone === "over");
+    // One polite line for changes; a countdown in the notice is none.
+    const change = [status.headline, status.notice.split(".")[0], status.badge].join(" ").trim();
+    if (change !== this.said) {
+      this.said = change;
+      setText(this.live, change);
+    }
+  }
+
+  private showPosition({ newest, status }: TripState, now: number): void {
+    if (newest === null) {
+      setText(this.position, status === "active" ? words.words.noPosition : "");
+      setText(this.age, "");
+      return;
+    }
+    setText(this.position, words.position(newest.latitude, newest.longitude));
+    setText(this.age, words.ago(now - newest.at));
+    this.age.setAttribute("title", words.dayAndTime(newest.at));
+  }
+
+  private showFacts(state: TripState, isOver: boolean): void {
+    const text = words.words;
+    const rows: [string, string][] = [];
+    const { newest } = state;
+    if (newest !== null && !isOver) {
+      const moving = newest.speed_kmh >= SLOW_KMH;
+      rows.push([text.speed, moving ? words.speed(newest.speed_kmh) : text.standing]);
+    }
+    const metres = this.exactMetres ?? this.driven(state.route);
+    if (metres > 0) rows.push([text.driven, words.distance(metres)]);
+    if (newest !== null && this.dropoff !== null && !isOver) {
+      rows.push([text.toGo, words.distance(metresBetween(newest, this.dropoff))]);
+    }
+    const begin = this.startedAt ?? state.route[0]?.at ?? null;
+    const end = this.endedAt ?? (isOver ? (state.route.at(-1)?.at ?? null) : null);
+    if (isOver && begin !== null) rows.push([text.started, words.dayAndTime(begin)]);
+    if (isOver && end !== null) rows.push([text.ended, words.dayAndTime(end)]);
+    if (isOver && begin !== null && end !== null) {
+      rows.push([text.duration, words.duration(end - begin)]);
+    }
+    this.fill(rows);
+  }
+
+  private fill(rows: [string, string][]): void {
+    const nodes = this.facts.children;
+    if (nodes.length !== rows.length) {
+      this.facts.replaceChildren(
+        ...rows.map(() => element("div", {}, element("dt"), element("dd"))),
+      );
+    }
+    rows.forEach(([name, value], index) => {
+      const [term, fact] = nodes[index]!.children;
+      setText(term!, name);
+      setText(fact!, value);
+    });
+  }
+
+  /** Counted on while the route grows at its end; a late point makes it count anew. */
+  private driven(route: readonly Fix[]): number {
+    const grown = route === this.route && route.length >= this.counted && this.counted > 0;
+    if (!grown || route.length !== this.counted) {
+      this.metres = metresOf(route);
+      this.counted = route.length;
+      this.route = route;
+    }
+    return this.metres;
+  }
+
+  /** "Where is it now?" in words. */
+  onWhere(state: () => TripState): void {
+    this.where.addEventListener("click", () => {
+      setText(this.live, "");
+      setText(this.live, this.sentence(state(), Date.now()));
+    });
+  }
+
+  private sentence(state: TripState, now: number): string {
+    const text = words.words;
+    const { newest } = state;
+    if (newest === null) return `${this.headline.textContent ?? ""}. ${text.noPosition}`;
+    const parts = [
+      this.headline.textContent ?? "",
+      text.here(words.position(newest.latitude, newest.longitude)),
+      words.ago(now - newest.at),
+    ];
+    if (newest.speed_kmh >= SLOW_KMH) {
+      parts.push(`${words.speed(newest.speed_kmh)} ${words.direction(newest.heading_degrees)}`);
+    } else parts.push(text.standing);
+    if (this.dropoff !== null) {
+      parts.push(`${text.toGo} ${words.distance(metresBetween(newest, this.dropoff))}`);
+    }
+    const notice = this.notice.textContent ?? "";
+    return [...parts, notice].filter((part) => part !== "").join(". ");
+  }
+}

@@ -1,0 +1,62 @@
+// A trip's state in words. Pure: what is said depends on the model and the time only.
+
+import { silenceOf, type TripState } from "service-tracking-client";
+import * as words from "../page/words.ts";
+
+export type Tone = "live" | "stale" | "over" | "none";
+
+/** What stands at the top of the page. */
+export interface Status {
+  headline: string;
+  /** Why what is seen is not live; empty while it is. */
+  notice: string;
+  badge: string;
+  tone: Tone;
+}
+
+export function statusOf(state: TripState, now: number): Status {
+  const text = words.words;
+  if (state.link === "refused") {
+    const headline = state.closeCode === 4501 ? text.expired : text.refused;
+    return { headline, notice: "", badge: "", tone: "none" };
+  }
+  const headline = headlineOf(state);
+  if (state.status === "completed" || state.status === "cancelled" || state.link === "over") {
+    return { headline, notice: "", badge: "", tone: "over" };
+  }
+  if (state.status === null) {
+    const notice = state.link === "down" ? linkNotice(state, now) : "";
+    return { headline: text.connecting, notice, badge: "", tone: "none" };
+  }
+  const notice = noticeOf(state, now);
+  if (notice !== "") return { headline, notice, badge: text.stale, tone: "stale" };
+  const isLive = state.status === "active" && state.newest !== null;
+  return { headline, notice: "", badge: isLive ? text.live : "", tone: isLive ? "live" : "none" };
+}
+
+function headlineOf(state: TripState): string {
+  const text = words.words;
+  if (state.waiting) return text.waiting;
+  if (state.status === "completed") return text.completed;
+  if (state.status === "cancelled") return text.cancelled;
+  if (state.status === "requested") return text.requested;
+  if (state.status === null) return text.connecting;
+  return state.phase === "to_pickup" ? text.toPickup : text.toDropoff;
+}
+
+function noticeOf(state: TripState, now: number): string {
+  const text = words.words;
+  switch (silenceOf(state)) {
+    case "link": return linkNotice(state, now);
+    case "service": return text.service;
+    case "unusable": return text.unusable;
+    case "phone": return text.phone;
+    default: return "";
+  }
+}
+
+function linkNotice(state: TripState, now: number): string {
+  const seconds = state.retryAt === null ? 0 : Math.ceil((state.retryAt - now) / 1000);
+  const text = words.words;
+  return seconds > 0 ? `${text.link}. ${text.retryIn(seconds)}` : text.link;
+}

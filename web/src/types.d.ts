@@ -1,0 +1,12 @@
+/// <reference types="vite/client" />
+
+declare module "virtual:maplibre-worker" {
+  const url: string;
+  export default url;
+}
+
+interface Window {
+  trustedTypes?: {
+    createPolicy(name: string, rules: { createScriptURL(url: string): string }): unknown;
+  };
+}

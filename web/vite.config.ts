@@ -1,0 +1,56 @@
+// Builds the pages into dist/: hashed names below assets/, one HTML file for each page.
+
+import { resolve } from "node:path";
+import { defineConfig, type Plugin } from "vite";
+
+const MAPLIBRE = resolve(import.meta.dirname, "node_modules/maplibre-gl/src");
+
+/** MapLibre's worker as a chunk of ours, so that it shares code with the page; its dist does not. */
+function maplibreWorker(): Plugin {
+  let reference = "";
+  return {
+    name: "maplibre-worker",
+    buildStart() {
+      reference = this.emitFile({
+        type: "chunk",
+        id: `${MAPLIBRE}/source/worker.ts`,
+        name: "maplibre-worker",
+      });
+    },
+    resolveId: (id) => (id === "virtual:maplibre-worker" ? "\0maplibre-worker" : undefined),
+    load: (id) =>
+      id === "\0maplibre-worker" ? `export default import.meta.ROLLUP_FILE_URL_${reference}` : undefined,
+  };
+}
+
+export default defineConfig({
+  base: "/",
+  // Without both, MapLibre's sources fail at run time: "Cannot set properties of undefined".
+  oxc: {
+    assumptions: { setPublicClassFields: true },
+    typescript: { removeClassFieldsWithoutInitializer: true },
+  },
+  resolve: {
+    alias: [
+      { find: /^maplibre-gl$/, replacement: `${MAPLIBRE}/index.ts` },
+      // A decoder of tiles that no style of ours has.
+      { find: "@maplibre/mlt", replacement: resolve(import.meta.dirname, "src/map/no-mlt.ts") },
+      {
+        find: /^service-tracking-client$/,
+        replacement: resolve(import.meta.dirname, "client/src/index.ts"),
+      },
+    ],
+  },
+  plugins: [maplibreWorker()],
+  build: {
+    target: "es2022",
+    assetsDir: "assets",
+    assetsInlineLimit: 0,
+    modulePreload: { polyfill: false },
+    reportCompressedSize: false,
+    chunkSizeWarningLimit: 2000,
+    rollupOptions: {
+      input: { track: "track.html", shared: "shared.html" },
+    },
+  },
+});
