@@ -1,7 +1,8 @@
-"""A TCP proxy between the service and PostgreSQL, which does what networks do."""
+"""A TCP proxy before PostgreSQL or before the service, which does what networks do."""
 
 import socket
 import threading
+import time
 from contextlib import suppress
 
 
@@ -19,6 +20,7 @@ class Proxy:
         self._holds: bytes | None = None
         self._released = threading.Event()
         self._answers_to_lose = 0
+        self.delay_s = 0.0  # before each piece goes on, either way
         self._pairs: list[socket.socket] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
@@ -81,6 +83,8 @@ class Proxy:
     ) -> None:
         with suppress(OSError):
             while data := source.recv(65536):
+                if self.delay_s:
+                    time.sleep(self.delay_s)
                 self._flowing.wait()
                 self.asked += asks
                 if asks and self._holds is not None and self._holds in data:

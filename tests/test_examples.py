@@ -1,63 +1,42 @@
 """examples/: both clients against the real server behind a proxy that cuts, and a scripted one."""
 
-import asyncio
-import json
 import os
 import random
-import shutil
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from tornado.httpserver import HTTPServer
-from tornado.testing import bind_unused_port
-from tornado.web import Application
-from tornado.websocket import WebSocketHandler
 
+from dev.web import NODE
 from tests.proxy import Proxy
 from tests.running import CHECKOUT, Platform, Server, Trip, wait_until
+from tests.scripted import Play, Script, backfill, live, welcome
 from tests.test_protocol import head, owner
 
 EXAMPLES = CHECKOUT / "examples"
-COMPILER = CHECKOUT / "dev" / "node" / "node_modules" / ".bin" / "tsc"
-OPTIONS = ["--strict", "--noUnusedLocals", "--target", "es2022", "--module", "es2022"]
-OPTIONS += ["--lib", "es2022,dom"]
 UPDATES = 300
 BOOKING = "5b1c8a52-93a5-4a5f-a7fb-6f1b8f0d2d10"
 Command = list[str]
 
 
-@pytest.fixture(scope="session", params=["python", "typescript"])
-def command(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Command:
-    """How the client is started; the TypeScript one is type checked on the way."""
-    if request.param == "python":
-        return [sys.executable, str(EXAMPLES / "follow.py")]
-    if shutil.which("node") is None or not COMPILER.exists():
-        pytest.skip("no Node and npm when `make setup` ran: the TypeScript client was not run")
-    built: Path = tmp_path_factory.mktemp("typescript")
-    compiled = subprocess.run(
-        [COMPILER, *OPTIONS, "--outDir", built, EXAMPLES / "follow.ts"],
-        capture_output=True, text=True,
-    )  # fmt: skip
-    assert compiled.returncode == 0, compiled.stdout
-    shutil.copy(EXAMPLES / "terminal.mjs", built)
-    (built / "package.json").write_text('{"type": "module"}')
-    return ["node", *without_global_socket(), str(built / "terminal.mjs")]
+# The types of follow.ts are checked with the library's: tests/test_client_library.py.
+COMMANDS: dict[str, Command] = {
+    "python": [sys.executable, str(EXAMPLES / "follow.py")],
+    "typescript": [str(NODE), str(EXAMPLES / "follow.ts")],
+}
 
 
-def without_global_socket() -> Command:
-    """Node 20 has the WebSocket of browsers behind an option."""
-    version = subprocess.run(["node", "--version"], capture_output=True, text=True).stdout
-    return ["--experimental-websocket"] if version.startswith("v20.") else []
+@pytest.fixture(params=list(COMMANDS))
+def command(request: pytest.FixtureRequest) -> Command:
+    """How the client is started."""
+    return COMMANDS[request.param]
 
 
 class Client:
@@ -160,97 +139,6 @@ def test_clients_that_are_cut_at_random_see_the_table_and_nothing_twice(
             assert seen(client) == expected
         # Two cuts may fall into one wait.
         assert sum(len(client.lines("waiting")) for client in clients) >= 3
-
-
-def point(seq: int) -> dict[str, Any]:
-    return {"seq": seq, "latitude": -6.2, "longitude": 106.8, "speed_kmh": 1.0,
-            "heading_degrees": 0.0, "recorded_at": "2026-02-06T10:31:00Z"}  # fmt: skip
-
-
-def live(seq: int) -> dict[str, Any]:
-    return {"type": "location_update", **point(seq)}
-
-
-def backfill(after: int, *seqs: int, through: int) -> dict[str, Any]:
-    return {"type": "backfill", "points": [point(seq) for seq in seqs], "after_seq": after,
-            "through_seq": through, "more": False}  # fmt: skip
-
-
-def welcome(recovered: bool | None, epoch: str = "e1") -> dict[str, Any]:
-    return {"type": "welcome", "epoch": epoch, "recovered": recovered, "heartbeat_s": 1,
-            "seq": 2, "status": "active", "last_position": None}  # fmt: skip
-
-
-# What each connection in turn says, waits to hear, or is closed with.
-Script = list[list[dict[str, Any] | str | int | tuple[int, str]]]
-
-
-class Scripted(WebSocketHandler):
-    """Plays one connection of a script."""
-
-    script: Script
-    said: list[dict[str, Any]]
-
-    def initialize(self, play: "Play") -> None:
-        self._play = play
-
-    def select_subprotocol(self, subprotocols: list[str]) -> str | None:
-        self._play.tokens.append(subprotocols[1].removeprefix("bearer."))
-        return subprotocols[0]
-
-    def open(self, *_: str, **__: str) -> None:
-        self._play.queries.append(self.request.query)
-        self._play.times.append(time.monotonic())
-        self._lines = iter(self._play.script.pop(0))
-        self._go_on()
-
-    def on_message(self, message: str | bytes) -> None:
-        self._play.heard.append(json.loads(message))
-        self._go_on()
-
-    def _go_on(self) -> None:
-        for line in self._lines:
-            if isinstance(line, dict):
-                self.write_message(json.dumps(line))
-            elif isinstance(line, int):
-                self.close(line)
-            elif isinstance(line, tuple):
-                self.close(*line)
-            else:
-                return  # a word: wait for the client's
-
-
-class Play:
-    """A scripted server on a thread of its own, and what clients told it."""
-
-    def __init__(self, script: Script) -> None:
-        self.script = script
-        self.heard: list[dict[str, Any]] = []
-        self.queries: list[str] = []
-        self.tokens: list[str] = []
-        self.times: list[float] = []
-        self.port = 0
-        self._started = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
-
-    def __enter__(self) -> "Play":
-        self._thread.start()
-        assert self._started.wait(10)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join()
-
-    async def _serve(self) -> None:
-        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        listening, self.port = bind_unused_port()
-        server = HTTPServer(Application([(r"/ws/tracking/.*", Scripted, {"play": self})]))
-        server.add_socket(listening)
-        self._started.set()
-        await self._stop.wait()
-        server.stop()
-        await server.close_all_connections()
 
 
 @pytest.fixture

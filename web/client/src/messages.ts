@@ -1,0 +1,105 @@
+// What travels over tracking.v1, as docs/asyncapi.yaml has it; tests/test_client_library.py compares.
+// Within this version the server may add fields, types and reasons: all unknown ones are ignored.
+
+/** One recorded position of the track. */
+export interface Waypoint {
+  /** 1, 2, 3, … in the order of storing, which is not the order of recording. */
+  seq: number;
+  latitude: number;
+  longitude: number;
+  speed_kmh: number;
+  /** Clockwise from north; 0 when unknown. */
+  heading_degrees: number;
+  /** RFC 3339, UTC, up to six digits of a second. */
+  recorded_at: string;
+  /** When the service got it; known of positions, not of the waypoints of a backfill. */
+  received_at?: string;
+}
+
+export interface LocationUpdate extends Waypoint {
+  type: "location_update";
+  booking_id: string;
+  runner_id: string;
+  timestamp: string;
+  received_at: string;
+}
+
+/** How true what is seen still is. */
+export interface FreshnessPart {
+  state: "live" | "stale" | "lost";
+  reason: string | null;
+  last_received_at: string | null;
+  next_expected_at: string | null;
+}
+
+export interface Welcome {
+  type: "welcome";
+  booking_id: string;
+  epoch: string | null;
+  seq: number;
+  status: string;
+  phase: string | null;
+  runner_id: string | null;
+  freshness: FreshnessPart | null;
+  last_position: LocationUpdate | null;
+  recovered: boolean | null;
+  heartbeat_s: number;
+  token_expires_at: string;
+}
+
+export interface Backfill {
+  type: "backfill";
+  booking_id: string;
+  points: Waypoint[];
+  after_seq: number;
+  through_seq: number;
+  more: boolean;
+}
+
+export interface TrackUpdate {
+  type: "track_update";
+  booking_id: string;
+  epoch: string;
+  status: string;
+  phase: string;
+  runner_id: string;
+  old_status: string | null;
+  old_phase: string | null;
+  old_runner_id: string | null;
+  completed_at: string | null;
+}
+
+export interface Freshness extends FreshnessPart {
+  type: "freshness";
+  booking_id: string;
+}
+
+export interface Heartbeat {
+  type: "heartbeat";
+  token_expires_at: string;
+}
+
+export interface TokenExpiring {
+  type: "token_expiring";
+  token_expires_at: string;
+}
+
+export interface CatchUp {
+  type: "catch_up";
+  since_seq: number;
+}
+
+export interface Refresh {
+  type: "refresh";
+  token: string;
+}
+
+export type ServerMessage =
+  | Welcome
+  | LocationUpdate
+  | Backfill
+  | TrackUpdate
+  | Freshness
+  | Heartbeat
+  | TokenExpiring;
+export type ClientMessage = CatchUp | Refresh;

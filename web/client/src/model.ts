@@ -1,0 +1,137 @@
+// The model of a trip: what the messages of any number of connections add up to.
+
+import { Coverage } from "./coverage.ts";
+import type { Backfill, FreshnessPart, ServerMessage, Waypoint, Welcome } from "./messages.ts";
+import { type Fix, fixOf, insert, isLater, milliseconds } from "./route.ts";
+import type { Change, TripFreshness, TripState } from "./state.ts";
+
+type Mutable<T> = { -readonly [Key in keyof T]: T[Key] };
+
+export class Model {
+  readonly state: Mutable<TripState>;
+  readonly coverage = new Coverage();
+  private readonly route: Fix[] = [];
+  private readonly wantsHistory: boolean;
+  private head = 0; // what there was at joining
+  private changes: Change[] = [];
+
+  constructor(wantsHistory: boolean) {
+    this.wantsHistory = wantsHistory;
+    this.state = {
+      link: "down", closeCode: null, closeReason: "", retryAt: null,
+      bookingId: null, runnerId: null, epoch: null, status: null, phase: null, waiting: false,
+      completedAt: null, freshness: null, newest: null, route: this.route, seq: 0, isWhole: false,
+      tokenExpiresAt: null,
+    }; // prettier-ignore
+  }
+
+  /** What changed by this message, in the order in which to tell it; the state has it all already. */
+  apply(message: ServerMessage, arrivedAt: number): Change[] {
+    this.changes = [];
+    const wasWhole = this.state.isWhole;
+    const isKnown = this.take(message, arrivedAt);
+    this.state.seq = this.coverage.seq;
+    this.state.isWhole = !this.coverage.hasGap && this.coverage.seq >= this.head;
+    if (isKnown || wasWhole !== this.state.isWhole) this.changes.push({ kind: "state" });
+    return this.changes;
+  }
+
+  /** True if more changed than the route and the marker. */
+  private take(message: ServerMessage, arrivedAt: number): boolean {
+    switch (message.type) {
+      case "welcome":
+        this.welcome(message);
+        return true;
+      case "location_update": {
+        const fix = fixOf(message, arrivedAt);
+        this.add([fix], message.seq - 1, message.seq, false);
+        this.move(fix);
+        return false;
+      }
+      case "backfill":
+        this.backfill(message);
+        return false;
+      case "track_update":
+        this.state.epoch = message.epoch;
+        this.state.status = message.status;
+        this.state.phase = message.phase;
+        this.state.runnerId = message.runner_id;
+        this.state.completedAt = timeOf(message.completed_at);
+        if (message.status !== "active") this.state.freshness = null;
+        return true;
+      case "freshness":
+        this.state.freshness = freshnessOf(message);
+        return true;
+      case "heartbeat":
+      case "token_expiring": {
+        const before = this.state.tokenExpiresAt;
+        this.state.tokenExpiresAt = timeOf(message.token_expires_at);
+        return before !== this.state.tokenExpiresAt;
+      }
+      default:
+        return false; // of a later version
+    }
+  }
+
+  private welcome(message: Welcome): void {
+    const { state } = this;
+    if (message.recovered !== true) this.reset(message);
+    this.head = message.seq;
+    state.bookingId = message.booking_id ?? null;
+    state.runnerId = message.runner_id ?? null;
+    state.epoch = message.epoch;
+    state.status = message.status;
+    state.phase = message.phase ?? null;
+    state.freshness = message.freshness ? freshnessOf(message.freshness) : null;
+    state.tokenExpiresAt = timeOf(message.token_expires_at);
+    if (message.last_position) this.move(fixOf(message.last_position, null));
+  }
+
+  private reset(message: Welcome): void {
+    this.route.length = 0;
+    this.state.newest = null;
+    // Who resumes in vain gets the whole route, whatever was asked for at first.
+    const comes = this.wantsHistory || message.recovered === false;
+    this.coverage.reset(comes ? 0 : message.seq);
+    this.changes.push({ kind: "reset" });
+  }
+
+  private backfill(message: Backfill): void {
+    const fixes = message.points.map((point: Waypoint) => fixOf(point, null));
+    this.add(fixes, message.after_seq, message.through_seq, message.more);
+  }
+
+  /** All of the route above `after`, up to `through`, is among these. */
+  private add(fixes: Fix[], after: number, through: number, more: boolean): void {
+    const added = fixes.filter((fix) => !this.coverage.has(fix.seq));
+    if (added.length > 0) {
+      const { newest } = this.state;
+      const isBehind = newest !== null && added.some((fix) => !isLater(fix, newest));
+      const late = insert(this.route, added) || isBehind;
+      this.changes.push({ kind: "route", added, late });
+    }
+    const seqs = added.map((fix) => fix.seq);
+    this.coverage.cover(seqs, after, through, more);
+  }
+
+  /** The marker never goes back. */
+  private move(fix: Fix): void {
+    const { newest } = this.state;
+    if (newest !== null && !isLater(fix, newest)) return;
+    this.state.newest = fix;
+    this.changes.push({ kind: "position", fix });
+  }
+}
+
+function timeOf(time: string | null | undefined): number | null {
+  return time ? milliseconds(time) : null;
+}
+
+function freshnessOf(part: FreshnessPart): TripFreshness {
+  return {
+    state: part.state,
+    reason: part.reason,
+    lastReceivedAt: timeOf(part.last_received_at),
+    nextExpectedAt: timeOf(part.next_expected_at),
+  };
+}
