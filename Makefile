@@ -8,7 +8,7 @@ RUN := $(SERVICES) run --
 PRIVATE := $(if $(DB_HOST)$(KAFKA_BROKERS),,services)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock services services-down migrate run demo watch test coverage faults \
+.PHONY: help setup lock services services-down migrate web run demo watch test coverage faults \
 	faults-short soak lint check bench clean
 
 help:
@@ -36,10 +36,13 @@ services-down: ## stop them
 migrate: setup $(PRIVATE) ## bring the database schema to the newest version
 	@$(if $(DB_HOST),,$(RUN)) .venv/bin/alembic upgrade head
 
-run: migrate ## run the server on the private services until Ctrl-C
+web: setup ## build the pages into web/dist; nothing if they are built
+	@$(PYTHON) -m dev.web
+
+run: migrate web ## run the server on the private services until Ctrl-C
 	@$(RUN) $(PYTHON) server.py
 
-demo: setup ## watch pets move: services, server, simulator and viewer, until Ctrl-C or DEMO_SECONDS
+demo: setup web ## watch pets move: services, server, simulator and viewer, until Ctrl-C or DEMO_SECONDS
 	@$(RUN) $(PYTHON) -m dev.demo
 
 watch: setup ## follow a booking of `make run` in the terminal: BOOKING=its id
@@ -51,10 +54,10 @@ test coverage: export KAFKA_JVM_PERFORMANCE_OPTS := -XX:TieredStopAtLevel=1 -XX:
 # Each worker compiles all test modules, or reads what an earlier run compiled: seven seconds of CPU.
 test coverage: export PYTHONDONTWRITEBYTECODE :=
 
-test: setup ## run the tests; ARGS="-k route" picks some
+test: setup web ## run the tests; ARGS="-k route" picks some
 	@$(RUN) $(PYTHON) -m pytest -n 3 $(ARGS)
 
-coverage: setup ## run the tests, show what they do not reach; fails below the floor
+coverage: setup web ## run the tests, show what they do not reach; fails below the floor
 	@$(RUN) $(PYTHON) -m pytest -n 3 --cov --cov-report=term:skip-covered $(ARGS)
 
 faults: setup ## break everything on purpose, prove that nothing is lost; ARGS="-k kill"
@@ -70,6 +73,7 @@ lint: setup
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+	$(PYTHON) -m dev.web types
 
 check: lint test ## lint, format, types and tests, as CI does
 
@@ -78,5 +82,5 @@ bench: setup ## measure latency and throughput against their floors
 
 clean: ## stop the services; remove .venv, .dev and caches
 	@python3 -m dev.services remove
-	rm -rf .venv .dev dev/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
+	rm -rf .venv .dev dev/node/node_modules web/node_modules web/dist web/client/dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -20,7 +20,7 @@ from urllib.error import URLError
 from urllib.request import urlopen
 from uuid import UUID, uuid4
 
-from dev.demo_environment import CHECKOUT, DemoError, environment, say
+from dev.demo_environment import CHECKOUT, DemoError, environment, logs_of, say
 from dev.events import rfc3339
 from dev.tokens import access_token
 from dev.trips import Plan, Trip, trips_of
@@ -42,8 +42,7 @@ class Part:
 
     def __init__(self, name: str, command: list[str], environ: Mapping[str, str]) -> None:
         self.name = name
-        self.log = Path(environ.get("DEMO_LOGS") or CHECKOUT / ".dev") / f"{name}.log"
-        self.log.parent.mkdir(parents=True, exist_ok=True)
+        self.log = logs_of(environ) / f"{name}.log"
         with self.log.open("wb") as out:
             # A session of its own: Ctrl-C is ours to pass on, in order.
             self.process = subprocess.Popen(
@@ -143,6 +142,8 @@ def _introduce(environ: Mapping[str, str], trip: Trip, logs: Path) -> None:
     owner = access_token(secret, UUID(trip.owner_id), "owner", lifetime=TOKEN_LIFETIME)
     http, ws = f"http://127.0.0.1:{port}", f"ws://127.0.0.1:{port}"
     print(f"""
+  open        {http}/track/{booking}#token={owner}
+
   server      {http}   (logs: {logs}/server.log, simulator.log)
   booking     {booking}
 

@@ -13,6 +13,7 @@ from kafka import KafkaAdminClient
 from kafka.errors import KafkaError
 
 from dev.private_services import Services
+from dev.street_map import write
 
 CHECKOUT: Final = Path(__file__).resolve().parent.parent
 DATABASE: Final = "tracking_demo"
@@ -34,6 +35,7 @@ def environment(stack: contextlib.ExitStack) -> dict[str, str]:
     environ.setdefault("JWT_SECRET", secrets.token_hex(32))
     environ["SERVICE_PORT"] = _free_port(environ.get("SERVICE_PORT"))
     environ["PUBLIC_URL"] = f"http://127.0.0.1:{environ['SERVICE_PORT']}"
+    environ.setdefault("MAP_STREETS_FILE", str(_streets(environ)))
     own = f"demo-{secrets.token_hex(4)}"
     # A group of its own, or another server of these topics would share the records with it.
     environ.setdefault("KAFKA_GROUP_ID", own)
@@ -49,6 +51,20 @@ def environment(stack: contextlib.ExitStack) -> dict[str, str]:
         except psycopg2.Error as error:
             raise DemoError(f"database {DATABASE}: {error}") from error
     return environ
+
+
+def logs_of(environ: Mapping[str, str]) -> Path:
+    """Where the demo writes what it leaves."""
+    folder = Path(environ.get("DEMO_LOGS") or CHECKOUT / ".dev")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _streets(environ: Mapping[str, str]) -> Path:
+    """The simulator's streets, for the map."""
+    path = logs_of(environ) / "streets.json"
+    write(path)
+    return path
 
 
 def _same(environ: Mapping[str, str], private: Mapping[str, str], *names: str) -> bool:

@@ -11,6 +11,8 @@ cd "$(dirname "$0")/.."
 missing_packages() {
   have_python || echo python3 python3-venv
   command -v make >/dev/null || echo make
+  # The pages are tested in a real browser; a map without letters is no test of it.
+  command -v chromium >/dev/null || echo chromium fonts-dejavu-core
   command -v promtool >/dev/null || echo prometheus # promtool checks the metrics in a test
   if [ -z "${DB_HOST:-}" ]; then
     have_postgis || echo "postgresql-$(postgres_version) postgresql-$(postgres_version)-postgis-3"
@@ -75,7 +77,7 @@ give_up() {
   echo "setup: these are missing and could not be installed from here:" >&2
   printf '  %s\n' "$@" >&2
   echo "setup: on Debian or Ubuntu, as root: apt-get install --no-install-recommends $*" >&2
-  echo "setup: elsewhere: Python 3.11+, PostgreSQL 15+ with PostGIS 3, Java 17+, Maven, promtool" >&2
+  echo "setup: elsewhere: Python 3.11+, PostgreSQL 15+ with PostGIS 3, Java 17+, Maven, promtool, Chromium" >&2
   exit 1
 }
 

@@ -1,5 +1,7 @@
 """Builds the pages: `python -m dev.web` installs web/package-lock.json and runs Vite, if needed.
 
+`python -m dev.web types` checks the types of all that is below web/ instead.
+
 Node comes from PyPI into .venv (requirements-dev.txt): nobody has to have it, and nothing of it is
 needed to serve what was built.
 """
@@ -31,7 +33,11 @@ class WebError(Exception):
 def main() -> int:
     """The exit status."""
     try:
-        build()
+        if sys.argv[1:] == ["types"]:
+            install()
+            npm("run", "types")
+        else:
+            build()
     except WebError as error:
         print(f"web: {error}", file=sys.stderr)
         return 1

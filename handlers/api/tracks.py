@@ -14,7 +14,7 @@ from tracking.domain.waypoints import RouteWaypoint
 from tracking.errors import InvalidRequest, NotFound
 from tracking.store.read.routes import RouteSlice, page, spans_half_the_globe
 from tracking.store.read.tracks import find_track
-from tracking.wire.geojson import RouteGeometry
+from tracking.wire.geojson import DECIMALS, RouteGeometry
 from tracking.wire.messages import whole_seconds
 
 _encode = msgspec.json.encode
@@ -179,4 +179,13 @@ def _properties(track: TrackView) -> dict[str, Any]:
         "completed_at": None if track.completed_at is None else rfc3339(track.completed_at),
         "epoch": track.epoch,
         "seq": track.head_seq,
+        "pickup": _position(track.pickup_lng, track.pickup_lat),
+        "dropoff": _position(track.dropoff_lng, track.dropoff_lat),
     }
+
+
+def _position(longitude: float | None, latitude: float | None) -> list[float] | None:
+    """As GeoJSON has it."""
+    if longitude is None or latitude is None:
+        return None
+    return [round(longitude, DECIMALS), round(latitude, DECIMALS)]

@@ -57,7 +57,6 @@ class AssetHandler(BaseHandler):
         self.set_header("Content-Type", file.media_type)
         self.set_header("Cache-Control", IMMUTABLE)
         self.set_header("Cross-Origin-Resource-Policy", "same-origin")
-        self.add_header("Vary", "Accept-Encoding")
         if encoding is not None:
             self.set_header("Content-Encoding", encoding)
         self.write(body)

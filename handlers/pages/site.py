@@ -3,6 +3,7 @@
 Read once at start; a few MB. Each file has been compressed by the build, with brotli and gzip.
 """
 
+import gzip
 import hashlib
 import html
 import json
@@ -76,8 +77,8 @@ def load_site(settings: PageSettings, folder: Path = DIST) -> Site:
     }
     config = _config(settings)
     if settings.map_streets_file:
-        streets = Path(settings.map_streets_file)
-        file = _file(streets)
+        body = Path(settings.map_streets_file).read_bytes()
+        file = File(MEDIA_TYPES[".json"], body, _etag(body), {"gzip": gzip.compress(body)})
         address = STREETS.format(file.etag.strip('"')[:12])
         assets[address] = file
         config["mapStreetsUrl"] = address

@@ -81,3 +81,8 @@ class TrackView(Struct, frozen=True):
     distance_mm: int
     last_recorded_at: datetime | None
     picked_up_at: datetime | None
+    # Longitude, latitude; None when no event said.
+    pickup_lng: float | None
+    pickup_lat: float | None
+    dropoff_lng: float | None
+    dropoff_lat: float | None

@@ -12,7 +12,15 @@ from tracking.store.engine import translated
 from tracking.store.models import Booking, Track
 from tracking.store.statements import transaction
 
-_VIEW: Final = [getattr(Track, name) for name in TrackView.__struct_fields__]
+_ENDS: Final = {
+    "pickup_lng": sa.func.ST_X(Track.pickup),
+    "pickup_lat": sa.func.ST_Y(Track.pickup),
+    "dropoff_lng": sa.func.ST_X(Track.dropoff),
+    "dropoff_lat": sa.func.ST_Y(Track.dropoff),
+}
+_VIEW: Final = [
+    _ENDS[name] if name in _ENDS else getattr(Track, name) for name in TrackView.__struct_fields__
+]
 
 
 @translated

@@ -71,6 +71,16 @@ function streetLayers(colours: MapColours): Layers {
     id, type: "line", source: "streets", filter, layout: round,
     paint: { "line-color": colour, "line-width": wide },
   });
+  const names = (id: string, placement: "line" | "point", filter: unknown): Layers[number] => ({
+    id, type: "symbol", source: "streets", minzoom: 13.5, filter: filter as never,
+    layout: {
+      "text-field": ["get", "name"], "text-font": FONT, "text-size": 11,
+      "symbol-placement": placement, "symbol-spacing": 320,
+    },
+    paint: {
+      "text-color": colours.label, "text-halo-color": colours.labelHalo, "text-halo-width": 1.4,
+    },
+  });
   return [
     {
       id: "parks", type: "fill", source: "streets", filter: kind("park"),
@@ -85,17 +95,7 @@ function streetLayers(colours: MapColours): Layers {
     street("main-casing", kind("main"), colours.casing, width(1.4, 30)),
     street("street", kind("street"), colours.street, width(0.5, 18)),
     street("main", kind("main"), colours.mainStreet, width(1, 25)),
-    {
-      id: "street-names", type: "symbol", source: "streets", minzoom: 13.5,
-      filter: ["has", "name"],
-      layout: {
-        "text-field": ["get", "name"], "text-font": FONT, "text-size": 11,
-        "symbol-placement": ["case", kind("park"), "point", "line"] as never,
-        "symbol-spacing": 320,
-      },
-      paint: {
-        "text-color": colours.label, "text-halo-color": colours.labelHalo, "text-halo-width": 1.4,
-      },
-    },
+    names("street-names", "line", ["in", ["get", "kind"], ["literal", ["street", "main", "water"]]]),
+    names("park-names", "point", ["==", ["get", "kind"], "park"]),
   ];
 }

@@ -1,0 +1,88 @@
+"""A real browser for the tests of the pages: Debian's Chromium, driven by playwright.
+
+A page that writes an error to its console, breaks the content security policy or throws fails its
+test. The driver keeps an event loop running in its thread: a module that uses it has no coroutines.
+"""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from playwright.sync_api import Browser as Chromium
+from playwright.sync_api import BrowserContext, ConsoleMessage, Page, sync_playwright
+
+# It is root in CI, and asks no servers of Google's.
+FLAGS: Final = (
+    "--no-sandbox", "--disable-background-networking", "--disable-component-update",
+    "--disable-sync", "--no-first-run", "--disable-quic",
+)  # fmt: skip
+PHONE: Final = {"width": 390, "height": 844}
+DESKTOP: Final = {"width": 1280, "height": 800}
+# Of the driver's waits for a state; the machine is shared.
+TIMEOUT_MS: Final = 20_000
+# Told by the page itself, whatever the console shows.
+WATCH_POLICY: Final = """
+addEventListener("securitypolicyviolation", (event) =>
+  console.error(`policy: ${event.violatedDirective} ${event.blockedURI} ${event.sample}`));
+"""
+# Chromium without a GPU reports how slow that is, at level warning; and a socket that cannot be
+# opened, or a 404 that a page expects, at level error.
+EXPECTED: Final = ("WebSocket connection to", "Failed to load resource")
+
+
+@contextmanager
+def chromium() -> Iterator[Chromium]:
+    """One process for the tests of a module."""
+    path = shutil.which("chromium")
+    assert path, "no chromium: `make setup` installs it"
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=path, args=list(FLAGS))
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+class Tab:
+    """A page of its own, with its own storage; `errors` is what it complained of."""
+
+    def __init__(self, browser: Chromium, **options: Any) -> None:
+        self.context: BrowserContext = browser.new_context(
+            **{"viewport": PHONE, "locale": "en-GB", **options}
+        )
+        self.context.set_default_timeout(TIMEOUT_MS)
+        self.context.add_init_script(WATCH_POLICY)
+        self.errors: list[str] = []
+        self.page: Page = self.context.new_page()
+        self.page.on("console", self._heard)
+        self.page.on("pageerror", lambda error: self.errors.append(f"thrown: {error}"))
+
+    def _heard(self, message: ConsoleMessage) -> None:
+        if message.type == "error" and not message.text.startswith(EXPECTED):
+            self.errors.append(message.text)
+
+    def wait(self, condition: str, argument: Any = None) -> Any:
+        """Until a JavaScript expression is true."""
+        return self.page.wait_for_function(condition, arg=argument).json_value()
+
+    def text(self, selector: str) -> str:
+        return self.page.inner_text(selector)
+
+    def wait_text(self, selector: str, text: str) -> None:
+        """Until an element contains this."""
+        self.wait(
+            "([selector, text]) => document.querySelector(selector)?.textContent.includes(text)",
+            [selector, text],
+        )
+
+
+@contextmanager
+def tab(browser: Chromium, **options: Any) -> Iterator[Tab]:
+    """Closed at the end; fails if the page complained."""
+    opened = Tab(browser, **options)
+    try:
+        yield opened
+        assert not opened.errors, opened.errors
+    finally:
+        opened.context.close()

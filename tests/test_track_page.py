@@ -1,0 +1,149 @@
+"""The owner's page as a person sees it, in a real browser, on the real server."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser
+
+from tests.browser import DESKTOP, Tab, chromium, tab
+from tests.running import CHECKOUT, Platform, Server, Trip, stamp, wait_until
+
+AXE = CHECKOUT / "web" / "node_modules" / "axe-core" / "axe.min.js"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def trip(server: Server, platform: Platform) -> Trip:
+    """Accepted a minute ago, with ten positions, which are stored."""
+    trip = Trip(datetime.now(UTC) - timedelta(minutes=1))
+    platform.accept(trip)
+    for second in range(10):
+        platform.update(trip, second)
+    token = server.token(trip.owner_id, "owner")
+    path = f"/api/v1/tracking/{trip.booking_id}"
+    wait_until(lambda: head(server.get(path, token)) == 10, "ten positions")
+    return trip
+
+
+def head(answer: tuple[int, Any, object]) -> int:
+    status, body, _ = answer
+    return int(body["data"]["seq"]) if status == 200 else 0
+
+
+def open_track(tab: Tab, server: Server, trip: Trip, **claims: object) -> None:
+    token = server.token(trip.owner_id, "owner", **claims)
+    tab.page.goto(f"http://127.0.0.1:{server.port}/track/{trip.booking_id}#token={token}")
+
+
+def test_position_status_and_age_are_text_and_move(
+    browser: Browser, server: Server, platform: Platform, trip: Trip
+) -> None:
+    with tab(browser) as opened:
+        open_track(opened, server, trip)
+        opened.wait_text("#position", "6.20000° S, 106.80090° E")
+        assert opened.text("#headline") == "The runner is on the way to the pick-up"
+        assert opened.text("#badge") == "Live"
+        assert "ago" in opened.text("#age")
+        platform.update(trip, 42)
+        opened.wait_text("#position", "106.80420° E")
+
+
+def test_the_token_leaves_the_address_and_a_reload_needs_no_new_one(
+    browser: Browser, server: Server, trip: Trip
+) -> None:
+    with tab(browser) as opened:
+        open_track(opened, server, trip)
+        opened.wait_text("#badge", "Live")
+        assert "token" not in opened.page.url
+        opened.page.reload()
+        opened.wait_text("#badge", "Live")
+        assert opened.page.evaluate("localStorage.length") == 0
+
+
+def test_the_trip_ends_before_ones_eyes(
+    browser: Browser, server: Server, platform: Platform, trip: Trip
+) -> None:
+    with tab(browser) as opened:
+        open_track(opened, server, trip)
+        opened.wait_text("#badge", "Live")
+        now = stamp(datetime.now(UTC))
+        platform.send("booking.pet_picked_up", **trip.identity(), picked_up_at=now, occurred_at=now)
+        opened.wait_text("#headline", "Your pet is on its way")
+        platform.deliver(trip, datetime.now(UTC))
+        opened.wait_text("#headline", "Arrived")
+        opened.wait_text("#facts", "Duration")
+        assert opened.page.is_hidden("#badge")
+
+
+def test_a_foreign_trip_and_an_unknown_one_look_the_same(
+    browser: Browser, server: Server, trip: Trip
+) -> None:
+    said = []
+    for booking in (trip, Trip()):
+        with tab(browser) as opened:
+            stranger = server.token(Trip().owner_id, "owner")
+            opened.page.goto(
+                f"http://127.0.0.1:{server.port}/track/{booking.booking_id}#token={stranger}"
+            )
+            opened.wait_text("#headline", "cannot be shown")
+            said.append(opened.text("#panel"))
+    assert said[0] == said[1]
+
+
+def test_without_a_token_it_says_so(browser: Browser, server: Server, trip: Trip) -> None:
+    with tab(browser) as opened:
+        opened.page.goto(f"http://127.0.0.1:{server.port}/track/{trip.booking_id}")
+        opened.wait_text("#login-text", "sign in")
+
+
+def test_it_speaks_indonesian(browser: Browser, server: Server, trip: Trip) -> None:
+    with tab(browser, locale="id-ID") as opened:
+        open_track(opened, server, trip)
+        opened.wait_text("#badge", "Langsung")
+        assert opened.page.get_attribute("html", "lang") == "id"
+
+
+def test_where_is_it_now_is_said_in_words(browser: Browser, server: Server, trip: Trip) -> None:
+    with tab(browser) as opened:
+        open_track(opened, server, trip)
+        opened.wait_text("#position", "106.80090")
+        opened.page.click("#where")
+        opened.wait_text("#announce", "Now at 6.20000° S, 106.80090° E")
+        opened.wait_text("#announce", "37 km/h east")
+
+
+def test_the_link_that_is_down_says_so_and_comes_back(
+    browser: Browser, server: Server, platform: Platform, trip: Trip
+) -> None:
+    """Chromium's offline leaves the socket open and silent; what came meanwhile is shown after."""
+    with tab(browser) as opened:
+        open_track(opened, server, trip)
+        opened.wait_text("#badge", "Live")
+        opened.context.set_offline(True)
+        platform.update(trip, 50)
+        opened.context.set_offline(False)
+        opened.wait_text("#position", "106.80500° E")
+        opened.wait_text("#badge", "Live")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("viewport", [None, DESKTOP], ids=["phone", "desktop"])
+def test_axe_finds_nothing(
+    browser: Browser, server: Server, trip: Trip, scheme: str, viewport: dict[str, int] | None
+) -> None:
+    options = {"viewport": viewport} if viewport else {}
+    with tab(browser, color_scheme=scheme, bypass_csp=True, **options) as opened:
+        open_track(opened, server, trip)
+        opened.wait_text("#badge", "Live")
+        opened.wait("document.querySelector('#map canvas') !== null")
+        opened.page.evaluate(Path(AXE).read_text())
+        found = opened.page.evaluate("axe.run().then(({violations}) => violations)")
+        assert not found, [(each["id"], [n["html"] for n in each["nodes"]]) for each in found]
