@@ -11,7 +11,6 @@ import pytest
 from dev.web import DIST
 from tests.running import Server, running_server
 
-
 BOOKING = "5b1c8a52-93a5-4a5f-a7fb-6f1b8f0d2d10"
 
 

@@ -17,6 +17,8 @@ from tracking.page_settings import PageSettings
 def built(tmp_path: Path) -> Path:
     """What a build leaves, in small."""
     (tmp_path / "assets").mkdir()
+    (tmp_path / "embed").mkdir()
+    (tmp_path / "embed" / "live-trip.js").write_text("element();")
     for page in PAGES:
         (tmp_path / f"{page}.html").write_text(f"<head>{CONFIG}</head>")
     (tmp_path / "assets" / "track-1a2b.js").write_text("a();")

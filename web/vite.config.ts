@@ -50,7 +50,13 @@ export default defineConfig({
     reportCompressedSize: false,
     chunkSizeWarningLimit: 2000,
     rollupOptions: {
-      input: { track: "track.html", shared: "shared.html" },
+      input: { track: "track.html", shared: "shared.html", "live-trip": "src/embed/live-trip.ts" },
+      // Embedding pages name it: its address stays.
+      output: {
+        entryFileNames: ({ name }) =>
+          name === "live-trip" ? "embed/live-trip.js" : "assets/[name]-[hash].js",
+      },
+      preserveEntrySignatures: "exports-only",
     },
   },
 });

@@ -4,6 +4,7 @@ The HTML is the same for every booking and every link: what is in it nobody need
 bot that fetches it for a preview learns nothing and opens nothing.
 """
 
+import re
 from typing import Final
 
 from tornado.routing import URLSpec
@@ -11,7 +12,7 @@ from tornado.web import HTTPError
 
 from handlers.base import BaseHandler
 from handlers.pages.policy import content_security_policy, page_headers
-from handlers.pages.site import Site
+from handlers.pages.site import EMBED, Site
 
 # A hashed name stands for one content for ever.
 IMMUTABLE: Final = "public, max-age=31536000, immutable"
@@ -40,6 +41,8 @@ class AssetHandler(BaseHandler):
     """A file with a hashed name, compressed as the client takes it."""
 
     route = "/assets/{name}"
+    caching = IMMUTABLE
+    readers = "same-origin"
 
     def initialize(self, site: Site) -> None:
         self._site = site
@@ -49,17 +52,33 @@ class AssetHandler(BaseHandler):
         file = self._site.assets.get(self.request.path)
         return None if file is None else file.etag
 
-    def get(self, _: str) -> None:
+    def get(self, *_: str) -> None:
         file = self._site.assets.get(self.request.path)
         if file is None:
             raise HTTPError(404)
         encoding, body = file.accepted(self.request.headers.get("Accept-Encoding", ""))
         self.set_header("Content-Type", file.media_type)
-        self.set_header("Cache-Control", IMMUTABLE)
-        self.set_header("Cross-Origin-Resource-Policy", "same-origin")
+        self.set_header("Cache-Control", self.caching)
+        self.set_header("Cross-Origin-Resource-Policy", self.readers)
         if encoding is not None:
             self.set_header("Content-Encoding", encoding)
         self.write(body)
+
+
+class EmbedHandler(AssetHandler):
+    """`<live-trip>`, which embedding pages load by a name that stays.
+
+    It is the same for everybody and holds nothing; who may embed the frame that it makes, the page
+    in that frame says.
+    """
+
+    route = EMBED
+    caching = "public, max-age=300"
+    readers = "cross-origin"
+
+    def set_default_headers(self) -> None:
+        super().set_default_headers()
+        self.set_header("Access-Control-Allow-Origin", "*")  # modules are fetched with CORS
 
 
 def page_routes(site: Site) -> list[URLSpec]:
@@ -72,4 +91,5 @@ def page_routes(site: Site) -> list[URLSpec]:
             for pattern, (page, route) in pages.items()
         ],
         URLSpec(r"/assets/([^/]+)", AssetHandler, {"site": site}),
+        URLSpec(re.escape(EMBED), EmbedHandler, {"site": site}),
     ]

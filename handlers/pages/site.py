@@ -15,6 +15,8 @@ from tracking.page_settings import PageSettings
 
 DIST: Final = Path(__file__).resolve().parents[2] / "web" / "dist"
 PAGES: Final = ("track", "shared")
+# The one script that other sites load, by a name that stays.
+EMBED: Final = "/embed/live-trip.js"
 # The build leaves it empty; see web/src/page/config.ts.
 CONFIG: Final = '<meta name="service-tracking" content="" />'
 STREETS: Final = "/assets/streets-{}.json"
@@ -66,6 +68,7 @@ def load_site(settings: PageSettings, folder: Path = DIST) -> Site:
     """Raises NotBuilt, saying what to do."""
     try:
         html_of = {name: (folder / f"{name}.html").read_text() for name in PAGES}
+        embed = _file(folder / EMBED.removeprefix("/"))
     except OSError as error:
         raise NotBuilt(
             f"{error.filename} is not there: run `make web`, or set WEB=off to serve no pages"
@@ -75,6 +78,7 @@ def load_site(settings: PageSettings, folder: Path = DIST) -> Site:
         for path in sorted((folder / "assets").iterdir())
         if path.suffix in MEDIA_TYPES
     }
+    assets[EMBED] = embed
     config = _config(settings)
     if settings.map_streets_file:
         body = Path(settings.map_streets_file).read_bytes()
