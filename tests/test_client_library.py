@@ -164,6 +164,32 @@ def test_a_shared_link_needs_no_token(drive: Drive) -> None:
     assert play.tokens == []
 
 
+def test_a_link_that_begins_with_the_pickup_waits_and_may_learn_of_an_earlier_one(
+    drive: Drive,
+) -> None:
+    def update(epoch: str | None, waiting: bool) -> dict[str, object]:
+        return {"type": "track_update", "epoch": epoch, "status": "active", "phase": "to_dropoff",
+                "waiting": waiting, "completed_at": None}  # fmt: skip
+
+    script: Script = [[
+        {**welcome(None, seq=0, waiting=True), "epoch": None}, update("e1", False),
+        backfill(0, 4, through=4), live(5), update("e2", False), backfill(0, 2, 3, 4, 5, through=5),
+        live(6), live(8), "catch_up",
+    ]]  # fmt: skip
+    with Play(script) as play:
+        driver = drive(play.port, "/ws/shared/abc", token=None)
+        driver.wait("position", seq=8)
+        assert driver.state()["route"] == [2, 3, 4, 5, 6, 8]
+    # It is not whole between the new numbering and what it brings; 7 is a gap like any other.
+    told = [(e["waiting"], e["epoch"], e["isWhole"]) for e in driver.events("state")[1:]]
+    assert told == [
+        (True, None, True), (False, "e1", True), (False, "e2", False), (False, "e2", True),
+        (False, "e2", False),
+    ]  # fmt: skip
+    assert driver.added() == [4, 5, 2, 3, 6, 8]
+    assert play.heard == [{"type": "catch_up", "since_seq": 6}]
+
+
 def test_offline_is_believed_when_the_server_is_silent_too(drive: Drive) -> None:
     script: Script = [
         [welcome(None, heartbeat_s=60), backfill(0, 1, 2, through=2), "offline: the browser lies",

@@ -71,14 +71,14 @@ def of_kind(kind: str, schema: dict[str, Any]) -> str:
 def comparison(name: str) -> str:
     """Fails to compile unless the library's type has the document's fields and takes its values."""
     own = NAMES.get(name, "library." + "".join(word.title() for word in name.split("_")))
-    document, local = f"document_{name}", f"own_{name}"
-    given, taken = (local, document) if name in CLIENT_MESSAGES else (document, local)
-    return f"""
-type {document} = {typescript(SCHEMAS[name])};
-type {local} = {own};
-export const fields_{name}: Same<keyof {document}, keyof {local}> = true;
-export const take_{name} = (given: {given}): {taken} => given;
-"""
+    schemas = [SCHEMAS[each] for each in (name, f"shared_{name}") if each in SCHEMAS]
+    fields = " | ".join(json.dumps(field) for each in schemas for field in each["properties"])
+    lines = [f"export const fields_{name}: Same<{fields}, keyof {own}> = true;"]
+    for number, schema in enumerate(schemas):
+        document = typescript(schema)
+        given, taken = (own, document) if name in CLIENT_MESSAGES else (document, own)
+        lines.append(f"export const take_{name}_{number} = (given: {given}): {taken} => given;")
+    return "\n".join(lines) + "\n"
 
 
 def test_the_types_of_messages_are_those_of_the_document(tmp_path: Path) -> None:

@@ -14,6 +14,17 @@ export class Coverage {
     this.asked = false;
   }
 
+  /**
+   * Another numbering, without a new connection: its whole range follows by itself. What is known stays,
+   * but below it there may be more.
+   */
+  renumber(known: Iterable<number>): void {
+    this.seq = 0;
+    this.ahead.clear();
+    for (const seq of known) this.ahead.add(seq);
+    this.asked = true;
+  }
+
   /** A new connection: what was asked for on the old one is not answered any more. */
   reconnect(): void {
     this.asked = false;

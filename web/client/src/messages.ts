@@ -1,5 +1,6 @@
 // What travels over tracking.v1, as docs/asyncapi.yaml has it; tests/test_client_library.py compares.
 // Within this version the server may add fields, types and reasons: all unknown ones are ignored.
+// What only one kind of path has is optional: a share link names no runner, but may be waiting.
 
 /** One recorded position of the track. */
 export interface Waypoint {
@@ -19,7 +20,7 @@ export interface Waypoint {
 export interface LocationUpdate extends Waypoint {
   type: "location_update";
   booking_id: string;
-  runner_id: string;
+  runner_id?: string;
   timestamp: string;
   received_at: string;
 }
@@ -39,7 +40,9 @@ export interface Welcome {
   seq: number;
   status: string;
   phase: string | null;
-  runner_id: string | null;
+  runner_id?: string | null;
+  /** The link begins with the pickup, which is still to come. */
+  waiting?: boolean;
   freshness: FreshnessPart | null;
   last_position: LocationUpdate | null;
   recovered: boolean | null;
@@ -59,13 +62,14 @@ export interface Backfill {
 export interface TrackUpdate {
   type: "track_update";
   booking_id: string;
-  epoch: string;
+  epoch: string | null;
   status: string;
   phase: string;
-  runner_id: string;
+  runner_id?: string;
+  waiting?: boolean;
   old_status: string | null;
   old_phase: string | null;
-  old_runner_id: string | null;
+  old_runner_id?: string | null;
   completed_at: string | null;
 }
 

@@ -1,7 +1,9 @@
 // The model of a trip: what the messages of any number of connections add up to.
 
 import { Coverage } from "./coverage.ts";
-import type { Backfill, FreshnessPart, ServerMessage, Waypoint, Welcome } from "./messages.ts";
+import type {
+  Backfill, FreshnessPart, ServerMessage, TrackUpdate, Waypoint, Welcome,
+} from "./messages.ts"; // prettier-ignore
 import { type Fix, fixOf, insert, isLater, milliseconds } from "./route.ts";
 import type { Change, TripFreshness, TripState } from "./state.ts";
 
@@ -52,12 +54,7 @@ export class Model {
         this.backfill(message);
         return false;
       case "track_update":
-        this.state.epoch = message.epoch;
-        this.state.status = message.status;
-        this.state.phase = message.phase;
-        this.state.runnerId = message.runner_id;
-        this.state.completedAt = timeOf(message.completed_at);
-        if (message.status !== "active") this.state.freshness = null;
+        this.trackUpdate(message);
         return true;
       case "freshness":
         this.state.freshness = freshnessOf(message);
@@ -82,9 +79,24 @@ export class Model {
     state.epoch = message.epoch;
     state.status = message.status;
     state.phase = message.phase ?? null;
+    state.waiting = message.waiting ?? false;
     state.freshness = message.freshness ? freshnessOf(message.freshness) : null;
     state.tokenExpiresAt = timeOf(message.token_expires_at);
     if (message.last_position) this.move(fixOf(message.last_position, null));
+  }
+
+  private trackUpdate(message: TrackUpdate): void {
+    const { state } = this;
+    // Of a share link that begins with the pickup, when that turns out to have been at another time.
+    if (state.epoch !== null && state.epoch !== message.epoch)
+      this.coverage.renumber(this.route.map((fix) => fix.seq));
+    state.epoch = message.epoch;
+    state.status = message.status;
+    state.phase = message.phase;
+    state.waiting = message.waiting ?? false;
+    state.runnerId = message.runner_id ?? null;
+    state.completedAt = timeOf(message.completed_at);
+    if (message.status !== "active") state.freshness = null;
   }
 
   private reset(message: Welcome): void {

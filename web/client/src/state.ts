@@ -3,8 +3,8 @@
 import type { Fix } from "./route.ts";
 
 /**
- * `over`: the trip has ended, or the link that was shared has; `refused`: there is no use in coming
- * back (`closeCode`: 4500 a bug, 4501 sign in again, 4503 not found or not yours, 4504 too many open).
+ * `over`: the trip has ended; `refused`: there is no use in coming back (`closeCode`: 4500 a bug, 4501
+ * sign in again, 4503 not found, not yours, or a share link that has ended, 4504 too many open).
  */
 export type Link = "connecting" | "open" | "down" | "over" | "refused";
 
