@@ -12,17 +12,14 @@ from functools import partial
 from typing import Any, Final
 
 import sqlalchemy as sa
-from tornado.routing import URLSpec
 
-from handlers import management_routes, public_routes, routes
+from handlers import main_routes, management_routes
 from handlers.application import descriptors, http_server, listen
 from handlers.grace import Grace
 from handlers.limits import Limits
 from handlers.link_check import ANSWER_S, LINK_THREADS, check_links
 from handlers.link_viewers import LinkViewers
 from handlers.openings import Openings
-from handlers.pages.pages import page_routes
-from handlers.pages.site import NotBuilt, load_site
 from handlers.services import Services
 from handlers.websocket.ticker import close_all, tick_viewers
 from tracking import __version__, logs
@@ -202,9 +199,7 @@ def _max_viewers(settings: Settings) -> int:
 
 def _listen(stack: AsyncExitStack, settings: Settings, services: Services, stop: Stop) -> None:
     """Open the ports; at the end close them, then the viewers, then what is left."""
-    is_split = settings.management_port is not None
-    table = [*_pages(settings), *(public_routes() if is_split else routes())]
-    servers = [http_server(table, services)]
+    servers = [http_server(main_routes(settings), services)]
     listen(servers[0], settings.service_address, settings.service_port, "listening")
     if settings.management_port is not None:
         servers.append(http_server(management_routes(), services))
@@ -216,17 +211,6 @@ def _listen(stack: AsyncExitStack, settings: Settings, services: Services, stop:
     stack.push_async_callback(stop.within, VIEWERS_S, "viewers", drain)
     for each in servers:
         stack.callback(each.stop)
-
-
-def _pages(settings: Settings) -> list[URLSpec]:
-    """The web pages, if they are wanted and built."""
-    if not settings.web:
-        return []
-    try:
-        return page_routes(load_site(settings))
-    except NotBuilt as error:
-        log.warning("no web pages: %s", error)
-        return []
 
 
 def main() -> int:

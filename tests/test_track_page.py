@@ -43,6 +43,11 @@ def open_track(tab: Tab, server: Server, trip: Trip, **claims: object) -> None:
     tab.page.goto(f"http://127.0.0.1:{server.port}/track/{trip.booking_id}#token={token}")
 
 
+def wait_map(tab: Tab) -> None:
+    """Until the map has been drawn once, its worker included."""
+    tab.page.locator("#map[data-drawn]").wait_for(state="attached")
+
+
 def test_position_status_and_age_are_text_and_move(
     browser: Browser, server: Server, platform: Platform, trip: Trip
 ) -> None:
@@ -127,6 +132,7 @@ def test_the_link_that_is_down_says_so_and_comes_back(
     with tab(browser) as opened:
         open_track(opened, server, trip)
         opened.wait_text("#badge", "Live")
+        wait_map(opened)
         opened.context.set_offline(True)
         platform.update(trip, 50)
         opened.context.set_offline(False)
@@ -143,7 +149,7 @@ def test_axe_finds_nothing(
     with tab(browser, color_scheme=scheme, bypass_csp=True, **options) as opened:
         open_track(opened, server, trip)
         opened.wait_text("#badge", "Live")
-        opened.wait("document.querySelector('#map canvas') !== null")
+        wait_map(opened)
         opened.page.evaluate(Path(AXE).read_text())
         found = opened.page.evaluate("axe.run().then(({violations}) => violations)")
         assert not found, [(each["id"], [n["html"] for n in each["nodes"]]) for each in found]

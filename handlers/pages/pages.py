@@ -4,6 +4,7 @@ The HTML is the same for every booking and every link: what is in it nobody need
 bot that fetches it for a preview learns nothing and opens nothing.
 """
 
+import logging
 import re
 from typing import Final
 
@@ -12,7 +13,10 @@ from tornado.web import HTTPError
 
 from handlers.base import BaseHandler
 from handlers.pages.policy import content_security_policy, page_headers
-from handlers.pages.site import EMBED, Site
+from handlers.pages.site import EMBED, NotBuilt, Site, load_site
+from tracking.page_settings import PageSettings
+
+log = logging.getLogger("tracking.server")
 
 # A hashed name stands for one content for ever.
 IMMUTABLE: Final = "public, max-age=31536000, immutable"
@@ -81,8 +85,15 @@ class EmbedHandler(AssetHandler):
         self.set_header("Access-Control-Allow-Origin", "*")  # modules are fetched with CORS
 
 
-def page_routes(site: Site) -> list[URLSpec]:
-    """The pages' part of the URL table."""
+def page_routes(settings: PageSettings) -> list[URLSpec]:
+    """The pages' part of the URL table: empty when they are not wanted, or not built."""
+    if not settings.web:
+        return []
+    try:
+        site = load_site(settings)
+    except NotBuilt as error:
+        log.warning("no web pages: %s", error)
+        return []
     pages = {r"/track/([^/]+)": ("track", "/track/{bookingId}"),
              r"/s/([^/]+)": ("shared", "/s/{token}")}  # fmt: skip
     return [

@@ -11,16 +11,42 @@ export type Refresh = (why: "join" | "expiring" | "expired") => Promise<string> 
 export class LiveTrip extends HTMLElement {
   static readonly observedAttributes = ["booking", "lang"];
 
-  /** A token for the first join. Not an attribute: those are seen by everybody. */
-  token: string | null = null;
-  /** Asked when there is no token, or it has run out, or is about to. */
-  refresh: Refresh | null = null;
-
+  // Accessors, not fields: the page may have set them before this module was there.
+  private ownToken: string | null = null;
+  private ownRefresh: Refresh | null = null;
   private frame: HTMLIFrameElement | null = null;
 
+  /** A token for the first join. Not an attribute: those are seen by everybody. */
+  get token(): string | null {
+    return this.ownToken;
+  }
+
+  set token(token: string | null) {
+    this.ownToken = token;
+  }
+
+  /** Asked when there is no token, or it has run out, or is about to. */
+  get refresh(): Refresh | null {
+    return this.ownRefresh;
+  }
+
+  set refresh(refresh: Refresh | null) {
+    this.ownRefresh = refresh;
+  }
+
   connectedCallback(): void {
+    this.adopt("token");
+    this.adopt("refresh");
     window.addEventListener("message", this.hear);
     this.show();
+  }
+
+  /** A value that was set while this was an unknown element hides the accessor. */
+  private adopt(name: "token" | "refresh"): void {
+    if (!Object.hasOwn(this, name)) return;
+    const value = this[name];
+    delete (this as Partial<LiveTrip>)[name];
+    this[name] = value as never;
   }
 
   disconnectedCallback(): void {

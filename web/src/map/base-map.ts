@@ -5,14 +5,16 @@ import type { Bounds, Camera, Padding, Place } from "./mercator.ts";
 export interface BaseMapEvents {
   /** The camera of the picture that is on the screen from now on. */
   moved(camera: Camera): void;
+  /** All of the first picture is there. */
+  drawn(): void;
   /** Somebody has dragged, zoomed or scrolled: following ends. */
   touched(): void;
-  /** The map cannot go on; another one must take its place. */
-  failed(reason: string): void;
 }
 
 export interface BaseMap {
   readonly camera: Camera;
+  /** False for what stands in for a map that could not be had. */
+  readonly isWhole: boolean;
   /** Show all of it; at once without `animate`. */
   fit(bounds: Bounds, padding: Padding, animate: boolean): void;
   centre(place: Place, padding: Padding, animate: boolean): void;

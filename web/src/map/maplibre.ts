@@ -53,6 +53,7 @@ async function chosenStyle(): Promise<{ style: StyleSpecification; isBuiltIn: bo
 }
 
 class MapLibreMap implements BaseMap {
+  readonly isWhole = true;
   private readonly map: GlMap;
 
   constructor(
@@ -91,7 +92,10 @@ class MapLibreMap implements BaseMap {
     map.on("move", () => events.moved(this.camera));
     map.on("resize", () => events.moved(this.camera));
     map.on("moveend", () => this.drawGraticule());
-    map.on("load", () => this.drawGraticule());
+    map.on("load", () => {
+      this.drawGraticule();
+      this.events.drawn();
+    });
     for (const name of ["dragstart", "wheel", "touchstart"] as const) {
       map.on(name, () => events.touched());
     }

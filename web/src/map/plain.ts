@@ -9,6 +9,7 @@ const NOTHING: Padding = { top: 0, right: 0, bottom: 0, left: 0 };
 const WHEEL_STEP = 0.0025;
 
 export class PlainMap implements BaseMap {
+  readonly isWhole = false;
   camera: Camera;
   private readonly canvas = document.createElement("canvas");
   private readonly resized = new ResizeObserver(() => this.show(this.camera));
@@ -35,6 +36,7 @@ export class PlainMap implements BaseMap {
     loadWorld().then((world) => {
       this.world = world;
       this.draw();
+      events.drawn();
     }, () => undefined); // without coasts the route is drawn all the same
   }
 

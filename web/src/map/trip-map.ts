@@ -52,6 +52,7 @@ export class TripMap {
       this.base?.restyle();
     });
     document.addEventListener("visibilitychange", () => void this.visibility());
+    window.addEventListener("online", () => void this.revive());
     this.making = this.make(null);
   }
 
@@ -175,7 +176,9 @@ export class TripMap {
     const events = {
       moved: (camera: Camera) => this.overlay.setCamera(camera),
       touched: () => this.setFollowing(false),
-      failed: () => void this.remake(),
+      drawn: () => {
+        this.host.dataset["drawn"] = this.base?.isWhole === false ? "plain" : "whole";
+      },
     };
     const under = document.createElement("div");
     under.className = "base-map";
@@ -217,9 +220,13 @@ export class TripMap {
     const hidden = this.hiddenAt === null ? 0 : performance.now() - this.hiddenAt;
     this.hiddenAt = null;
     this.wake();
+    if (hidden > HIDDEN_MS) await this.revive();
+  }
+
+  /** A map whose worker has died, or never came, is made anew; so is one that had to do without. */
+  private async revive(): Promise<void> {
     await this.making;
-    if (hidden > HIDDEN_MS && this.base !== null && !(await this.base.isAlive())) {
-      await this.remake();
-    }
+    if (this.base === null || (this.base.isWhole && (await this.base.isAlive()))) return;
+    await this.remake();
   }
 }

@@ -29,7 +29,9 @@ export async function token(why: "join" | "expiring" | "expired"): Promise<strin
   const kept = why === "join" ? stored() : null;
   if (kept !== null) return kept;
   if (isEmbedded()) {
-    const given = await fromParent(why);
+    // The socket and the first REST call ask at once: one question is enough.
+    asked ??= fromParent(why).finally(() => (asked = null));
+    const given = await asked;
     keep(given);
     return given;
   }
@@ -66,6 +68,7 @@ function keep(token: string): void {
 }
 
 let memory: string | null = null;
+let asked: Promise<string> | null = null;
 
 function stored(): string | null {
   let kept = memory;
