@@ -9,8 +9,8 @@ from handlers.api.ops_metrics import OpsMetricsHandler
 from handlers.api.shared import SharedHandler
 from handlers.api.shares import ShareHandler, ShareLinkHandler, SharesHandler
 from handlers.api.tracks import RouteHandler, TrackHandler
-from handlers.websocket.fleet_stream import FleetHandler
 from handlers.pages.pages import page_routes
+from handlers.websocket.fleet_stream import FleetHandler
 from handlers.websocket.handshake import StreamHandler
 from handlers.websocket.shared import SharedStreamHandler
 from tracking.settings import Settings
@@ -20,7 +20,7 @@ OPS = "/api/v1/ops"
 
 
 def main_routes(settings: Settings) -> list[URLSpec]:
-    """What is on SERVICE_PORT: the pages if there are any, and everything that has no other port."""
+    """What is on SERVICE_PORT: the pages, and everything that has no other port."""
     is_split = settings.management_port is not None
     return [*page_routes(settings), *(public_routes() if is_split else routes())]
 
