@@ -51,4 +51,6 @@ const COMMANDS: Record<string, () => void> = {
   state: () => say({ kind: "asked", ...state() }),
 };
 trip.start();
-createInterface({ input: process.stdin }).on("line", (line) => COMMANDS[line]!());
+const commands = createInterface({ input: process.stdin });
+commands.on("line", (line) => COMMANDS[line]!());
+commands.on("close", () => process.exit()); // whoever told it is gone
