@@ -6,6 +6,7 @@ or in the directory DEMO_LOGS.
 
 import asyncio
 import contextlib
+import json
 import os
 import secrets
 import signal
@@ -17,7 +18,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 from urllib.error import URLError
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 from uuid import UUID, uuid4
 
 from dev.demo_environment import CHECKOUT, DemoError, environment, logs_of, say
@@ -28,6 +29,8 @@ from dev.watch import Show, View, line, watch
 from tracking.wire.close_codes import TRIP_OVER
 
 TRIPS: Final = 5
+# The booking is not known before its runner accepts it.
+SHARE_RETRY_S: Final = 0.5
 READY_S: Final = 60.0
 # What the server promises; afterwards it is killed.
 STOP_S: Final = 20.0
@@ -142,7 +145,9 @@ def _introduce(environ: Mapping[str, str], trip: Trip, logs: Path) -> None:
     owner = access_token(secret, UUID(trip.owner_id), "owner", lifetime=TOKEN_LIFETIME)
     http, ws = f"http://127.0.0.1:{port}", f"ws://127.0.0.1:{port}"
     print(f"""
-  open        {http}/track/{booking}#token={owner}
+  open        {http}/ops#token={admin}
+  one pet     {http}/track/{booking}#token={owner}
+  a friend    a share link follows as soon as the booking is accepted
 
   server      {http}   (logs: {logs}/server.log, simulator.log)
   booking     {booking}
@@ -174,6 +179,7 @@ async def _show(
         asyncio.create_task(_follow_runner(trips_of(plan, runner), base, token, show))
         for runner in range(plan.runners)
     ]
+    viewers.append(asyncio.create_task(_share(environ, next(trips_of(plan, 0)))))
     end = time.monotonic() + seconds if seconds else float("inf")
     try:
         while time.monotonic() < end:
@@ -184,6 +190,19 @@ async def _show(
         for viewer in viewers:
             viewer.cancel()
         await asyncio.gather(*viewers, return_exceptions=True)
+
+
+async def _share(environ: Mapping[str, str], trip: Trip) -> None:
+    """A link as the owner's page makes it, as soon as there is something to share."""
+    owner = access_token(environ["JWT_SECRET"], UUID(trip.owner_id), "owner")
+    url = f"http://127.0.0.1:{environ['SERVICE_PORT']}/api/v1/tracking/{trip.booking_id}/share"
+    request = Request(url, method="POST", headers={"Authorization": f"Bearer {owner}"})
+    while True:
+        with contextlib.suppress(OSError):
+            answer = await asyncio.to_thread(urlopen, request, timeout=5)
+            say(f"a friend's page: {json.load(answer)['data']['share_url']}")
+            return
+        await asyncio.sleep(SHARE_RETRY_S)
 
 
 async def _follow_runner(trips: Iterator[Trip], base: str, token: str, show: Show) -> None:

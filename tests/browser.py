@@ -12,6 +12,9 @@ from typing import Any, Final
 from playwright.sync_api import Browser as Chromium
 from playwright.sync_api import BrowserContext, ConsoleMessage, Page, sync_playwright
 
+from tests.running import CHECKOUT
+
+AXE: Final = CHECKOUT / "web" / "node_modules" / "axe-core" / "axe.min.js"
 # It is root in CI, and asks no servers of Google's.
 FLAGS: Final = (
     "--no-sandbox", "--disable-background-networking", "--disable-component-update",

@@ -2,16 +2,13 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser
 
-from tests.browser import DESKTOP, Tab, chromium, tab
-from tests.running import CHECKOUT, Platform, Server, Trip, stamp, wait_until
-
-AXE = CHECKOUT / "web" / "node_modules" / "axe-core" / "axe.min.js"
+from tests.browser import AXE, DESKTOP, Tab, chromium, tab
+from tests.running import Platform, Server, Trip, stamp, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -150,6 +147,6 @@ def test_axe_finds_nothing(
         open_track(opened, server, trip)
         opened.wait_text("#badge", "Live")
         wait_map(opened)
-        opened.page.evaluate(Path(AXE).read_text())
+        opened.page.evaluate(AXE.read_text())
         found = opened.page.evaluate("axe.run().then(({violations}) => violations)")
         assert not found, [(each["id"], [n["html"] for n in each["nodes"]]) for each in found]

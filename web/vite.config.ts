@@ -50,7 +50,7 @@ export default defineConfig({
     reportCompressedSize: false,
     chunkSizeWarningLimit: 2000,
     rollupOptions: {
-      input: { track: "track.html", shared: "shared.html", "live-trip": "src/embed/live-trip.ts" },
+      input: { track: "track.html", shared: "shared.html", ops: "ops.html", "live-trip": "src/embed/live-trip.ts" },
       // Embedding pages name it: its address stays.
       output: {
         entryFileNames: ({ name }) =>

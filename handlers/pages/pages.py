@@ -1,4 +1,4 @@
-"""`/track/{bookingId}`, `/s/{token}` and the files that they load. IOLoop thread.
+"""`/track/{bookingId}`, `/s/{token}`, `/ops` and the files that they load. IOLoop thread.
 
 The HTML is the same for every booking and every link: what is in it nobody needs to protect, and a
 bot that fetches it for a preview learns nothing and opens nothing.
@@ -94,8 +94,11 @@ def page_routes(settings: PageSettings) -> list[URLSpec]:
     except NotBuilt as error:
         log.warning("no web pages: %s", error)
         return []
-    pages = {r"/track/([^/]+)": ("track", "/track/{bookingId}"),
-             r"/s/([^/]+)": ("shared", "/s/{token}")}  # fmt: skip
+    pages = {
+        r"/track/([^/]+)": ("track", "/track/{bookingId}"),
+        r"/s/([^/]+)": ("shared", "/s/{token}"),
+        r"/ops": ("ops", "/ops"),
+    }
     return [
         *[
             URLSpec(pattern, PageHandler, {"site": site, "page": page, "route": route})

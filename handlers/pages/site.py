@@ -14,7 +14,7 @@ from typing import Final
 from tracking.page_settings import PageSettings
 
 DIST: Final = Path(__file__).resolve().parents[2] / "web" / "dist"
-PAGES: Final = ("track", "shared")
+PAGES: Final = ("track", "shared", "ops")
 # The one script that other sites load, by a name that stays.
 EMBED: Final = "/embed/live-trip.js"
 # The build leaves it empty; see web/src/page/config.ts.

@@ -19,6 +19,7 @@ export function builtInStyle(
     sources: {
       land: { type: "geojson", data: world.land },
       borders: { type: "geojson", data: world.borders },
+      names: { type: "geojson", data: world.names },
       graticule: { type: "geojson", data: collection([]) },
       ...(streets ? { streets: { type: "geojson" as const, data: streets } } : {}),
     },
@@ -47,7 +48,7 @@ export function builtInStyle(
         paint: { "text-color": colours.label, "text-opacity": 0.75 },
       },
       {
-        id: "countries", type: "symbol", source: "land", maxzoom: 7,
+        id: "countries", type: "symbol", source: "names", maxzoom: 7,
         layout: {
           "text-field": ["get", "name"], "text-font": FONT, "text-size": 12,
           "text-letter-spacing": 0.08, "text-max-width": 8,

@@ -4,6 +4,7 @@ import type { Change, Fix, TripState } from "service-tracking-client";
 import { Playout, type Shown } from "../motion/playout.ts";
 import { type Leg, legsOf } from "../trip/legs.ts";
 import type { BaseMap } from "./base-map.ts";
+import { openBaseMap } from "./open.ts";
 import { boundsOf, type Camera, type Padding, type Place, Projection } from "./mercator.ts";
 import { type Ends, Overlay } from "./overlay.ts";
 import { onThemeChange, theme } from "./theme.ts";
@@ -64,7 +65,7 @@ export class TripMap {
       this.hasFitted = false;
     } else if (change.kind === "position") {
       this.playout.add(change.fix, now);
-    } else if (change.kind === "route" && change.late) {
+    } else if (change.kind === "route") {
       this.playout.addLate(change.added);
     }
     if (change.kind !== "state") this.routeChanged(state);
@@ -180,20 +181,8 @@ export class TripMap {
         this.host.dataset["drawn"] = this.base?.isWhole === false ? "plain" : "whole";
       },
     };
-    const under = document.createElement("div");
-    under.className = "base-map";
-    under.dataset["title"] = this.host.dataset["title"] ?? "";
-    this.host.prepend(under);
-    try {
-      const { createMap } = await import("./maplibre.ts");
-      this.base = await createMap(under, events, begin);
-    } catch (error) {
-      console.warn(`map without WebGL: ${String(error)}`);
-      under.replaceChildren();
-      const { PlainMap } = await import("./plain.ts");
-      this.base = new PlainMap(under, events, begin);
-      this.events.degraded();
-    }
+    this.base = await openBaseMap(this.host, events, begin);
+    if (!this.base.isWhole) this.events.degraded();
     this.overlay.setCamera(this.base.camera);
     if (!this.hasFitted && begin === null) {
       this.hasFitted = this.fitTo(this.legs.flatMap(({ from, to }) => [from, to]),
@@ -205,7 +194,6 @@ export class TripMap {
     const camera = this.base?.camera ?? null;
     this.base?.remove();
     this.base = null;
-    this.host.querySelector(".base-map")?.remove();
     this.making = this.make(camera);
     await this.making;
   }

@@ -8,6 +8,8 @@ import type { Bounds } from "./mercator.ts";
 export interface World {
   land: GeoJSON.FeatureCollection;
   borders: GeoJSON.FeatureCollection;
+  /** A point in the largest part of each country: of a thousand islands one has the name. */
+  names: GeoJSON.FeatureCollection;
 }
 
 let loading: Promise<World> | null = null;
@@ -35,7 +37,28 @@ async function load(): Promise<World> {
     const geometry = mesh(topology, countries, (a, b) => a !== b) as GeoJSON.Geometry;
     borders.push({ type: "Feature", properties: {}, geometry });
   }
-  return { land: collection(land), borders: collection(borders) };
+  return {
+    land: collection(land),
+    borders: collection(borders),
+    names: collection(land.map(nameOf)),
+  };
+}
+
+function nameOf({ geometry, properties }: GeoJSON.Feature): GeoJSON.Feature {
+  const polygons =
+    geometry.type === "MultiPolygon" ? geometry.coordinates
+    : geometry.type === "Polygon" ? [geometry.coordinates] : [];
+  let coordinates = [0, 0];
+  let largest = -1;
+  for (const [ring = []] of polygons) {
+    const xs = ring.map(([x = 0]) => x);
+    const ys = ring.map(([, y = 0]) => y);
+    const [west, east] = [Math.min(...xs), Math.max(...xs)];
+    const [south, north] = [Math.min(...ys), Math.max(...ys)];
+    const size = (east - west) * (north - south);
+    if (size > largest) [largest, coordinates] = [size, [(west + east) / 2, (south + north) / 2]];
+  }
+  return { type: "Feature", properties, geometry: { type: "Point", coordinates } };
 }
 
 export function collection(features: GeoJSON.Feature[]): GeoJSON.FeatureCollection {

@@ -60,6 +60,38 @@ export interface Words {
   ended: string;
   here(position: string): string;
   directions: readonly string[];
+  opsTitle: string;
+  opsTrips(shown: number, all: number): string;
+  opsSearch: string;
+  opsAll: string;
+  opsLive: string;
+  opsStale: string;
+  opsLost: string;
+  opsToPickup: string;
+  opsToDropoff: string;
+  opsByAge: string;
+  opsByNumber: string;
+  opsBySpeed: string;
+  opsFreshness: string;
+  opsPhase: string;
+  opsOrder: string;
+  opsReason(reason: string | null): string;
+  opsHealth: string;
+  opsMap: string;
+  opsFinished: string;
+  opsNothing: string;
+  opsStatus: string;
+  opsPoints: string;
+  opsLate: string;
+  opsGaps: string;
+  opsDelay: string;
+  opsEvents: string;
+  opsChart: string;
+  opsPlay: string;
+  opsPause: string;
+  opsPace: string;
+  opsTime: string;
+  opsRefused: string;
 }
 
 const EN: Words = {
@@ -124,6 +156,41 @@ const EN: Words = {
   here: (position) => `Now at ${position}`,
   directions: ["north", "north-east", "east", "south-east", "south", "south-west", "west",
     "north-west"],
+  opsTitle: "All trips",
+  opsTrips: (shown, all) => (shown === all ? `${all} trips` : `${shown} of ${all} trips`),
+  opsSearch: "Booking number",
+  opsAll: "All",
+  opsLive: "Live",
+  opsStale: "Stale",
+  opsLost: "Lost",
+  opsToPickup: "To the pick-up",
+  opsToDropoff: "To the drop-off",
+  opsByAge: "Longest silent",
+  opsByNumber: "Number",
+  opsBySpeed: "Fastest",
+  opsFreshness: "Freshness",
+  opsPhase: "Phase",
+  opsOrder: "Order",
+  opsReason: (reason) =>
+    reason === "no_points" ? "phone silent"
+    : reason === "no_usable_points" ? "no usable position"
+    : reason === "pipeline_delayed" ? "service behind" : (reason ?? ""),
+  opsHealth: "Service",
+  opsMap: "Trips",
+  opsFinished: "Finished trips",
+  opsNothing: "Nothing found",
+  opsStatus: "Status",
+  opsPoints: "Points",
+  opsLate: "Late",
+  opsGaps: "Gaps",
+  opsDelay: "Delay, median / longest",
+  opsEvents: "Events",
+  opsChart: "Speed over time, in km/h",
+  opsPlay: "Play",
+  opsPause: "Pause",
+  opsPace: "Pace",
+  opsTime: "Time",
+  opsRefused: "This page is for administrators.",
 };
 
 const ID: Words = {
@@ -188,6 +255,41 @@ const ID: Words = {
   here: (position) => `Sekarang di ${position}`,
   directions: ["utara", "timur laut", "timur", "tenggara", "selatan", "barat daya", "barat",
     "barat laut"],
+  opsTitle: "Semua perjalanan",
+  opsTrips: (shown, all) => (shown === all ? `${all} perjalanan` : `${shown} dari ${all} perjalanan`),
+  opsSearch: "Nomor pemesanan",
+  opsAll: "Semua",
+  opsLive: "Langsung",
+  opsStale: "Lama",
+  opsLost: "Hilang",
+  opsToPickup: "Menuju penjemputan",
+  opsToDropoff: "Menuju tujuan",
+  opsByAge: "Paling lama diam",
+  opsByNumber: "Nomor",
+  opsBySpeed: "Tercepat",
+  opsFreshness: "Kebaruan",
+  opsPhase: "Tahap",
+  opsOrder: "Urutan",
+  opsReason: (reason) =>
+    reason === "no_points" ? "ponsel diam"
+    : reason === "no_usable_points" ? "tanpa posisi yang dapat dipakai"
+    : reason === "pipeline_delayed" ? "layanan tertinggal" : (reason ?? ""),
+  opsHealth: "Layanan",
+  opsMap: "Perjalanan",
+  opsFinished: "Perjalanan selesai",
+  opsNothing: "Tidak ditemukan",
+  opsStatus: "Status",
+  opsPoints: "Titik",
+  opsLate: "Terlambat",
+  opsGaps: "Jeda",
+  opsDelay: "Tunda, median / terlama",
+  opsEvents: "Peristiwa",
+  opsChart: "Kecepatan terhadap waktu, dalam km/jam",
+  opsPlay: "Putar",
+  opsPause: "Jeda",
+  opsPace: "Laju",
+  opsTime: "Waktu",
+  opsRefused: "Halaman ini untuk administrator.",
 };
 
 /** `?lang=` first, then what the browser asks for. */

@@ -51,6 +51,7 @@ function noticeOf(state: TripState, now: number): string {
     case "service": return text.service;
     case "unusable": return text.unusable;
     case "phone": return text.phone;
+    case "other": return text.stale;
     default: return "";
   }
 }

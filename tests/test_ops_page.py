@@ -1,0 +1,152 @@
+"""The operator's page as a person sees it, in a real browser, on the real server."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import pytest
+from playwright.sync_api import Browser
+
+from tests.browser import AXE, DESKTOP, Tab, chromium, tab
+from tests.running import Platform, Server, Trip, stamp
+from tests.served import stored_trip, wait_seq
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def number() -> str:
+    """A booking number that no other test has."""
+    return f"BK-{uuid4().hex[:8]}"
+
+
+@pytest.fixture
+def trip(server: Server, platform: Platform, number: str) -> Trip:
+    """A quarter of an hour old, with a late point and a gap."""
+    trip = Trip(datetime.now(UTC) - timedelta(minutes=15))
+    platform.accept(trip, booking_number=number)
+    for second in (1, 2, 3, 300, 301, 302):
+        platform.update(trip, second)
+    wait_seq(server, trip, 6)
+    platform.update(trip, 5)
+    wait_seq(server, trip, 7)
+    return trip
+
+
+def open_ops(tab: Tab, server: Server, role: str = "admin") -> None:
+    token = server.token(uuid4(), role)
+    tab.page.goto(f"http://127.0.0.1:{server.port}/ops#token={token}")
+
+
+def search(tab: Tab, number: str) -> None:
+    tab.page.fill("input[type=search]", number)
+    tab.wait_text(".row:not([hidden]) strong", number)
+
+
+def test_a_trip_is_found_by_its_number_and_moves(
+    browser: Browser, server: Server, platform: Platform, trip: Trip, number: str
+) -> None:
+    with tab(browser, viewport=DESKTOP) as opened:
+        open_ops(opened, server)
+        search(opened, number)
+        opened.wait_text("#count", "1 of")
+        platform.update(trip, 400, speed_kmh=71.0)
+        opened.wait_text(".row:not([hidden]) .what", "71 km/h")
+
+
+def test_one_that_starts_appears_and_one_that_ends_goes(
+    browser: Browser, server: Server, platform: Platform, number: str
+) -> None:
+    with tab(browser, viewport=DESKTOP) as opened:
+        open_ops(opened, server)
+        stored_trip(server, platform)
+        opened.wait_text("#count", "trip")
+        opened.page.fill("input[type=search]", number)
+        trip = Trip(datetime.now(UTC))
+        platform.accept(trip, booking_number=number)
+        opened.wait_text(".row:not([hidden]) strong", number)
+        platform.deliver(trip, datetime.now(UTC))
+        opened.wait_text("#count", "0 of")
+
+
+def test_the_selected_trip_tells_its_points_gaps_and_events(
+    browser: Browser, server: Server, trip: Trip, number: str
+) -> None:
+    with tab(browser, viewport=DESKTOP) as opened:
+        open_ops(opened, server)
+        search(opened, number)
+        opened.page.click(".row:not([hidden])")
+        opened.wait_text("#detail h2", number)
+        facts = dict(opened.page.evaluate(
+            "[...document.querySelectorAll('#detail dl div')]"
+            ".map((row) => [...row.children].map((cell) => cell.textContent))"
+        ))  # fmt: skip
+        assert facts["Points"] == "7"
+        assert facts["Late"] == "1"
+        assert facts["Gaps"] == "1"
+        assert "accepted" in opened.text(".events")
+
+
+def test_it_plays_back_from_the_beginning_to_the_end(
+    browser: Browser, server: Server, trip: Trip, number: str
+) -> None:
+    with tab(browser, viewport=DESKTOP) as opened:
+        open_ops(opened, server)
+        search(opened, number)
+        opened.page.click(".row:not([hidden])")
+        opened.wait_text("#detail h2", number)
+        opened.page.fill("#detail input[type=range]", "0")
+        begin = opened.text("#detail output")
+        opened.page.select_option("#detail .player select", "120")
+        opened.page.click("#detail .player button")
+        opened.wait("document.querySelector('#detail input[type=range]').value === '1000'")
+        opened.wait_text("#detail .player button", "Play")
+        assert opened.text("#detail output") != begin
+
+
+def test_what_the_service_does(browser: Browser, server: Server, trip: Trip) -> None:
+    with tab(browser, viewport=DESKTOP) as opened:
+        open_ops(opened, server)
+        opened.page.get_by_role("button", name="Service").click()
+        opened.wait_text(".tiles", "Kafka lag")
+        opened.wait_text(".checks", "database")
+
+
+def test_names_are_text_whatever_they_say(
+    browser: Browser, server: Server, platform: Platform
+) -> None:
+    attack = "<img src=x onerror=alert(1)>"
+    trip = Trip(datetime.now(UTC))
+    now = stamp(datetime.now(UTC))
+    platform.send("booking.accepted", **{**trip.identity(), "booking_number": attack},
+                  occurred_at=now)  # fmt: skip
+    with tab(browser, viewport=DESKTOP) as opened:
+        open_ops(opened, server)
+        search(opened, attack)
+        opened.page.click(".row:not([hidden])")
+        opened.wait_text("#detail h2", attack)
+        assert opened.page.locator("img").count() == 0
+
+
+def test_an_owner_is_told_that_it_is_not_for_him(browser: Browser, server: Server) -> None:
+    with tab(browser, viewport=DESKTOP) as opened:
+        open_ops(opened, server, role="owner")
+        opened.wait_text("#login-text", "administrators")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(
+    browser: Browser, server: Server, trip: Trip, number: str, scheme: str
+) -> None:
+    with tab(browser, color_scheme=scheme, viewport=DESKTOP, bypass_csp=True) as opened:
+        open_ops(opened, server)
+        search(opened, number)
+        opened.page.click(".row:not([hidden])")
+        opened.wait_text("#detail h2", number)
+        opened.page.evaluate(AXE.read_text())
+        found = opened.page.evaluate("axe.run().then(({violations}) => violations)")
+        assert not found, [(each["id"], [n["html"] for n in each["nodes"]]) for each in found]
