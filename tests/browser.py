@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from playwright.sync_api import Browser as Chromium
-from playwright.sync_api import BrowserContext, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import BrowserContext, ConsoleMessage, Page, TimeoutError, sync_playwright
 
 from tests.running import CHECKOUT
 
@@ -29,6 +29,9 @@ WATCH_POLICY: Final = """
 addEventListener("securitypolicyviolation", (event) =>
   console.error(`policy: ${event.violatedDirective} ${event.blockedURI} ${event.sample}`));
 """
+HAS_TEXT: Final = (
+    "([selector, text]) => document.querySelector(selector)?.textContent.includes(text)"
+)
 # Chromium without a GPU reports how slow that is, at level warning; and a socket that cannot be
 # opened, or a 404 that a page expects, at level error.
 EXPECTED: Final = ("WebSocket connection to", "Failed to load resource")
@@ -66,7 +69,7 @@ class Tab:
             self.errors.append(message.text)
 
     def wait(self, condition: str, argument: Any = None) -> Any:
-        """Until a JavaScript expression is true."""
+        """Until a JavaScript function gives true; an expression would need 'unsafe-eval'."""
         return self.page.wait_for_function(condition, arg=argument).json_value()
 
     def text(self, selector: str) -> str:
@@ -74,10 +77,11 @@ class Tab:
 
     def wait_text(self, selector: str, text: str) -> None:
         """Until an element contains this."""
-        self.wait(
-            "([selector, text]) => document.querySelector(selector)?.textContent.includes(text)",
-            [selector, text],
-        )
+        try:
+            self.wait(HAS_TEXT, [selector, text])
+        except TimeoutError as error:
+            told = self.page.locator(selector).all_text_contents()
+            raise AssertionError(f"{selector} says {told}, not {text!r}") from error
 
 
 @contextmanager

@@ -131,6 +131,8 @@ function refuse(code: number): void {
 function name(): void {
   setText(byId("headline"), words.opsTitle);
   setText(byId("whole"), words.opsAll);
+  byId("tabs").setAttribute("aria-label", words.opsTitle);
+  byId("tools").setAttribute("aria-label", words.map);
   byId("zoom-in").setAttribute("aria-label", words.zoomIn);
   byId("zoom-out").setAttribute("aria-label", words.zoomOut);
   byId("zoom-in").addEventListener("click", () => base?.zoomBy(1));

@@ -21,7 +21,7 @@ export interface DetailEvents {
 
 export class Detail {
   private readonly panel = byId("detail");
-  private readonly title = element("h2");
+  private readonly title = element("h2", { id: "detail-title" });
   private readonly facts = element("dl");
   private readonly events = element("ol", { class: "events" });
   private readonly slider = element("input", { type: "range", min: "0", max: "1000", value: "1000" });

@@ -157,7 +157,7 @@ const EN: Words = {
   directions: ["north", "north-east", "east", "south-east", "south", "south-west", "west",
     "north-west"],
   opsTitle: "All trips",
-  opsTrips: (shown, all) => (shown === all ? `${all} trips` : `${shown} of ${all} trips`),
+  opsTrips: (shown, all) => `${shown === all ? "" : `${shown} of `}${all} ${all === 1 ? "trip" : "trips"}`,
   opsSearch: "Booking number",
   opsAll: "All",
   opsLive: "Live",

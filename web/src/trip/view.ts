@@ -99,6 +99,7 @@ export class TripView {
   private name(): void {
     setText(byId("follow"), words.following);
     setText(byId("whole"), words.wholeRoute);
+    byId("tools").setAttribute("aria-label", words.map);
     byId("zoom-in").setAttribute("aria-label", words.zoomIn);
     byId("zoom-out").setAttribute("aria-label", words.zoomOut);
     document.title = words.titleTrip;
