@@ -121,7 +121,8 @@ class MapLibreMap implements BaseMap {
 
   private go({ longitude, latitude, zoom }: Camera, animate: boolean): void {
     // A resize that is noticed later would end the movement half-way.
-    if (this.map.getCanvas().clientWidth !== this.host.clientWidth) this.map.resize();
+    const { clientWidth: width, clientHeight: height } = this.map.getCanvas();
+    if (width !== this.host.clientWidth || height !== this.host.clientHeight) this.map.resize();
     const camera = { center: [longitude, latitude] as [number, number], zoom };
     if (animate) this.map.easeTo({ ...camera, duration: EASE_MS });
     else this.map.jumpTo(camera);
