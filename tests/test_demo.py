@@ -26,6 +26,7 @@ def demo_environ(database: dict[str, str], tmp_path: Path) -> dict[str, str]:
         **database,
         "KAFKA_TOPIC_PREFIX": f"test-{uuid4().hex[:12]}",
         "DEMO_LOGS": str(tmp_path),
+        "SERVICE_PORT": "0",  # two that want the same free port are seconds apart
     }
 
 
