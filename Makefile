@@ -82,5 +82,5 @@ bench: setup ## measure latency and throughput against their floors
 
 clean: ## stop the services; remove .venv, .dev and caches
 	@python3 -m dev.services remove
-	rm -rf .venv .dev dev/node/node_modules web/node_modules web/dist web/client/dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
+	rm -rf .venv .dev web/node_modules web/dist web/client/dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the project needs: system packages, Kafka's jars, .venv, and npm's packages where
-# there is Node. Run by `make setup`; silent and fast when nothing is missing.
+# Installs what the project needs: system packages, Kafka's jars, .venv (with Node, which dev/web.py
+# runs). Run by `make setup`; silent and fast when nothing is missing.
 #
 # With DB_HOST set no PostgreSQL is looked for, with KAFKA_BROKERS set no Java and Maven: then
 # somebody else's are used.
@@ -138,18 +138,6 @@ virtual_environment() {
   echo "$wanted" >"$stamp"
 }
 
-# The TypeScript example is compiled and run where there is Node; elsewhere its tests say so.
-node_tools() {
-  local stamp=dev/node/node_modules/.wanted wanted
-  command -v node >/dev/null && command -v npm >/dev/null || return 0
-  wanted=$(sha256sum <dev/node/package-lock.json)
-  [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ] || return 0
-  echo "setup: dev/node/node_modules from dev/node/package-lock.json"
-  npm ci --prefix dev/node --no-audit --no-fund --silent
-  echo "$wanted" >"$stamp"
-}
-
 system_packages
 virtual_environment
-node_tools
 [ -n "${KAFKA_BROKERS:-}" ] || .venv/bin/python -m dev.private_kafka

@@ -8,8 +8,8 @@ import pytest
 from playwright.sync_api import Browser
 
 from tests.browser import AXE, DESKTOP, Tab, chromium, tab
-from tests.running import Platform, Server, Trip, stamp
-from tests.served import stored_trip, wait_seq
+from tests.running import Platform, Server, Trip, stamp, wait_until
+from tests.served import stored_trip, track, wait_seq
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +106,20 @@ def test_it_plays_back_from_the_beginning_to_the_end(
         opened.wait("() => document.querySelector('#detail input[type=range]').value === '1000'")
         opened.wait_text("#detail .player button", "Play")
         assert opened.text("#detail output") != begin
+
+
+def test_a_finished_trip_is_found_and_shown(
+    browser: Browser, server: Server, platform: Platform, trip: Trip, number: str
+) -> None:
+    platform.deliver(trip, trip.at(310))
+    wait_until(lambda: track(server, trip)["status"] == "completed", "the end")
+    with tab(browser, viewport=DESKTOP) as opened:
+        open_ops(opened, server)
+        opened.page.fill("input[type=search]", number)
+        opened.wait_text("#finished", number)
+        opened.page.click(".found")
+        opened.wait_text("#detail", "completed")
+        opened.wait_text(".events", "delivered")
 
 
 def test_what_the_service_does(browser: Browser, server: Server, trip: Trip) -> None:

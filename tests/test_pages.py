@@ -64,6 +64,32 @@ def test_files_are_sent_as_the_build_compressed_them(server: Server) -> None:
     assert gzip.decompress(zipped) == plain
 
 
+def brotli(path: str) -> int:
+    """Bytes on the wire; a small file is sent as it is."""
+    file = DIST / path.removeprefix("/")
+    compressed = file.with_name(f"{file.name}.br")
+    return (compressed if compressed.exists() else file).stat().st_size
+
+
+def loaded_by(path: str) -> set[str]:
+    """What a script or page needs before it runs: its static imports, theirs, and the styles."""
+    text = (DIST / path.removeprefix("/")).read_text()
+    found = set(re.findall(r'(?:src|href)="(/assets/[^"]+)"', text))
+    found |= {f"/assets/{n}" for n in re.findall(r'(?:from|import)"\./([^"]+\.js)"', text)}
+    return found.union(*map(loaded_by, found)) if found else found
+
+
+def test_the_pages_stay_within_their_budget() -> None:
+    """Kilobytes of 1,000 bytes, brotli: up to the first text 25, with map and base map 350."""
+    shell = {"/track.html", *loaded_by("/track.html")}
+    assert sum(map(brotli, shell)) <= 25_000
+    everything = {f"/assets/{file.name}" for file in (DIST / "assets").glob("*.[jcs]*")}
+    everything = {each for each in everything if not each.endswith((".br", ".gz"))}
+    everything -= loaded_by("/ops.html") - shell
+    assert any("maplibre" in each for each in everything)
+    assert sum(map(brotli, everything | shell)) <= 350_000
+
+
 @pytest.mark.parametrize("path", ["/assets/nothing.js", "/assets/../server.py", "/assets/.built"])
 def test_nothing_else_is_served(server: Server, path: str) -> None:
     assert ask(server, path)[0] == 404

@@ -8,6 +8,7 @@ import { DARK, onThemeChange, theme } from "./map/theme.ts";
 import { Detail } from "./ops/detail.ts";
 import { type DotColours, Dots } from "./ops/dots.ts";
 import { Fleet, type FleetTrip } from "./ops/fleet.ts";
+import { Finished } from "./ops/finished.ts";
 import { Health } from "./ops/health.ts";
 import { type Filter, matches, TripList } from "./ops/list.ts";
 import { ask, type TripRecord } from "./ops/record.ts";
@@ -26,6 +27,7 @@ const filter: Filter = { text: "", freshness: "", phase: "", order: "age" };
 const overlay = new Overlay(theme().overlay);
 const dots = new Dots(dotColours());
 const health = new Health(token);
+const finished = new Finished(token, (bookingId) => void select(bookingId));
 const list = new TripList(byId("list"), (trip) => void select(trip.booking_id));
 const detail = new Detail(overlay, { fit: (points) => fit(points, true), closed: deselect });
 let base: BaseMap | null = null;
@@ -144,7 +146,10 @@ function name(): void {
 
 function filters(): HTMLElement[] {
   const search = element("input", { type: "search", autocomplete: "off" });
-  search.addEventListener("input", () => filtered({ text: search.value.trim() }));
+  search.addEventListener("input", () => {
+    filtered({ text: search.value.trim() });
+    finished.search(search.value.trim());
+  });
   return [
     element("label", {}, words.opsSearch, search),
     choice(words.opsOrder, [["age", words.opsByAge], ["number", words.opsByNumber],
@@ -177,6 +182,7 @@ function tabs(): HTMLElement[] {
   const service = element("button", { type: "button", "aria-pressed": "false" }, words.opsHealth);
   const open = (isHealth: boolean): void => {
     for (const id of ["filters", "count", "list"]) show(byId(id), !isHealth);
+    show(byId("finished"), false);
     show(byId("health"), isHealth);
     trips.setAttribute("aria-pressed", String(!isHealth));
     service.setAttribute("aria-pressed", String(isHealth));
@@ -199,6 +205,3 @@ function dotColours(): DotColours {
     selected: theme().overlay.route,
   };
 }
-
-// For the tests of its pace.
-Object.assign(window, { dots });

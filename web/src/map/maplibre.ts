@@ -3,6 +3,7 @@
 import { Map as GlMap, type GeoJSONSource, setWorkerUrl, type StyleSpecification } from "maplibre-gl";
 import workerUrl from "virtual:maplibre-worker";
 import { config } from "../page/config.ts";
+import { setText, show } from "../page/element.ts";
 import { type BaseMap, type BaseMapEvents, CLOSEST_ZOOM, HOME } from "./base-map.ts";
 import { type Bounds, type Camera, fitted, type Padding, type Place } from "./mercator.ts";
 import { builtInStyle } from "./style.ts";
@@ -80,6 +81,7 @@ class MapLibreMap implements BaseMap {
       canvasContextAttributes: { powerPreference: "default" },
       locale: { "Map.Title": host.dataset["title"] ?? "Map" },
     });
+    this.attribute();
     this.map.touchZoomRotate.disableRotation();
     this.map.keyboard.disableRotation();
     this.listen();
@@ -135,9 +137,19 @@ class MapLibreMap implements BaseMap {
   restyle(): void {
     void chosenStyle().then(({ style, isBuiltIn }) => {
       this.isBuiltIn = isBuiltIn;
+      this.attribute();
       this.map.setStyle(style, { diff: false });
       this.map.once("styledata", () => this.drawGraticule());
     });
+  }
+
+  /** Whose map it is, as text: MapLibre's own control would make HTML of what a style says. */
+  private attribute(): void {
+    const text = this.isBuiltIn ? "" : config.mapAttribution;
+    const line = document.getElementById("attribution");
+    if (line === null) return;
+    setText(line, text);
+    show(line, text !== "");
   }
 
   private drawGraticule(): void {

@@ -44,8 +44,6 @@ export class Dots {
   private ratio = 1;
   private shown: (trip: FleetTrip) => boolean = () => true;
   selected: string | null = null;
-  /** Milliseconds that the last frames took; for the tests and the curious. */
-  readonly frames: number[] = [];
 
   constructor(private colours: DotColours) {
     this.canvas.className = "dots";
@@ -117,15 +115,11 @@ export class Dots {
   draw(): boolean {
     const { camera, context } = this;
     if (camera === null) return false;
-    const begun = performance.now();
     context.setTransform(1, 0, 0, 1, 0, 0);
     context.clearRect(0, 0, this.canvas.width, this.canvas.height);
     context.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
     const clustered = camera.zoom < CLUSTER_BELOW_ZOOM && this.dots.size > 50;
-    const moving = clustered ? this.drawClusters(camera) : this.drawDots(camera, begun);
-    this.frames.push(performance.now() - begun);
-    if (this.frames.length > 300) this.frames.shift();
-    return moving;
+    return clustered ? this.drawClusters(camera) : this.drawDots(camera, performance.now());
   }
 
   private drawDots(camera: Camera, now: number): boolean {
