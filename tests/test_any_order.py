@@ -207,6 +207,23 @@ def dump(engine: sa.Engine, world: World) -> dict[str, list[str]]:
     return rows
 
 
+def reported(engine: sa.Engine, world: World) -> set[tuple[UUID, datetime]]:
+    """Runner and reported time of every waypoint of this example."""
+    with transaction(engine) as cursor:
+        cursor.execute(
+            "SELECT runner_id, reported_at FROM waypoints WHERE track_id IN"
+            " (SELECT id FROM tracks WHERE booking_id = ANY(%s))",
+            (world.bookings,),
+        )
+        return {(runner_id, reported_at) for runner_id, reported_at in cursor}
+
+
+def told_by(event: Event) -> tuple[UUID, datetime]:
+    update = decoded(event, 0)
+    assert isinstance(update, events.LocationUpdate)
+    return update.runner_id, update.reported_at
+
+
 def stored_outcome(engine: sa.Engine, booking_id: str) -> tuple[Outcome, tuple[Any, ...]] | None:
     """What the tables say; beside it waypoint count and last position, from the head."""
     with transaction(engine) as cursor:
@@ -281,6 +298,9 @@ def test_any_order_any_repetition_and_any_cut_give_what_the_reference_says(
 
     # Produced again two hours later: what has a time of its own is what it was.
     timed = [event for event in stream if event[1]["occurred_at"]]
+    if delay_s < 0:  # a report that Kafka's slow clock put outside its trip left no trace
+        kept = reported(engine, world)
+        timed = [event for event in timed if event[0] != UPDATE or told_by(event) in kept]
     later = ingest(engine, timed, choice, later_s=7_200.0)
     assert (later.waypoints, later.changes) == ([], [])
     assert {**dump(engine, world), "parked_updates": []} == {**before, "parked_updates": []}
