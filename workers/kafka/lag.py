@@ -32,6 +32,7 @@ class Lag:
         self._unreachable_since: float | None = None  # time.monotonic()
         # Partition -> its last stable offset, and since when it stands still (time.monotonic()).
         self._open: dict[TopicPartition, tuple[int, float]] = {}
+        self._told_open: set[TopicPartition] = set()  # those of them that were logged
         self.partitions = 0  # how many there are in our topics
         self.positions: dict[TopicPartition, int] = {}  # next offsets, as measured last
 
@@ -128,14 +129,17 @@ class Lag:
         before, since = self._open.get(partition, (stable, now))
         if before != stable:
             since = now
+            self._told_open.discard(partition)
         self._open[partition] = (stable, since)
         gauge = self._metrics.open_transaction.labels(*_labels(partition))
         gauge.set(now - since)
-        if now - since >= OPEN_TRANSACTION_S > now - since - MEASURE_INTERVAL_S:
+        if now - since >= OPEN_TRANSACTION_S and partition not in self._told_open:
+            self._told_open.add(partition)
             log.warning("partition %s/%d cannot be read on from offset %d: a producer's transaction"
                         " has been open for %.0f s", *partition, stable, now - since)  # fmt: skip
 
     def _end_transaction(self, partition: TopicPartition) -> None:
+        self._told_open.discard(partition)
         if self._open.pop(partition, None) is not None:
             self._metrics.open_transaction.remove(*_labels(partition))
 
