@@ -1,6 +1,6 @@
 // The map of one trip: base map below, overlay above, the marker's motion between.
 
-import type { Change, Fix, TripState } from "service-tracking-client";
+import type { Change, TripState } from "service-tracking-client";
 import { Playout, type Shown } from "../motion/playout.ts";
 import { type Leg, legsOf } from "../trip/legs.ts";
 import type { BaseMap } from "./base-map.ts";
@@ -100,21 +100,18 @@ export class TripMap {
     this.legs = legsOf(state.route);
     this.overlay.setRoute(this.legs, this.shown?.headAt ?? Number.POSITIVE_INFINITY);
     if (!this.hasFitted && (state.isWhole || state.newest !== null)) {
-      this.hasFitted = this.fitTo(state.route, state.newest);
+      this.shown ??= this.playout.at(performance.now());
+      this.hasFitted = this.fit(false);
     }
   }
 
-  private fit(animate: boolean): void {
+  /** All that is drawn; false while that is nothing, or there is no map. */
+  private fit(animate: boolean): boolean {
     const places: Place[] = this.legs.flatMap(({ from, to }) => [from, to]);
     if (this.shown !== null) places.push(this.shown);
     const bounds = boundsOf(places);
-    if (bounds !== null) this.base?.fit(bounds, this.padding(), animate && !this.motion.matches);
-  }
-
-  private fitTo(route: readonly Fix[], newest: Fix | null): boolean {
-    const bounds = boundsOf(newest === null ? route : [...route, newest]);
     if (bounds === null || this.base === null) return false;
-    this.base.fit(bounds, this.padding(), false);
+    this.base.fit(bounds, this.padding(), animate && !this.motion.matches);
     return true;
   }
 
@@ -184,10 +181,7 @@ export class TripMap {
     this.base = await openBaseMap(this.host, events, begin);
     if (!this.base.isWhole) this.events.degraded();
     this.overlay.setCamera(this.base.camera);
-    if (!this.hasFitted && begin === null) {
-      this.hasFitted = this.fitTo(this.legs.flatMap(({ from, to }) => [from, to]),
-        this.shown as Fix | null);
-    }
+    if (!this.hasFitted && begin === null) this.hasFitted = this.fit(false);
   }
 
   private async remake(): Promise<void> {
