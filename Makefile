@@ -8,7 +8,7 @@ RUN := $(SERVICES) run --
 PRIVATE := $(if $(DB_HOST)$(KAFKA_BROKERS),,services)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock services services-down migrate web run demo watch test coverage faults \
+.PHONY: help setup browser lock services services-down migrate web run demo watch test coverage faults \
 	faults-short soak lint check bench clean
 
 help:
@@ -54,10 +54,13 @@ test coverage: export KAFKA_JVM_PERFORMANCE_OPTS := -XX:TieredStopAtLevel=1 -XX:
 # Each worker compiles all test modules, or reads what an earlier run compiled: seven seconds of CPU.
 test coverage: export PYTHONDONTWRITEBYTECODE :=
 
-test: setup web ## run the tests; ARGS="-k route" picks some
+browser: setup
+	@dev/setup.sh tests
+
+test: browser web ## run the tests; ARGS="-k route" picks some
 	@$(RUN) $(PYTHON) -m pytest -n 3 $(ARGS)
 
-coverage: setup web ## run the tests, show what they do not reach; fails below the floor
+coverage: browser web ## run the tests, show what they do not reach; fails below the floor
 	@$(RUN) $(PYTHON) -m pytest -n 3 --cov --cov-report=term:skip-covered $(ARGS)
 
 faults: setup ## break everything on purpose, prove that nothing is lost; ARGS="-k kill"

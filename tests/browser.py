@@ -4,6 +4,7 @@ A page that writes an error to its console, breaks the content security policy o
 test. The driver keeps an event loop running in its thread: a module that uses it has no coroutines.
 """
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,8 +41,9 @@ EXPECTED: Final = ("WebSocket connection to", "Failed to load resource")
 @contextmanager
 def chromium() -> Iterator[Chromium]:
     """One process for the tests of a module."""
-    path = shutil.which("chromium")
-    assert path, "no chromium: `make setup` installs it"
+    found = (shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome"))
+    path = os.environ.get("CHROMIUM") or next(filter(None, found), None)
+    assert path, "no Chromium: `make test` installs it on Debian, elsewhere CHROMIUM=its path"
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=path, args=list(FLAGS))
         try:

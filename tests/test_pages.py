@@ -41,6 +41,14 @@ def test_a_page_is_never_stored_and_tells_nobody(server: Server, path: str) -> N
     assert BOOKING.encode() not in body, "the HTML is the same for everybody"
 
 
+def test_only_the_owners_page_may_be_embedded(database: dict[str, str], tmp_path: Path) -> None:
+    app = "https://app.example"
+    with running_server(database, tmp_path / "log", EMBED_ORIGINS=app) as server:
+        for path, allowed in (("/track/x", app), ("/s/x", "'none'"), ("/ops", "'none'")):
+            policy = ask(server, path)[1]["content-security-policy"]
+            assert f"frame-ancestors {allowed};" in policy
+
+
 def test_every_file_of_a_page_is_there_for_ever(server: Server) -> None:
     found = assets(ask(server, "/track/x")[2])
     assert found

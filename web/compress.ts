@@ -1,4 +1,5 @@
-// Writes .br and .gz beside each text file of the build, for Tornado has no brotli.
+// Writes .br and .gz beside each text file of the build, for Tornado has no brotli. Not beside the
+// HTML: the server writes its configuration into that.
 // `node compress.ts`, behind `vite build`.
 
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
@@ -6,7 +7,7 @@ import { join } from "node:path";
 import { brotliCompressSync, constants, gzipSync } from "node:zlib";
 
 const DIST = join(import.meta.dirname, "dist");
-const TEXT = /\.(html|js|css|json|svg|webmanifest|txt)$/;
+const TEXT = /\.(js|css|json|svg|webmanifest|txt)$/;
 // A packet: what is smaller does not get through faster.
 const WORTH_BYTES = 1000;
 

@@ -12,6 +12,7 @@ from tornado.routing import URLSpec
 from tornado.web import HTTPError
 
 from handlers.base import BaseHandler
+from handlers.link_handler import UnlistedHandler
 from handlers.pages.policy import content_security_policy, page_headers
 from handlers.pages.site import EMBED, NotBuilt, Site, load_site
 from tracking.page_settings import PageSettings
@@ -22,23 +23,25 @@ log = logging.getLogger("tracking.server")
 IMMUTABLE: Final = "public, max-age=31536000, immutable"
 
 
-class PageHandler(BaseHandler):
-    """One page."""
+class PageHandler(UnlistedHandler):
+    """One page; only the owner's may be embedded."""
 
     def initialize(self, site: Site, page: str, route: str) -> None:
         self._site = site
         self._page = site.pages[page]
+        self._is_embeddable = page == "track"
         self.route = route
 
     def get(self, *_: str) -> None:
-        settings = self._site.settings
-        policy = content_security_policy(
-            self.request.host, settings.map_csp_origins, settings.embed_origins
-        )
-        for name, value in page_headers(policy).items():
+        for name, value in page_headers(self._policy()).items():
             self.set_header(name, value)
         self.set_header("Content-Type", self._page.media_type)
         self.write(self._page.body)
+
+    def _policy(self) -> str:
+        settings = self._site.settings
+        ancestors = settings.embed_origins if self._is_embeddable else ()
+        return content_security_policy(self.request.host, settings.map_csp_origins, ancestors)
 
 
 class AssetHandler(BaseHandler):

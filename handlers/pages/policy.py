@@ -33,13 +33,10 @@ def content_security_policy(
 
 
 def page_headers(policy: str) -> dict[str, str]:
-    """Of every page: it is never stored, and tells nobody where it was."""
+    """Of every page, beside those of `UnlistedHandler`."""
     return {
         "Content-Security-Policy": policy,
-        "Cache-Control": "no-store",
         "Cross-Origin-Opener-Policy": "same-origin",
         "Cross-Origin-Resource-Policy": "same-origin",
         "Permissions-Policy": "geolocation=(self), camera=(), microphone=()",
-        "Referrer-Policy": "no-referrer",
-        "X-Robots-Tag": "noindex",
     }

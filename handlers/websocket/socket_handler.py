@@ -9,7 +9,6 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
-from urllib.parse import urlsplit
 
 from tornado.httputil import HTTPHeaders
 from tornado.websocket import WebSocketHandler, WebSocketProtocol, WebSocketProtocol13
@@ -111,7 +110,7 @@ class SocketHandler(BaseHandler, WebSocketHandler):
         Our own pages are always welcome.
         """
         allowed = self.services.settings.allowed_origins
-        is_ours = urlsplit(origin).netloc == self.request.host
+        is_ours = origin in (f"http://{self.request.host}", f"https://{self.request.host}")
         return is_ours or not allowed or "*" in allowed or origin in allowed
 
     def select_subprotocol(self, subprotocols: list[str]) -> str | None:

@@ -17,7 +17,16 @@ const view = new TripView(
   { path: `/ws/tracking/${encodeURIComponent(bookingId)}`, token: tokenOrLogin },
   ended,
 );
-void details();
+// Once the socket has brought the route, and again after each change: before the acceptance there
+// is nothing to ask for.
+let asked = "";
+view.trip.subscribe(() => {
+  const { status, phase, isWhole } = view.trip.state;
+  const now = `${status} ${phase}`;
+  if (!isWhole || now === asked) return;
+  asked = now;
+  void details();
+});
 
 /** Nobody can renew it here: the person is sent to the login, or told. */
 async function tokenOrLogin(why: "join" | "expiring" | "expired"): Promise<string> {
@@ -42,7 +51,7 @@ function askForLogin(): void {
 /** What the socket does not tell: both ends, exact sums; and whether this person may share. */
 async function details(): Promise<void> {
   try {
-    const route = await api.route();
+    const route = await api.route(view.trip.state.seq);
     const place = (point: [number, number] | null | undefined) =>
       point ? { longitude: point[0], latitude: point[1] } : null;
     view.setEnds({ pickup: place(route.pickup), dropoff: place(route.dropoff) });
@@ -50,11 +59,10 @@ async function details(): Promise<void> {
     view.panel.endedAt = route.completed_at ? Date.parse(route.completed_at) : null;
     view.panel.exactMetres = route.completed_at ? route.distance_m : null;
     view.refresh();
+    if (document.body.dataset["sharing"]) return;
     await api.shares();
-    if (!document.body.dataset["sharing"]) {
-      document.body.dataset["sharing"] = "on";
-      new Sharing(api);
-    }
+    document.body.dataset["sharing"] = "on";
+    new Sharing(api);
   } catch (error) {
     if (!(error instanceof ApiError || error instanceof NoToken)) console.warn(String(error));
   }

@@ -56,14 +56,24 @@ export function isEmbedded(): boolean {
 }
 
 export function forget(): void {
-  sessionStorage.removeItem(KEY);
+  memory = null;
+  try {
+    sessionStorage.removeItem(KEY);
+  } catch {
+    // then nothing is there
+  }
 }
 
+/** In a frame never longer than the frame: the embedding page may have another user by then. */
 function keep(token: string): void {
+  if (isEmbedded()) {
+    memory = token;
+    return;
+  }
   try {
     sessionStorage.setItem(KEY, token);
   } catch {
-    memory = token; // storage is forbidden in some frames
+    memory = token; // storage is forbidden with some settings
   }
 }
 
@@ -73,9 +83,9 @@ let asked: Promise<string> | null = null;
 function stored(): string | null {
   let kept = memory;
   try {
-    kept ??= sessionStorage.getItem(KEY);
+    if (!isEmbedded()) kept ??= sessionStorage.getItem(KEY);
   } catch {
-    return memory;
+    // storage is forbidden in some frames, and with some settings
   }
   if (kept === null || millisecondsLeft(kept) > LEAST_LIFE_MS) return kept;
   return null;

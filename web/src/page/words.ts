@@ -3,7 +3,6 @@
 export interface Words {
   language: string;
   titleTrip: string;
-  titleOver: string;
   requested: string;
   toPickup: string;
   toDropoff: string;
@@ -22,9 +21,6 @@ export interface Words {
   expired: string;
   signIn: string;
   noPosition: string;
-  at: string;
-  age(text: string): string;
-  lastSeen: string;
   speed: string;
   driven: string;
   toGo: string;
@@ -55,7 +51,6 @@ export interface Words {
   shareUntil: string;
   shareFailed: string;
   close: string;
-  summary: string;
   started: string;
   ended: string;
   here(position: string): string;
@@ -97,7 +92,6 @@ export interface Words {
 const EN: Words = {
   language: "en",
   titleTrip: "Live trip",
-  titleOver: "Trip",
   requested: "Waiting for a runner",
   toPickup: "The runner is on the way to the pick-up",
   toDropoff: "Your pet is on its way",
@@ -116,9 +110,6 @@ const EN: Words = {
   expired: "Your session has ended. Please sign in again.",
   signIn: "Sign in",
   noPosition: "No position yet",
-  at: "Position",
-  age: (text) => text,
-  lastSeen: "Last seen",
   speed: "Speed",
   driven: "Driven",
   toGo: "To go, as the crow flies",
@@ -150,7 +141,6 @@ const EN: Words = {
   shareUntil: "until",
   shareFailed: "That did not work. Please try again.",
   close: "Close",
-  summary: "The trip",
   started: "Began",
   ended: "Ended",
   here: (position) => `Now at ${position}`,
@@ -196,7 +186,6 @@ const EN: Words = {
 const ID: Words = {
   language: "id",
   titleTrip: "Perjalanan langsung",
-  titleOver: "Perjalanan",
   requested: "Menunggu runner",
   toPickup: "Runner sedang menuju tempat penjemputan",
   toDropoff: "Hewan Anda sedang dalam perjalanan",
@@ -215,9 +204,6 @@ const ID: Words = {
   expired: "Sesi Anda telah berakhir. Silakan masuk lagi.",
   signIn: "Masuk",
   noPosition: "Belum ada posisi",
-  at: "Posisi",
-  age: (text) => text,
-  lastSeen: "Terakhir terlihat",
   speed: "Kecepatan",
   driven: "Jarak tempuh",
   toGo: "Sisa jarak garis lurus",
@@ -249,7 +235,6 @@ const ID: Words = {
   shareUntil: "sampai",
   shareFailed: "Tidak berhasil. Silakan coba lagi.",
   close: "Tutup",
-  summary: "Perjalanan",
   started: "Mulai",
   ended: "Selesai",
   here: (position) => `Sekarang di ${position}`,

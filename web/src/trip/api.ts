@@ -56,8 +56,10 @@ export class Api {
     await this.call("DELETE", `/shares/${encodeURIComponent(shareId)}`);
   }
 
-  async route(): Promise<RouteProperties> {
-    return ((await this.call("GET", "/route")) as { properties: RouteProperties }).properties;
+  /** The route's properties; of its points only those above `seq`, since the socket has the rest. */
+  async route(seq: number): Promise<RouteProperties> {
+    const answer = await this.call("GET", `/route?since_seq=${seq}`);
+    return (answer as { properties: RouteProperties }).properties;
   }
 
   private async call(method: string, path: string, body?: object): Promise<unknown> {

@@ -1,6 +1,6 @@
 // The text of a trip: what it says is known before any map is, and without one.
 
-import type { Fix, TripState } from "service-tracking-client";
+import type { TripState } from "service-tracking-client";
 import { metresBetween, type Place } from "../map/mercator.ts";
 import { byId, element, setText, show } from "../page/element.ts";
 import * as words from "../page/words.ts";
@@ -21,9 +21,6 @@ export class Panel {
   private readonly where = byId<HTMLButtonElement>("where");
   private readonly root = byId("panel");
   private said = "";
-  private route: readonly Fix[] = [];
-  private metres = 0;
-  private counted = 0;
   dropoff: Place | null = null;
   /** As the server has it, on the ellipsoid; for a trip that is over. */
   exactMetres: number | null = null;
@@ -73,7 +70,7 @@ export class Panel {
       const moving = newest.speed_kmh >= SLOW_KMH;
       rows.push([text.speed, moving ? words.speed(newest.speed_kmh) : text.standing]);
     }
-    const metres = this.exactMetres ?? this.driven(state.route);
+    const metres = this.exactMetres ?? metresOf(state.route);
     if (metres > 0) rows.push([text.driven, words.distance(metres)]);
     if (newest !== null && this.dropoff !== null && !isOver) {
       rows.push([text.toGo, words.distance(metresBetween(newest, this.dropoff))]);
@@ -102,17 +99,6 @@ export class Panel {
     });
   }
 
-  /** Counted on while the route grows at its end; a late point makes it count anew. */
-  private driven(route: readonly Fix[]): number {
-    const grown = route === this.route && route.length >= this.counted && this.counted > 0;
-    if (!grown || route.length !== this.counted) {
-      this.metres = metresOf(route);
-      this.counted = route.length;
-      this.route = route;
-    }
-    return this.metres;
-  }
-
   /** "Where is it now?" in words. */
   onWhere(state: () => TripState): void {
     this.where.addEventListener("click", () => {
@@ -131,7 +117,10 @@ export class Panel {
       words.ago(now - newest.at),
     ];
     if (newest.speed_kmh >= SLOW_KMH) {
-      parts.push(`${words.speed(newest.speed_kmh)} ${words.direction(newest.heading_degrees)}`);
+      // 0 is north, or unknown: a false north is worse than none.
+      const heading = newest.heading_degrees;
+      const towards = heading === 0 ? "" : ` ${words.direction(heading)}`;
+      parts.push(words.speed(newest.speed_kmh) + towards);
     } else parts.push(text.standing);
     if (this.dropoff !== null) {
       parts.push(`${text.toGo} ${words.distance(metresBetween(newest, this.dropoff))}`);

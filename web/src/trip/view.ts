@@ -10,12 +10,12 @@ import { statusOf } from "./status.ts";
 
 const TICK_MS = 1000;
 const TOAST_MS = 5000;
+const RETRY_MS = 5000;
 
 export class TripView {
   readonly trip: Trip;
   readonly panel = new Panel();
   private map: TripMap | null = null;
-  private readonly early: Change[] = [];
   private ends: Ends = { pickup: null, dropoff: null };
   private toastUntil = 0;
   private hasEnded = false;
@@ -36,7 +36,7 @@ export class TripView {
     this.refresh();
     setInterval(() => this.refresh(), TICK_MS);
     this.trip.start();
-    void this.addMap();
+    void this.openMap();
   }
 
   setEnds(ends: Ends): void {
@@ -66,12 +66,21 @@ export class TripView {
   }
 
   private apply(change: Change): void {
-    if (this.map === null) this.early.push(change);
-    else this.map.apply(change, this.trip.state);
+    this.map?.apply(change, this.trip.state);
     if (change.kind === "route" && change.late && change.added.length > 1) {
       this.toast(words.filledIn);
     }
     this.refresh();
+  }
+
+  /** Tried on while its scripts cannot be had: the server restarts, or the link is down. */
+  private async openMap(): Promise<void> {
+    try {
+      await this.addMap();
+    } catch (error) {
+      console.warn(`no map yet: ${String(error)}`);
+      setTimeout(() => void this.openMap(), RETRY_MS);
+    }
   }
 
   /** The map library is large: whatever can be read is there before it. */
@@ -88,7 +97,9 @@ export class TripView {
       degraded: () => this.toast(words.mapFailed),
     });
     this.map.setEnds(this.ends);
-    for (const change of this.early.splice(0)) this.map.apply(change, this.trip.state);
+    const { state } = this.trip;
+    this.map.apply({ kind: "route", added: state.route, late: false }, state);
+    if (state.newest !== null) this.map.apply({ kind: "position", fix: state.newest }, state);
     follow.addEventListener("click", () => this.map?.follow());
     byId("whole").addEventListener("click", () => this.map?.showAll());
     byId("zoom-in").addEventListener("click", () => this.map?.zoomBy(1));
