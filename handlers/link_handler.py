@@ -41,4 +41,8 @@ class LinkHandler(UnlistedHandler):
         agent = self.request.headers.get("User-Agent", "")
         address = network_of(self.client_address)
         if self.services.openings.is_new(share.id, address, agent):
-            await self.services.ask(count_opening, share.id)
+            try:
+                await self.services.ask(count_opening, share.id)
+            except BaseException:
+                self.services.openings.forget(share.id, address, agent)
+                raise

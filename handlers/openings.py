@@ -27,9 +27,17 @@ class Openings:
     def is_new(self, share_id: UUID, address: str, agent: str) -> bool:
         """Is it to be counted? Remembers it either way."""
         now = time.monotonic()
-        key = blake2b(f"{share_id} {address} {agent}".encode(), digest_size=16).digest()
+        key = _key(share_id, address, agent)
         before = self._seen.pop(key, None)
         self._seen[key] = now
         if len(self._seen) > MOST_REMEMBERED:
             del self._seen[next(iter(self._seen))]
         return before is None or now - before > SAME_VIEWER_S
+
+    def forget(self, share_id: UUID, address: str, agent: str) -> None:
+        """It could not be counted: the next request is to try again."""
+        self._seen.pop(_key(share_id, address, agent), None)
+
+
+def _key(share_id: UUID, address: str, agent: str) -> bytes:
+    return blake2b(f"{share_id} {address} {agent}".encode(), digest_size=16).digest()

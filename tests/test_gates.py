@@ -236,7 +236,8 @@ def test_two_different_tokens_are_none(gate: tuple[Server, Platform, Trip], v1: 
 @pytest.mark.parametrize(
     ("origin", "status"),
     [("https://app.example", 101), ("https://evil.example", 403), ("null", 403),
-     ("https://app.example.evil.example", 403), ("http://app.example", 403)],
+     ("https://app.example.evil.example", 403), ("http://app.example", 403),
+     ("http://[", 400), ("https://tracking.example", 101)],
 )  # fmt: skip
 def test_only_listed_origins_may_open_a_socket(
     gate: tuple[Server, Platform, Trip], origin: str, status: int

@@ -37,3 +37,11 @@ def test_above_the_limit_the_quietest_is_forgotten(monkeypatch: pytest.MonkeyPat
     assert len(seen) == 2
     assert not seen.is_new(link, "a", "")
     assert seen.is_new(link, "b", "")
+
+
+def test_what_could_not_be_counted_is_new_again() -> None:
+    seen, link = Openings(), uuid4()
+    assert seen.is_new(link, "10.0.0.1", "Firefox")
+    seen.forget(link, "10.0.0.1", "Firefox")
+    assert seen.is_new(link, "10.0.0.1", "Firefox")
+    assert not seen.is_new(link, "10.0.0.1", "Firefox")

@@ -3,6 +3,7 @@
 import base64
 import binascii
 from typing import Final, NamedTuple
+from urllib.parse import urlsplit
 from uuid import UUID
 
 from tornado.httputil import HTTPServerRequest
@@ -46,6 +47,10 @@ def check_upgrade(request: HTTPServerRequest) -> None:
         raise HTTPError(426)
     if not _is_key(headers.get("Sec-WebSocket-Key", "")):
         raise InvalidRequest("Sec-WebSocket-Key is not 16 bytes in base64")
+    try:
+        urlsplit(headers.get("Origin", ""))
+    except ValueError:  # Tornado takes it apart, too, and would answer 500
+        raise InvalidRequest("Origin is not an origin") from None
 
 
 def _is_key(text: str) -> bool:
