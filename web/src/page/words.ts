@@ -44,6 +44,14 @@ export interface Words {
   shareFromPickup: string;
   shareCopy: string;
   shareCopied: string;
+  shareExtend: string;
+  shareFromNow(hours: number): string;
+  shareUnchanged(until: string): string;
+  shareAfterEnd: string;
+  shareAfter(hours: number): string;
+  shareViewers(count: number): string;
+  shareOver: string;
+  save: string;
   shareRevoke: string;
   shareRevoked: string;
   shareNone: string;
@@ -133,6 +141,15 @@ const EN: Words = {
   shareFromPickup: "Show nothing before the pick-up",
   shareCopy: "Copy link",
   shareCopied: "Copied",
+  shareExtend: "Change the end",
+  shareFromNow: (hours) => (hours === 1 ? "1 hour from now" : `${hours} hours from now`),
+  shareUnchanged: (until) => `As it is: ${until}`,
+  shareAfterEnd: "After the trip's end",
+  shareAfter: (hours) =>
+    hours === 0 ? "ends at once" : `stays for ${hours === 1 ? "1 hour" : `${hours} hours`}`,
+  shareViewers: (count) => (count === 1 ? "1 looks now" : `${count} look now`),
+  shareOver: "over",
+  save: "Save",
   shareRevoke: "Revoke",
   shareRevoked: "revoked",
   shareNone: "No links yet",
@@ -227,6 +244,14 @@ const ID: Words = {
   shareFromPickup: "Jangan tampilkan apa pun sebelum penjemputan",
   shareCopy: "Salin tautan",
   shareCopied: "Tersalin",
+  shareExtend: "Ubah akhirnya",
+  shareFromNow: (hours) => `${hours} jam dari sekarang`,
+  shareUnchanged: (until) => `Tetap: ${until}`,
+  shareAfterEnd: "Setelah perjalanan selesai",
+  shareAfter: (hours) => (hours === 0 ? "langsung berakhir" : `tetap ada ${hours} jam`),
+  shareViewers: (count) => `${count} sedang melihat`,
+  shareOver: "sudah berakhir",
+  save: "Simpan",
   shareRevoke: "Cabut",
   shareRevoked: "dicabut",
   shareNone: "Belum ada tautan",

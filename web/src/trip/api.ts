@@ -13,6 +13,12 @@ export interface Share {
   viewers: number;
 }
 
+/** What is not named stays as it is; `expires_in_s` counts from now. */
+export interface ShareChanges {
+  expires_in_s?: number;
+  after_end_s?: number;
+}
+
 export interface NewShare {
   share_url: string;
   id: string;
@@ -50,6 +56,11 @@ export class Api {
 
   async share(wanted: object): Promise<NewShare> {
     return ((await this.call("POST", "/share", wanted)) as { data: NewShare }).data;
+  }
+
+  async changeShare(shareId: string, changes: ShareChanges): Promise<Share> {
+    const path = `/shares/${encodeURIComponent(shareId)}`;
+    return ((await this.call("PATCH", path, changes)) as { data: Share }).data;
   }
 
   async revoke(shareId: string): Promise<void> {

@@ -1,21 +1,25 @@
-// The owner's dialog for share links: make, copy, see who looks, revoke.
+// The owner's dialog for share links: make, copy, extend, see who looks, revoke.
 
 import { byId, element, setText, show } from "../page/element.ts";
 import * as words from "../page/words.ts";
 import type { Api, Share } from "./api.ts";
+import { HOURS, nameOf, ShareRow, termsOf } from "./share-row.ts";
 
-const HOURS = [1, 4, 24, 72, 168];
 const USUAL_HOURS = 24;
 const AFTER_END_S = 6 * 3600;
+// Who looks now is asked for while somebody wants to know.
+const LOOK_MS = 5_000;
 
 export class Sharing {
   private readonly dialog = byId<HTMLDialogElement>("sharing");
   private readonly open = byId<HTMLButtonElement>("share");
   private readonly list = element("ul", { class: "shares" });
+  private readonly none = element("p", { class: "none" }, words.words.shareNone);
   private readonly told = element("p", { class: "told", role: "status" });
   private readonly label = element("input", { maxlength: "80", autocomplete: "off" });
   private readonly hours = element("select");
   private readonly fromPickup = element("input", { type: "checkbox" });
+  private readonly rows = new Map<string, ShareRow>();
   /** Links are kept hashed: only those that were made here can be copied again. */
   private readonly urls = new Map<string, string>();
 
@@ -30,8 +34,11 @@ export class Sharing {
     }
     this.build();
     this.open.addEventListener("click", () => {
+      this.say("");
       this.dialog.showModal();
-      void this.load();
+      void this.attempt(() => this.load());
+      const timer = setInterval(() => void this.look(), LOOK_MS);
+      this.dialog.addEventListener("close", () => clearInterval(timer), { once: true });
     });
   }
 
@@ -41,7 +48,7 @@ export class Sharing {
     const close = element("button", { type: "button" }, text.close);
     const form = element(
       "form",
-      {},
+      { class: "make" },
       element("label", {}, text.shareLabel, this.label),
       element("label", {}, text.shareFor, this.hours),
       element("label", { class: "check" }, this.fromPickup, text.shareFromPickup),
@@ -58,6 +65,7 @@ export class Sharing {
       form,
       this.told,
       this.list,
+      this.none,
     );
   }
 
@@ -78,45 +86,48 @@ export class Sharing {
   }
 
   private async load(): Promise<void> {
-    await this.attempt(async () => {
-      const shares = await this.api.shares();
-      const rows = shares.map((share) => this.row(share));
-      this.list.replaceChildren(
-        ...(rows.length > 0 ? rows : [element("li", {}, words.words.shareNone)]),
-      );
+    const shares = await this.api.shares();
+    for (const share of shares) this.rowOf(share).update(share, this.urls.has(share.id));
+    const known = new Set(shares.map(({ id }) => id));
+    for (const [id, row] of this.rows) {
+      if (known.has(id)) continue;
+      row.node.remove();
+      this.rows.delete(id);
+    }
+    show(this.none, shares.length === 0);
+    // Newest first; one that is in its place stays, since a node that is moved loses the focus.
+    shares.forEach(({ id }, index) => {
+      const { node } = this.rows.get(id)!;
+      const there = this.list.children[index];
+      if (there !== node) this.list.insertBefore(node, there ?? null);
     });
   }
 
-  private row(share: Share): HTMLElement {
-    const text = words.words;
-    const last = share.last_opened_at;
-    const opens = text.shareOpens(share.opens, last && words.dayAndTime(Date.parse(last)));
-    const isOpen = share.status === "active" || share.status === "waiting";
-    const until = isOpen
-      ? `${text.shareUntil} ${words.dayAndTime(Date.parse(share.expires_at))}`
-      : share.status === "revoked" ? text.shareRevoked : words.words.ended;
-    const row = element(
-      "li",
-      { "data-status": share.status },
-      element("strong", {}, share.label ?? share.id.slice(0, 8)),
-      element("span", {}, `${until} · ${opens}`),
-    );
-    const url = this.urls.get(share.id);
-    if (isOpen && url !== undefined) {
-      const copy = element("button", { type: "button" }, text.shareCopy);
-      copy.addEventListener("click", () => void this.copy(url));
-      row.append(copy);
-    }
-    if (isOpen) {
-      const revoke = element("button", { type: "button", class: "danger" }, text.shareRevoke);
-      revoke.addEventListener("click", () => {
-        void this.attempt(async () => {
-          await this.api.revoke(share.id);
+  /** Again and again: a failure is shown by what somebody does, not by this. */
+  private async look(): Promise<void> {
+    if (document.visibilityState === "hidden") return;
+    await this.load().catch((error: unknown) => console.warn(`sharing: ${String(error)}`));
+  }
+
+  private rowOf(share: Share): ShareRow {
+    const known = this.rows.get(share.id);
+    if (known !== undefined) return known;
+    const row = new ShareRow(share, {
+      changed: ({ id }, changes) =>
+        this.attempt(async () => {
+          const changed = await this.api.changeShare(id, changes);
+          row.update(changed, this.urls.has(id));
+          this.say(`${nameOf(changed)}: ${termsOf(changed)}`);
+        }),
+      revoked: ({ id }) =>
+        this.attempt(async () => {
+          await this.api.revoke(id);
           await this.load();
-        });
-      });
-      row.append(revoke);
-    }
+          this.say("");
+        }),
+      copied: ({ id }) => void this.copy(this.urls.get(id) ?? ""),
+    });
+    this.rows.set(share.id, row);
     return row;
   }
 
@@ -128,15 +139,22 @@ export class Sharing {
     } catch {
       // Not everywhere allowed: it can be read and selected.
     }
-    setText(this.told, told);
+    this.say(told);
   }
 
-  private async attempt(work: () => Promise<void>): Promise<void> {
+  private say(text: string): void {
+    setText(this.told, text);
+  }
+
+  /** False if it failed, which is said. */
+  private async attempt(work: () => Promise<void>): Promise<boolean> {
     try {
       await work();
+      return true;
     } catch (error) {
       console.warn(`sharing: ${String(error)}`);
-      setText(this.told, words.words.shareFailed);
+      this.say(words.words.shareFailed);
+      return false;
     }
   }
 }
