@@ -1,4 +1,4 @@
-"""web/src/motion: the marker on drives through the simulator's cities; tests in TypeScript."""
+"""web/src/motion, live and played back; the tests are in TypeScript."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from dev.courses import StreetCourse
 from dev.streets import CITIES, any_crossing
 from dev.web import NODE, WEB, run
 
-TESTS = WEB / "test" / "playout.test.ts"
+TESTS = WEB / "test"
 # MOTION_DRIVES=12 for the figures of docs/benchmarks.md: a minute and a half.
 DRIVES = int(os.environ.get("MOTION_DRIVES", "2"))
 STEP_S = 0.2
@@ -28,7 +28,21 @@ def drive(seed: int) -> dict[str, Any]:
 def test_the_marker_is_on_the_way_behind_the_last_fix_and_never_goes_back(tmp_path: Path) -> None:
     drives = tmp_path / "drives.json"
     drives.write_text(json.dumps([drive(seed) for seed in range(DRIVES)]))
-    told = run(["env", f"DRIVES={drives}", NODE, "--test", "--test-reporter=tap", TESTS])
+    told = passed("playout.test.ts", f"DRIVES={drives}")
     print(*re.findall(r"^# (every .*)$", told, re.MULTILINE), sep="\n")
-    written = len(re.findall(r"^(?:test|drivesAre)\(", TESTS.read_text(), re.MULTILINE))
-    assert f"\n# pass {written}\n" in told, told
+
+
+def test_a_playback_is_what_the_playout_shows_live() -> None:
+    passed("playback.test.ts")
+
+
+def passed(name: str, *environment: str) -> str:
+    """What Node's test runner tells of a file, all of whose tests pass."""
+    test = TESTS / name
+    told = run(["env", *environment, NODE, "--test", "--test-reporter=tap", test])
+    written = len(re.findall(r"^(?:test|drivesAre)\(", test.read_text(), re.MULTILINE))
+    assert written
+    ran = re.search(r"\n# pass (\d+)\n", told)
+    assert ran, told
+    assert int(ran[1]) >= written, told
+    return told

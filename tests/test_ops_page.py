@@ -47,6 +47,14 @@ def search(tab: Tab, number: str) -> None:
     tab.wait_text(".row:not([hidden]) strong", number)
 
 
+def open_trip(tab: Tab, server: Server, number: str) -> None:
+    """Its details, as somebody comes to them who knows its number."""
+    open_ops(tab, server)
+    search(tab, number)
+    tab.page.click(".row:not([hidden])")
+    tab.wait_text("#detail h2", number)
+
+
 def test_a_trip_is_found_by_its_number_and_moves(
     browser: Browser, server: Server, platform: Platform, trip: Trip, number: str
 ) -> None:
@@ -77,10 +85,7 @@ def test_the_selected_trip_tells_its_points_gaps_and_events(
     browser: Browser, server: Server, trip: Trip, number: str
 ) -> None:
     with tab(browser, viewport=DESKTOP) as opened:
-        open_ops(opened, server)
-        search(opened, number)
-        opened.page.click(".row:not([hidden])")
-        opened.wait_text("#detail h2", number)
+        open_trip(opened, server, number)
         facts = dict(opened.page.evaluate(
             "[...document.querySelectorAll('#detail dl div')]"
             ".map((row) => [...row.children].map((cell) => cell.textContent))"
@@ -95,10 +100,7 @@ def test_it_plays_back_from_the_beginning_to_the_end(
     browser: Browser, server: Server, trip: Trip, number: str
 ) -> None:
     with tab(browser, viewport=DESKTOP) as opened:
-        open_ops(opened, server)
-        search(opened, number)
-        opened.page.click(".row:not([hidden])")
-        opened.wait_text("#detail h2", number)
+        open_trip(opened, server, number)
         opened.page.fill("#detail input[type=range]", "0")
         begin = opened.text("#detail output")
         opened.page.select_option("#detail .player select", "120")
@@ -106,6 +108,27 @@ def test_it_plays_back_from_the_beginning_to_the_end(
         opened.wait("() => document.querySelector('#detail input[type=range]').value === '1000'")
         opened.wait_text("#detail .player button", "Play")
         assert opened.text("#detail output") != begin
+
+
+def test_playing_back_follows_until_somebody_moves_the_map(
+    browser: Browser, server: Server, trip: Trip, number: str
+) -> None:
+    followed = ".player [aria-pressed]"
+    with tab(browser, viewport=DESKTOP) as opened:
+        open_trip(opened, server, number)
+        opened.page.locator("#map[data-drawn]").wait_for(state="attached")
+        assert opened.page.get_attribute(followed, "aria-pressed") == "false"
+        opened.page.select_option("#detail .player select", "1")
+        opened.page.get_by_role("button", name="Play").click()
+        assert opened.text(followed) == "Following"
+        opened.page.mouse.move(600, 400)
+        opened.page.mouse.down()
+        opened.page.mouse.move(700, 450, steps=3)
+        opened.page.mouse.up()
+        opened.wait_text(followed, "Follow")
+        opened.page.locator(".player [aria-pressed=false]").wait_for()
+        opened.page.click(followed)
+        opened.page.locator(".player [aria-pressed=true]").wait_for()
 
 
 def test_a_finished_trip_is_found_and_shown(
@@ -139,10 +162,7 @@ def test_names_are_text_whatever_they_say(
     platform.send("booking.accepted", **{**trip.identity(), "booking_number": attack},
                   occurred_at=now)  # fmt: skip
     with tab(browser, viewport=DESKTOP) as opened:
-        open_ops(opened, server)
-        search(opened, attack)
-        opened.page.click(".row:not([hidden])")
-        opened.wait_text("#detail h2", attack)
+        open_trip(opened, server, attack)
         assert opened.page.locator("img").count() == 0
 
 
@@ -157,10 +177,7 @@ def test_axe_finds_nothing(
     browser: Browser, server: Server, trip: Trip, number: str, scheme: str
 ) -> None:
     with tab(browser, color_scheme=scheme, viewport=DESKTOP, bypass_csp=True) as opened:
-        open_ops(opened, server)
-        search(opened, number)
-        opened.page.click(".row:not([hidden])")
-        opened.wait_text("#detail h2", number)
+        open_trip(opened, server, number)
         opened.page.evaluate(AXE.read_text())
         found = opened.page.evaluate("axe.run().then(({violations}) => violations)")
         assert not found, [(each["id"], [n["html"] for n in each["nodes"]]) for each in found]

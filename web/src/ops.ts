@@ -3,8 +3,8 @@
 import { openBaseMap } from "./map/open.ts";
 import type { BaseMap } from "./map/base-map.ts";
 import { boundsOf, type Padding, type Place } from "./map/mercator.ts";
-import { Overlay } from "./map/overlay.ts";
 import { DARK, onThemeChange, theme } from "./map/theme.ts";
+import { TripLayer } from "./map/trip-layer.ts";
 import { Detail } from "./ops/detail.ts";
 import { type DotColours, Dots } from "./ops/dots.ts";
 import { Fleet, type FleetTrip } from "./ops/fleet.ts";
@@ -24,12 +24,18 @@ document.documentElement.lang = words.language;
 document.title = words.opsTitle;
 
 const filter: Filter = { text: "", freshness: "", phase: "", order: "age" };
-const overlay = new Overlay(theme().overlay);
+const layer = new TripLayer();
 const dots = new Dots(dotColours());
 const health = new Health(token);
 const finished = new Finished(token, (bookingId) => void select(bookingId));
 const list = new TripList(byId("list"), (trip) => void select(trip.booking_id));
-const detail = new Detail(overlay, { fit: (points) => fit(points, true), closed: deselect });
+const detail = new Detail(layer, {
+  fit: (points) => fit(points, true),
+  follow(always) {
+    if (base !== null) layer.keepInView(base, PADDING, always);
+  },
+  closed: deselect,
+});
 let base: BaseMap | null = null;
 let hasFitted = false;
 let isListOld = true;
@@ -93,18 +99,18 @@ function fit(places: readonly Place[], animate: boolean): boolean {
 async function openMap(): Promise<void> {
   const host = byId("map");
   host.dataset["title"] = words.map;
-  host.append(overlay.element, dots.canvas);
+  host.append(layer.overlay.element, dots.canvas);
   base = await openBaseMap(host, {
     moved(camera) {
-      overlay.setCamera(camera);
+      layer.overlay.setCamera(camera);
       dots.setCamera(camera);
     },
-    touched: () => undefined,
+    touched: () => detail.touched(),
     drawn() {
       host.dataset["drawn"] = base?.isWhole === false ? "plain" : "whole";
     },
   }, null);
-  overlay.setCamera(base.camera);
+  layer.overlay.setCamera(base.camera);
   dots.setCamera(base.camera);
   if (fleet.trips.size > 0) hasFitted = fit(dots.places(), false);
   host.addEventListener("click", (event) => {
@@ -113,7 +119,7 @@ async function openMap(): Promise<void> {
     if (trip !== null) void select(trip.booking_id);
   });
   onThemeChange(() => {
-    overlay.setPalette(theme().overlay);
+    layer.overlay.setPalette(theme().overlay);
     dots.setColours(dotColours());
     base?.restyle();
   });

@@ -348,6 +348,12 @@ export const timeOfDay = (ms: number): string => clock.format(ms);
 
 export const dayAndTime = (ms: number): string => day.format(ms);
 
+const second = new Intl.DateTimeFormat(words.language, {
+  day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", second: "2-digit",
+});
+
+export const dayAndSecond = (ms: number): string => second.format(ms);
+
 export function duration(ms: number): string {
   const minutes = Math.round(ms / 60_000);
   const hours = Math.floor(minutes / 60);
