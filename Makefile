@@ -8,7 +8,7 @@ RUN := $(SERVICES) run --
 PRIVATE := $(if $(DB_HOST)$(KAFKA_BROKERS),,services)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup browser lock services services-down migrate web run demo watch test coverage faults \
+.PHONY: help setup browser lock services services-down migrate web run demo pictures watch test coverage faults \
 	faults-short soak lint check bench clean
 
 help:
@@ -44,6 +44,9 @@ run: migrate web ## run the server on the private services until Ctrl-C
 
 demo: setup web ## watch pets move: services, server, simulator and viewer, until Ctrl-C or DEMO_SECONDS
 	@$(RUN) $(PYTHON) -m dev.demo
+
+pictures: browser web ## take the pictures of all states of the pages; PICTURES=ops- some
+	@$(RUN) $(PYTHON) -m dev.pictures
 
 watch: setup ## follow a booking of `make run` in the terminal: BOOKING=its id
 	@$(RUN) $(PYTHON) -m dev.watch $(or $(BOOKING),$(error make watch BOOKING=an id)) $(ARGS)

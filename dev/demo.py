@@ -90,6 +90,20 @@ def main() -> int:
 
 def _run(stack: contextlib.ExitStack, shown: list[int]) -> None:
     environ = environment(stack)
+    server = started_server(stack, environ)
+    # The simulator's own plan: what it will do is known without asking it.
+    plan = Plan(
+        seed=secrets.randbelow(1 << 32), runners=TRIPS, interval_s=1.0, start_ns=time.time_ns()
+    )
+    simulator = Part("simulator", _simulator_command(plan), environ)
+    stack.callback(simulator.stop)
+    _introduce(environ, next(trips_of(plan, 0)), server.log.parent)
+    seconds = float(os.environ.get("DEMO_SECONDS", "0"))
+    asyncio.run(_show(environ, plan, [server, simulator], seconds, shown))
+
+
+def started_server(stack: contextlib.ExitStack, environ: Mapping[str, str]) -> Part:
+    """A server on the newest schema that is ready; stopped with the stack."""
     say(f"database {environ['DB_NAME']} to the newest schema")
     migrated = subprocess.run(
         [sys.executable, "-m", "alembic", "upgrade", "head"],
@@ -100,15 +114,7 @@ def _run(stack: contextlib.ExitStack, shown: list[int]) -> None:
     server = Part("server", [sys.executable, "server.py"], environ)
     stack.callback(server.stop)
     _wait_ready(server, f"http://127.0.0.1:{environ['SERVICE_PORT']}/readiness")
-    # The simulator's own plan: what it will do is known without asking it.
-    plan = Plan(
-        seed=secrets.randbelow(1 << 32), runners=TRIPS, interval_s=1.0, start_ns=time.time_ns()
-    )
-    simulator = Part("simulator", _simulator_command(plan), environ)
-    stack.callback(simulator.stop)
-    _introduce(environ, next(trips_of(plan, 0)), server.log.parent)
-    seconds = float(os.environ.get("DEMO_SECONDS", "0"))
-    asyncio.run(_show(environ, plan, [server, simulator], seconds, shown))
+    return server
 
 
 def _ignore_signals() -> None:

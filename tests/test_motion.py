@@ -1,4 +1,4 @@
-"""web/src/motion, live and played back; the tests are in TypeScript."""
+"""What of the pages is pure: motion, playback, the map's scale; the tests are in TypeScript."""
 
 import json
 import os
@@ -34,6 +34,10 @@ def test_the_marker_is_on_the_way_behind_the_last_fix_and_never_goes_back(tmp_pa
 
 def test_a_playback_is_what_the_playout_shows_live() -> None:
     passed("playback.test.ts")
+
+
+def test_a_scale_bar_is_as_long_as_it_says() -> None:
+    passed("scale.test.ts")
 
 
 def passed(name: str, *environment: str) -> str:

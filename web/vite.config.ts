@@ -1,5 +1,6 @@
 // Builds the pages into dist/: hashed names below assets/, one HTML file for each page.
 
+import { readFileSync } from "node:fs";
 import { resolve } from "node:path";
 import { defineConfig, type Plugin } from "vite";
 
@@ -23,6 +24,22 @@ function maplibreWorker(): Plugin {
   };
 }
 
+/** What the pages' HTML has in common, once: `head`, and a trip's body, of which a friend gets a part. */
+function sharedHtml(): Plugin {
+  const read = (name: string) => readFileSync(resolve(import.meta.dirname, `src/ui/${name}.html`), "utf8");
+  const OWNERS = / *<!-- owner -->\n([^]*?) *<!-- \/owner -->\n/g;
+  return {
+    name: "shared-html",
+    transformIndexHtml: {
+      order: "pre",
+      handler: (html) => html
+        .replace(/ *<!-- head -->\n/, () => read("head"))
+        .replace(/ *<!-- trip: (owner|friend) -->\n/, (_, who: string) =>
+          read("trip").replace(OWNERS, who === "owner" ? "$1" : "")),
+    },
+  };
+}
+
 export default defineConfig({
   base: "/",
   // Without both, MapLibre's sources fail at run time: "Cannot set properties of undefined".
@@ -41,7 +58,7 @@ export default defineConfig({
       },
     ],
   },
-  plugins: [maplibreWorker()],
+  plugins: [maplibreWorker(), sharedHtml()],
   build: {
     target: "es2022",
     assetsDir: "assets",

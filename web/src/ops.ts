@@ -16,7 +16,7 @@ import { byId, element, setText, show } from "./page/element.ts";
 import { loginAddress, takeFragment, token } from "./page/token.ts";
 import { words } from "./page/words.ts";
 
-const PADDING: Padding = { top: 60, right: 60, bottom: 60, left: 60 };
+const MARGIN_PX = 48;
 const LIST_EVERY_MS = 1000;
 
 takeFragment();
@@ -32,7 +32,7 @@ const list = new TripList(byId("list"), (trip) => void select(trip.booking_id));
 const detail = new Detail(layer, {
   fit: (points) => fit(points, true),
   follow(always) {
-    if (base !== null) layer.keepInView(base, PADDING, always);
+    if (base !== null) layer.keepInView(base, padding(), always);
   },
   closed: deselect,
 });
@@ -92,8 +92,18 @@ function deselect(): void {
 function fit(places: readonly Place[], animate: boolean): boolean {
   const bounds = boundsOf(places);
   if (bounds === null || base === null) return false;
-  base.fit(bounds, PADDING, animate);
+  base.fit(bounds, padding(), animate);
   return true;
+}
+
+/** On a phone the details lie over a part of the map. */
+function padding(): Padding {
+  const map = byId("map").getBoundingClientRect();
+  const over = byId("detail").getBoundingClientRect();
+  const isOver = over.height > 0 && over.left < map.right && over.top < map.bottom;
+  const covered = isOver ? map.bottom - over.top : 0;
+  const margin = isOver ? MARGIN_PX / 2 : MARGIN_PX;
+  return { top: margin, right: MARGIN_PX, bottom: margin + covered, left: MARGIN_PX };
 }
 
 async function openMap(): Promise<void> {

@@ -46,6 +46,16 @@ test("what was loaded is shown at its end", () => {
   assert.ok(playback.isOver);
 });
 
+test("of two points that are far apart the second is reached, by seeking and by playing", () => {
+  const far = [0, 29, 58].map((second, index) => {
+    const place = { longitude: 106.8 + second * 1e-4, latitude: -6.2 };
+    return fixOf(index + 1, START + second * 1000, place, null);
+  });
+  const playback = new Playback(new Playout());
+  assert.equal(playback.load(far)!.headAt, far[2]!.at);
+  assert.equal(played(playback, 30).at(-1)!.headAt, far[2]!.at);
+});
+
 test("nothing to play is no fault", () => {
   const playback = new Playback(new Playout());
   assert.equal(playback.load([]), null);

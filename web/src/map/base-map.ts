@@ -5,7 +5,7 @@ import type { Bounds, Camera, Padding, Place } from "./mercator.ts";
 export interface BaseMapEvents {
   /** The camera of the picture that is on the screen from now on. */
   moved(camera: Camera): void;
-  /** All of the first picture is there. */
+  /** All of a picture is there: the first, and each that the map comes to rest with. */
   drawn(): void;
   /** Somebody has dragged, zoomed or scrolled: following ends. */
   touched(): void;

@@ -96,8 +96,9 @@ class MapLibreMap implements BaseMap {
     map.on("moveend", () => this.drawGraticule());
     map.on("load", () => {
       this.drawGraticule();
-      this.events.drawn();
+      events.drawn();
     });
+    map.on("idle", () => events.drawn());
     for (const name of ["dragstart", "wheel", "touchstart"] as const) {
       map.on(name, () => events.touched());
     }

@@ -3,6 +3,7 @@
 
 import type { Leg } from "../trip/legs.ts";
 import { type Camera, type Place, Projection } from "./mercator.ts";
+import { ScaleBar } from "./scale-bar.ts";
 
 /** The colours of a theme, as CSS. */
 export interface Palette {
@@ -42,6 +43,7 @@ export class Overlay {
   readonly element = document.createElement("div");
   private readonly still = new Layer();
   private readonly moving = new Layer();
+  private readonly scale = new ScaleBar();
   private legs: readonly Leg[] = [];
   private untilAt = Number.POSITIVE_INFINITY;
   private ends: Ends = { pickup: null, dropoff: null };
@@ -52,7 +54,7 @@ export class Overlay {
   constructor(private palette: Palette) {
     this.element.className = "overlay";
     this.element.setAttribute("aria-hidden", "true");
-    this.element.append(this.still.canvas, this.moving.canvas);
+    this.element.append(this.still.canvas, this.moving.canvas, this.scale.element);
   }
 
   setPalette(palette: Palette): void {
@@ -64,6 +66,7 @@ export class Overlay {
     this.camera = camera;
     this.still.resize(camera);
     this.moving.resize(camera);
+    this.scale.setCamera(camera);
     this.drawAll();
   }
 

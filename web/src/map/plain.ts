@@ -55,6 +55,7 @@ export class PlainMap implements BaseMap {
 
   restyle(): void {
     this.draw();
+    this.events.drawn();
   }
 
   isAlive(): Promise<boolean> {

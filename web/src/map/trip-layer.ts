@@ -6,12 +6,14 @@ import { Playout, type Shown } from "../motion/playout.ts";
 import { type Leg, legsOf } from "../trip/legs.ts";
 import type { BaseMap } from "./base-map.ts";
 import { type Padding, type Place, Projection } from "./mercator.ts";
-import { Overlay } from "./overlay.ts";
+import { type Ends, Overlay } from "./overlay.ts";
 import { theme } from "./theme.ts";
 
 const FADE_MS = 150;
 // While it is followed the marker may wander so far from the middle, as a share of what is free.
 const FREE_SHARE = 0.3;
+
+const NO_ENDS: Ends = { pickup: null, dropoff: null };
 
 const motion = window.matchMedia("(prefers-reduced-motion: reduce)");
 
@@ -20,6 +22,7 @@ export class TripLayer {
   readonly playout = new Playout();
   shown: Shown | null = null;
   legs: readonly Leg[] = [];
+  private ends: Ends = NO_ENDS;
   private isStale = false;
   private jumpedAt = Number.NEGATIVE_INFINITY;
 
@@ -40,11 +43,21 @@ export class TripLayer {
     this.overlay.setRoute(this.legs, this.shown?.headAt ?? Number.POSITIVE_INFINITY);
   }
 
-  /** All that is drawn. */
+  setEnds(ends: Ends): void {
+    this.ends = ends;
+    this.overlay.setEnds(ends);
+  }
+
+  /** The way so far; before there is any, where it will begin and end. */
   places(): Place[] {
     const places: Place[] = this.legs.flatMap(({ from, to }) => [from, to]);
     if (this.shown !== null) places.push(this.shown);
-    return places;
+    if (places.length > 0) return places;
+    return [this.ends.pickup, this.ends.dropoff].filter((place) => place !== null);
+  }
+
+  get hasPosition(): boolean {
+    return this.shown !== null || this.legs.length > 0;
   }
 
   setStale(isStale: boolean, frameAt: number): void {
@@ -72,7 +85,7 @@ export class TripLayer {
     this.shown = null;
     this.legs = [];
     this.overlay.setRoute([], Number.POSITIVE_INFINITY);
-    this.overlay.setEnds({ pickup: null, dropoff: null });
+    this.setEnds(NO_ENDS);
     this.overlay.setMarker(null);
   }
 

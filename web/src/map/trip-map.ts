@@ -59,7 +59,8 @@ export class TripMap {
   }
 
   setEnds(ends: Ends): void {
-    this.layer.overlay.setEnds(ends);
+    this.layer.setEnds(ends);
+    if (!this.hasFitted) this.hasFitted = this.fit(false);
   }
 
   setStale(isStale: boolean): void {
@@ -89,12 +90,12 @@ export class TripMap {
     }
   }
 
-  /** All that is drawn; false while that is nothing, or there is no map. */
+  /** All that is drawn; false while nobody has moved, or there is no map. */
   private fit(animate: boolean): boolean {
     const bounds = boundsOf(this.layer.places());
     if (bounds === null || this.base === null) return false;
     this.base.fit(bounds, this.padding(), animate && TripLayer.mayAnimate);
-    return true;
+    return this.layer.hasPosition;
   }
 
   /** Frames only while something moves, and nobody looks away. */

@@ -32,6 +32,7 @@ async function load(): Promise<World> {
   for (const topology of topologies) {
     const { countries } = (topology as { objects: { countries: never } }).objects;
     const found = feature(topology, countries) as unknown as GeoJSON.FeatureCollection;
+    found.features.forEach(({ geometry }) => unwrap(geometry));
     land.push(...found.features);
     // Of the mesh, not of the outlines: a border is drawn once, and no edge of a cut is one.
     const geometry = mesh(topology, countries, (a, b) => a !== b) as GeoJSON.Geometry;
@@ -42,6 +43,22 @@ async function load(): Promise<World> {
     borders: collection(borders),
     names: collection(land.map(nameOf)),
   };
+}
+
+/** An island on the 180th meridian goes on beyond it: else it is a band around the globe. */
+function unwrap(geometry: GeoJSON.Geometry): void {
+  const polygons =
+    geometry.type === "MultiPolygon" ? geometry.coordinates
+    : geometry.type === "Polygon" ? [geometry.coordinates] : [];
+  for (const ring of polygons.flat()) {
+    const turned = ring.map(([x = 0]) => x);
+    for (let index = 1; index < turned.length; index++) {
+      turned[index]! -= 360 * Math.round((turned[index]! - turned[index - 1]!) / 360);
+    }
+    // One that ends elsewhere goes around a pole: it is drawn from edge to edge as it is.
+    if (turned[0] !== turned.at(-1)) continue;
+    ring.forEach((point, index) => { point[0] = turned[index]!; });
+  }
 }
 
 function nameOf({ geometry, properties }: GeoJSON.Feature): GeoJSON.Feature {

@@ -49,7 +49,7 @@ export class Detail {
     const points = pointsOf(record);
     const place = (point: [number, number] | null) =>
       point && { longitude: point[0], latitude: point[1] };
-    this.layer.overlay.setEnds({ pickup: place(record.pickup), dropoff: place(record.dropoff) });
+    this.layer.setEnds({ pickup: place(record.pickup), dropoff: place(record.dropoff) });
     show(this.panel, true);
     this.chart.show(points, text.opsChart);
     this.player.show(points);

@@ -8,8 +8,9 @@ const SLICE_MS = 500;
 // From so many points before the wanted time on it is played through: then the marker is as far
 // behind the newest point, and its nose as it was, as if all had been played.
 const BEFORE = 20;
-// So long after the last point the marker has come up to it, whatever its delay.
-const SETTLED_MS = 20_000;
+// So long after the last point the marker has come up to it, whatever its delay: a minute between
+// two points is no gap yet.
+const SETTLED_MS = 180_000;
 
 /** No DOM, no clock: `now` is the recorded time up to which the points have come. */
 export class Playback {
@@ -47,12 +48,13 @@ export class Playback {
   /** As it was at that time. */
   seek(at: number): Shown | null {
     this.playout.reset();
-    const wanted = at >= this.end ? this.end + SETTLED_MS : Math.max(at, this.begin);
+    const wanted = Math.min(Math.max(at, this.begin), this.end);
     const come = this.points.findLastIndex((point) => point.at <= wanted) + 1;
     this.next = Math.max(0, come - BEFORE);
     this.playout.addLate(this.points.slice(0, this.next));
     this.now = this.points[this.next]?.at ?? wanted;
-    const shown = this.advance(wanted);
+    let shown = this.advance(wanted);
+    while (wanted === this.end && !this.isOver) shown = this.advance(this.now + SLICE_MS);
     this.hasJumped = false;
     return shown && { ...shown, jumped: false };
   }

@@ -323,6 +323,7 @@ const number = (digits: number, unit: string): Intl.NumberFormat =>
 
 const metres = number(0, "meter");
 const kilometres = number(1, "kilometer");
+const wholeKilometres = number(0, "kilometer");
 const kmh = number(0, "kilometer-per-hour");
 const relative = new Intl.RelativeTimeFormat(words.language, { numeric: "always", style: "short" });
 const clock = new Intl.DateTimeFormat(words.language, { hour: "2-digit", minute: "2-digit" });
@@ -332,6 +333,10 @@ const day = new Intl.DateTimeFormat(words.language, {
 
 export const distance = (m: number): string =>
   m < 950 ? metres.format(Math.round(m / 10) * 10) : kilometres.format(m / 1000);
+
+/** As it is, without digits that say nothing: for a scale. */
+export const roundDistance = (m: number): string =>
+  m < 1000 ? metres.format(m) : wholeKilometres.format(m / 1000);
 
 export const speed = (kilometresPerHour: number): string => kmh.format(kilometresPerHour);
 

@@ -5,11 +5,11 @@ import { metresBetween, type Place } from "../map/mercator.ts";
 import { byId, element, setText, show } from "../page/element.ts";
 import * as words from "../page/words.ts";
 import { metresOf } from "./legs.ts";
-import { statusOf } from "./status.ts";
+import { statusOf, type Tone } from "./status.ts";
 
 const SLOW_KMH = 3;
 
-/** Fills the elements that the page's HTML has; see track.html. */
+/** Fills the elements that the page's HTML has; see src/ui/trip.html. */
 export class Panel {
   private readonly headline = byId("headline");
   private readonly badge = byId("badge");
@@ -42,7 +42,7 @@ export class Panel {
     setText(this.notice, status.notice);
     show(this.notice, status.notice !== "");
     this.showPosition(state, now);
-    this.showFacts(state, status.tone === "over");
+    this.showFacts(state, status.tone);
     // One polite line for changes; a countdown in the notice is none.
     const change = [status.headline, status.notice.split(".")[0], status.badge].join(" ").trim();
     if (change !== this.said) {
@@ -62,11 +62,13 @@ export class Panel {
     this.age.setAttribute("title", words.dayAndTime(newest.at));
   }
 
-  private showFacts(state: TripState, isOver: boolean): void {
+  private showFacts(state: TripState, tone: Tone): void {
     const text = words.words;
+    const isOver = tone === "over";
     const rows: [string, string][] = [];
     const { newest } = state;
-    if (newest !== null && !isOver) {
+    // How fast somebody was whom nobody hears any more says nothing.
+    if (newest !== null && tone === "live") {
       const moving = newest.speed_kmh >= SLOW_KMH;
       rows.push([text.speed, moving ? words.speed(newest.speed_kmh) : text.standing]);
     }

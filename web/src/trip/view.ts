@@ -123,5 +123,5 @@ function padding(): { top: number; right: number; bottom: number; left: number }
   const isBeside = panel.width < window.innerWidth * 0.6;
   return isBeside
     ? { top: 40, right: 72, bottom: 40, left: panel.right + 24 }
-    : { top: 40, right: 40, bottom: window.innerHeight - panel.top + 32, left: 40 };
+    : { top: 60, right: 40, bottom: window.innerHeight - panel.top + 32, left: 40 };
 }
