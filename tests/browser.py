@@ -11,7 +11,14 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from playwright.sync_api import Browser as Chromium
-from playwright.sync_api import BrowserContext, ConsoleMessage, Page, TimeoutError, sync_playwright
+from playwright.sync_api import (
+    BrowserContext,
+    BrowserType,
+    ConsoleMessage,
+    Page,
+    TimeoutError,
+    sync_playwright,
+)
 
 from tests.running import CHECKOUT
 
@@ -41,26 +48,37 @@ EXPECTED: Final = ("WebSocket connection to", "Failed to load resource")
 @contextmanager
 def chromium() -> Iterator[Chromium]:
     """One process for the tests of a module."""
-    found = (shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome"))
-    path = os.environ.get("CHROMIUM") or next(filter(None, found), None)
-    assert path, "no Chromium: `make test` installs it on Debian, elsewhere CHROMIUM=its path"
     with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=path, args=list(FLAGS))
+        browser = launch(driver.chromium)
         try:
             yield browser
         finally:
             browser.close()
 
 
-class Tab:
-    """A page of its own, with its own storage; `errors` is what it complained of."""
+def launch(kind: BrowserType, *flags: str) -> Chromium:
+    """A process with these flags, too; of one driver there may be several."""
+    found = (shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome"))
+    path = os.environ.get("CHROMIUM") or next(filter(None, found), None)
+    assert path, "no Chromium: `make test` installs it on Debian, elsewhere CHROMIUM=its path"
+    return kind.launch(executable_path=path, args=[*FLAGS, *flags])
 
-    def __init__(self, browser: Chromium, **options: Any) -> None:
-        self.context: BrowserContext = browser.new_context(
+
+class Tab:
+    """A page of its own, with its own storage; `errors` is what it complained of.
+
+    `within`: a further one of that context, as a person opens several.
+    """
+
+    def __init__(
+        self, browser: Chromium, within: BrowserContext | None = None, **options: Any
+    ) -> None:
+        self.context: BrowserContext = within or browser.new_context(
             **{"viewport": PHONE, "locale": "en-GB", **options}
         )
-        self.context.set_default_timeout(TIMEOUT_MS)
-        self.context.add_init_script(WATCH_POLICY)
+        if within is None:
+            self.context.set_default_timeout(TIMEOUT_MS)
+            self.context.add_init_script(WATCH_POLICY)
         self.errors: list[str] = []
         self.page: Page = self.context.new_page()
         self.page.on("console", self._heard)

@@ -158,12 +158,20 @@ class Platform:
         self._producer.close(timeout=5)
 
     def send_raw(
-        self, topic: str, value: bytes | None, headers: list[tuple[str, bytes]] | None = None
+        self,
+        topic: str,
+        value: bytes | None,
+        headers: list[tuple[str, bytes]] | None = None,
+        at: datetime | None = None,
     ) -> None:
-        """Acknowledged when it returns."""
+        """Acknowledged when it returns; `at`: the record's own time, now if None."""
         name = f"{self.prefix}.{topic}" if self.prefix else topic
         key = str(uuid4()).encode()
-        self._producer.send(name, value=value, key=key, headers=headers or []).get(timeout=60)
+        ms = None if at is None else round(at.timestamp() * 1000)
+        sent = self._producer.send(
+            name, value=value, key=key, headers=headers or [], timestamp_ms=ms
+        )
+        sent.get(timeout=60)
 
     def send(self, type_: str, **data: Any) -> None:
         """One event in the structured envelope on its service's topic."""

@@ -1,6 +1,7 @@
 """<live-trip>: another site's page embeds the owner's, if it may, and gives it its tokens."""
 
 import asyncio
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,11 +25,16 @@ PAGE = """<!doctype html><title>The company's web app</title>
 <script>
   window.asked = [];
   const tokens = {tokens};
-  document.querySelector("live-trip").refresh = async (why) => {{
+  const trip = document.querySelector("live-trip");
+  trip.token = {first};
+  trip.refresh = async (why) => {{
     asked.push(why);
+    if (tokens.length === 0) throw new Error("nobody is signed in");
     return tokens[Math.min(asked.length, tokens.length) - 1];
   }};
 </script>"""
+# What the frame has kept where the embedding page's next user, or another frame, would find it.
+KEPT = "[sessionStorage.length, localStorage.length, document.cookie.length, location.hash]"
 
 
 class App(RequestHandler):
@@ -101,10 +107,12 @@ def trip(embedded_server: Server) -> Trip:
     return trip
 
 
-def page_for(server: Server, trip: Trip, *tokens: str) -> str:
+def page_for(server: Server, trip: Trip, *tokens: str, first: str | None = None) -> str:
+    """`first`: given by property; `tokens`: by the callback, one after the other."""
     return PAGE.format(
-        server=f"http://127.0.0.1:{server.port}", booking=trip.booking_id, tokens=list(tokens)
-    )
+        server=f"http://127.0.0.1:{server.port}", booking=trip.booking_id, tokens=list(tokens),
+        first=json.dumps(first),
+    )  # fmt: skip
 
 
 def test_an_allowed_app_embeds_it_and_renews_the_token(
@@ -117,7 +125,7 @@ def test_an_allowed_app_embeds_it_and_renews_the_token(
     with tab(browser) as opened:
         opened.page.goto(origin)
         frame = opened.page.frame_locator("iframe")
-        frame.get_by_text("Live", exact=True).wait_for()
+        frame.get_by_text("106.80010° E").wait_for()
         opened.wait("() => asked.includes('expiring')")
         assert opened.page.evaluate("asked") == ["join", "expiring"]
         assert "token" not in (opened.page.get_attribute("iframe", "src") or "")
@@ -135,3 +143,48 @@ def test_another_app_may_not(
             opened.page.goto(origin)
         assert opened.page.evaluate("asked") == []
         opened.errors.clear()  # the refusal itself is one
+
+
+@pytest.mark.parametrize("way", ["property", "callback"])
+def test_no_token_is_left_in_the_tab(
+    browser: Browser, embedded_server: Server, apps: list[Any], trip: Trip, way: str
+) -> None:
+    origin, settings = apps[0]
+    token = embedded_server.token(trip.owner_id, "owner")
+    given = () if way == "property" else (token,)
+    first = token if way == "property" else None
+    settings["page"] = page_for(embedded_server, trip, *given, first=first)
+    with tab(browser) as opened:
+        opened.page.goto(origin)
+        opened.page.frame_locator("iframe").get_by_text("106.80010° E").wait_for()
+        assert opened.page.evaluate("asked") == ([] if way == "property" else ["join"])
+        assert opened.page.frames[1].evaluate(KEPT) == [0, 0, 0, ""]
+
+
+def test_a_token_that_has_ended_is_asked_for_anew(
+    browser: Browser, embedded_server: Server, apps: list[Any], trip: Trip
+) -> None:
+    origin, settings = apps[0]
+    old = embedded_server.token(trip.owner_id, "owner", lifetime=timedelta(minutes=-1))
+    good = embedded_server.token(trip.owner_id, "owner")
+    settings["page"] = page_for(embedded_server, trip, good, first=old)
+    with tab(browser) as opened:
+        opened.page.goto(origin)
+        opened.page.frame_locator("iframe").get_by_text("106.80010° E").wait_for()
+        assert set(opened.page.evaluate("asked")) == {"expired"}
+
+
+def test_a_page_that_has_no_token_is_told_and_may_have_one_later(
+    browser: Browser, embedded_server: Server, apps: list[Any], trip: Trip
+) -> None:
+    origin, settings = apps[0]
+    settings["page"] = page_for(embedded_server, trip)
+    with tab(browser) as opened:
+        opened.page.goto(origin)
+        frame = opened.page.frame_locator("iframe")
+        frame.locator("#login-text").get_by_text("sign in").wait_for()
+        assert "session has ended" in frame.locator("#headline").inner_text()
+        good = embedded_server.token(trip.owner_id, "owner")
+        opened.page.evaluate("(token) => { trip.refresh = () => token; }", good)
+        frame.get_by_text("106.80010° E").wait_for()
+        assert frame.locator("#login").is_hidden()

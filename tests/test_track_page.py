@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser
 
-from tests.browser import AXE, DESKTOP, Tab, chromium, tab
+from tests.browser import AXE, DESKTOP, chromium, tab
 from tests.running import Platform, Server, Trip, stamp, wait_until
+from tests.trip_page import open_track, wait_map
 
 
 @pytest.fixture(scope="module")
@@ -33,16 +34,6 @@ def trip(server: Server, platform: Platform) -> Trip:
 def head(answer: tuple[int, Any, object]) -> int:
     status, body, _ = answer
     return int(body["data"]["seq"]) if status == 200 else 0
-
-
-def open_track(tab: Tab, server: Server, trip: Trip, **claims: object) -> None:
-    token = server.token(trip.owner_id, "owner", **claims)
-    tab.page.goto(f"http://127.0.0.1:{server.port}/track/{trip.booking_id}#token={token}")
-
-
-def wait_map(tab: Tab) -> None:
-    """Until the map has been drawn once, its worker included."""
-    tab.page.locator("#map[data-drawn]").wait_for(state="attached")
 
 
 def test_position_status_and_age_are_text_and_move(

@@ -116,8 +116,8 @@ async function openMap(): Promise<void> {
       dots.setCamera(camera);
     },
     touched: () => detail.touched(),
-    drawn() {
-      host.dataset["drawn"] = base?.isWhole === false ? "plain" : "whole";
+    drawn(isWhole) {
+      host.dataset["drawn"] = isWhole ? "whole" : "plain";
     },
   }, null);
   layer.overlay.setCamera(base.camera);

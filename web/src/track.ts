@@ -31,17 +31,20 @@ view.trip.subscribe(() => {
 /** Nobody can renew it here: the person is sent to the login, or told. */
 async function tokenOrLogin(why: "join" | "expiring" | "expired"): Promise<string> {
   try {
-    return await token(why);
+    const given = await token(why);
+    askForLogin(false);
+    return given;
   } catch (error) {
-    if (error instanceof NoToken && why !== "expiring") askForLogin();
+    if (error instanceof NoToken && why !== "expiring") askForLogin(true);
     throw error;
   }
 }
 
-function askForLogin(): void {
+function askForLogin(isNeeded: boolean): void {
   const address = loginAddress();
+  view.setNeedsLogin(isNeeded);
   setText(byId("login-text"), words.expired);
-  show(byId("login"), true);
+  show(byId("login"), isNeeded);
   const link = byId<HTMLAnchorElement>("login-link");
   show(link, address !== null);
   if (address !== null) link.href = address;
@@ -71,6 +74,6 @@ async function details(): Promise<void> {
 function ended(): void {
   if (view.trip.state.closeCode === 4501) {
     forget();
-    askForLogin();
+    askForLogin(true);
   } else void details();
 }

@@ -5,8 +5,9 @@ import type { Bounds, Camera, Padding, Place } from "./mercator.ts";
 export interface BaseMapEvents {
   /** The camera of the picture that is on the screen from now on. */
   moved(camera: Camera): void;
-  /** All of a picture is there: the first, and each that the map comes to rest with. */
-  drawn(): void;
+  /** All of a picture is there: the first, perhaps before whoever opened the map has got it, and
+   *  each that the map comes to rest with. */
+  drawn(isWhole: boolean): void;
   /** Somebody has dragged, zoomed or scrolled: following ends. */
   touched(): void;
 }

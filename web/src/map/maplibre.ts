@@ -44,18 +44,31 @@ async function chosenStyle(): Promise<{ style: StyleSpecification; isBuiltIn: bo
     try {
       const answer = await fetch(url, { signal: AbortSignal.timeout(STYLE_MS) });
       if (!answer.ok) throw new Error(`HTTP ${answer.status}`);
-      return { style: (await answer.json()) as StyleSpecification, isBuiltIn: false };
+      const style = (await answer.json()) as StyleSpecification | null;
+      if (!Array.isArray(style?.layers)) throw new Error("no style");
+      return { style, isBuiltIn: false };
     } catch (error) {
       console.warn(`map style ${url} cannot be had, the built-in one is shown: ${String(error)}`);
     }
   }
-  const style = builtInStyle(theme().map, await loadWorld(), config.mapStreetsUrl);
-  return { style, isBuiltIn: true };
+  return { style: await ownStyle(), isBuiltIn: true };
+}
+
+async function ownStyle(): Promise<StyleSpecification> {
+  return builtInStyle(theme().map, await loadWorld(), config.mapStreetsUrl);
+}
+
+/** What MapLibre adds to an error of a source, or of one of its tiles. */
+interface Failure {
+  error: { message: string };
+  sourceId?: string;
+  tile?: unknown;
 }
 
 class MapLibreMap implements BaseMap {
   readonly isWhole = true;
   private readonly map: GlMap;
+  private isStyleLoaded = false;
 
   constructor(
     private readonly host: HTMLElement,
@@ -96,13 +109,16 @@ class MapLibreMap implements BaseMap {
     map.on("moveend", () => this.drawGraticule());
     map.on("load", () => {
       this.drawGraticule();
-      events.drawn();
+      events.drawn(this.isWhole);
     });
-    map.on("idle", () => events.drawn());
+    map.on("idle", () => events.drawn(this.isWhole));
     for (const name of ["dragstart", "wheel", "touchstart"] as const) {
       map.on(name, () => events.touched());
     }
-    map.on("error", ({ error }) => console.warn(`map: ${error.message}`));
+    map.on("style.load", () => {
+      this.isStyleLoaded = true;
+    });
+    map.on("error", (failure) => this.failed(failure as Failure));
     map.on("webglcontextlost", () => console.warn("map: its WebGL context is lost"));
   }
 
@@ -138,10 +154,24 @@ class MapLibreMap implements BaseMap {
   restyle(): void {
     void chosenStyle().then(({ style, isBuiltIn }) => {
       this.isBuiltIn = isBuiltIn;
-      this.attribute();
-      this.map.setStyle(style, { diff: false });
-      this.map.once("styledata", () => this.drawGraticule());
+      this.setStyle(style);
     });
+  }
+
+  private setStyle(style: StyleSpecification): void {
+    this.isStyleLoaded = false;
+    this.attribute();
+    this.map.setStyle(style, { diff: false });
+    this.map.once("styledata", () => this.drawGraticule());
+  }
+
+  /** An outside style that is none, or has a source that cannot be had, gives way to the built-in. */
+  private failed({ error, sourceId, tile }: Failure): void {
+    console.warn(`map: ${error.message}`);
+    const isUseless = !this.isStyleLoaded || (sourceId !== undefined && tile === undefined);
+    if (this.isBuiltIn || !isUseless) return;
+    this.isBuiltIn = true;
+    void ownStyle().then((style) => this.setStyle(style));
   }
 
   /** Whose map it is, as text: MapLibre's own control would make HTML of what a style says. */

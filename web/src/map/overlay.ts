@@ -1,6 +1,7 @@
 // What is drawn over the map: the route, the marker, where the trip begins and ends. Two canvases,
 // so that a gliding marker repaints neither the map nor the route.
 
+import type { Fix } from "service-tracking-client";
 import type { Leg } from "../trip/legs.ts";
 import { type Camera, type Place, Projection } from "./mercator.ts";
 import { ScaleBar } from "./scale-bar.ts";
@@ -40,11 +41,13 @@ const MARKER_PX = 11;
 
 /** Draws a scene for whatever camera; owns nothing of the map. */
 export class Overlay {
-  readonly element = document.createElement("div");
+  /** `drawn()` tells what is on the canvas: who looks for a missing point cannot read pixels. */
+  readonly element = Object.assign(document.createElement("div"), { drawn: () => this.drawn() });
   private readonly still = new Layer();
   private readonly moving = new Layer();
   private readonly scale = new ScaleBar();
   private legs: readonly Leg[] = [];
+  private drawnLegs: readonly Leg[] = [];
   private untilAt = Number.POSITIVE_INFINITY;
   private ends: Ends = { pickup: null, dropoff: null };
   private marker: MarkerState | null = null;
@@ -98,6 +101,12 @@ export class Overlay {
     this.drawMoving();
   }
 
+  /** The waypoints along the line that was drawn last, and where the marker stands. */
+  private drawn(): { route: Fix[]; marker: MarkerState | null } {
+    const begin = this.drawnLegs.slice(0, 1).map((leg) => leg.from);
+    return { route: [...begin, ...this.drawnLegs.map((leg) => leg.to)], marker: this.marker };
+  }
+
   private drawAll(): void {
     this.drawStill();
     this.drawMoving();
@@ -109,6 +118,7 @@ export class Overlay {
     const context = this.still.begin();
     const projection = new Projection(camera);
     const drawn = this.legs.filter((leg) => leg.to.at <= this.untilAt);
+    this.drawnLegs = drawn;
     this.tailFrom = drawn.at(-1)?.to ?? this.legs[0]?.from ?? null;
     strokeLegs(context, projection, drawn, false, palette.casing, CASING_PX, []);
     strokeLegs(context, projection, drawn, true, palette.gap, ROUTE_PX - 1, DASH);

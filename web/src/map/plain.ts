@@ -36,7 +36,7 @@ export class PlainMap implements BaseMap {
     loadWorld().then((world) => {
       this.world = world;
       this.draw();
-      events.drawn();
+      events.drawn(this.isWhole);
     }, () => undefined); // without coasts the route is drawn all the same
   }
 
@@ -55,7 +55,7 @@ export class PlainMap implements BaseMap {
 
   restyle(): void {
     this.draw();
-    this.events.drawn();
+    this.events.drawn(this.isWhole);
   }
 
   isAlive(): Promise<boolean> {

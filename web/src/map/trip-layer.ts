@@ -70,7 +70,9 @@ export class TripLayer {
   show(shown: Shown | null, frameAt: number): boolean {
     this.shown = shown;
     if (shown?.jumped) this.jumpedAt = frameAt;
-    if (shown !== null) this.overlay.advance(shown.headAt);
+    // When it stands, what is left of the way is too short to be seen: no frame will draw it.
+    const { newestAt } = this.playout;
+    if (shown !== null) this.overlay.advance(shown.moving ? shown.headAt : newestAt);
     this.draw(frameAt);
     return shown?.moving === true || frameAt - this.jumpedAt < FADE_MS;
   }

@@ -129,8 +129,8 @@ export class TripMap {
     const events = {
       moved: (camera: Camera) => this.layer.overlay.setCamera(camera),
       touched: () => this.setFollowing(false),
-      drawn: () => {
-        this.host.dataset["drawn"] = this.base?.isWhole === false ? "plain" : "whole";
+      drawn: (isWhole: boolean) => {
+        this.host.dataset["drawn"] = isWhole ? "whole" : "plain";
       },
     };
     this.base = await openBaseMap(this.host, events, begin);

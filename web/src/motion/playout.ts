@@ -86,6 +86,11 @@ export class Playout {
     return { ...place, headingDegrees, moving, aheadOfMarker, headAt, jumped: this.jumped(now, place) };
   }
 
+  /** Recorded time of the newest fix; 0 before the first. */
+  get newestAt(): number {
+    return this.path.newest?.at ?? 0;
+  }
+
   reset(): void {
     this.path.clear();
     this.delay.reset();

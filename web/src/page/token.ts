@@ -15,13 +15,23 @@ const LEAST_LIFE_MS = 5_000;
 
 /** Takes the token out of the address at once: it must not be copied with it. */
 export function takeFragment(): void {
+  take();
+  // A link that is pasted into the address of the open page: another person, perhaps.
+  window.addEventListener("hashchange", () => {
+    if (take()) location.reload();
+  });
+}
+
+/** True if there was one. */
+function take(): boolean {
   const parameters = new URLSearchParams(location.hash.slice(1));
   const token = parameters.get("token");
-  if (token === null) return;
+  if (token === null) return false;
   parameters.delete("token");
   const rest = parameters.size > 0 ? `#${parameters.toString()}` : "";
   history.replaceState(history.state, "", location.pathname + location.search + rest);
   keep(token);
+  return true;
 }
 
 /** A token that is good now. Raises NoToken when there is none to be had without a person. */

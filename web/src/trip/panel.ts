@@ -5,7 +5,7 @@ import { metresBetween, type Place } from "../map/mercator.ts";
 import { byId, element, setText, show } from "../page/element.ts";
 import * as words from "../page/words.ts";
 import { metresOf } from "./legs.ts";
-import { statusOf, type Tone } from "./status.ts";
+import type { Status, Tone } from "./status.ts";
 
 const SLOW_KMH = 3;
 
@@ -32,16 +32,15 @@ export class Panel {
     document.documentElement.lang = words.words.language;
   }
 
-  /** Everything that can be read. `now` in ms since 1970. */
-  show(state: TripState, now: number): void {
-    const status = statusOf(state, now);
+  /** Everything that can be read. */
+  show(state: TripState, status: Status): void {
     this.root.dataset["tone"] = status.tone;
     setText(this.headline, status.headline);
     setText(this.badge, status.badge);
     show(this.badge, status.badge !== "");
     setText(this.notice, status.notice);
     show(this.notice, status.notice !== "");
-    this.showPosition(state, now);
+    this.showPosition(state, Date.now());
     this.showFacts(state, status.tone);
     // One polite line for changes; a countdown in the notice is none.
     const change = [status.headline, status.notice.split(".")[0], status.badge].join(" ").trim();

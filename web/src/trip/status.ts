@@ -1,4 +1,5 @@
-// A trip's state in words. Pure: what is said depends on the model and the time only.
+// A trip's state in words. Pure: what is said depends on the model and the time only. That time is
+// the model's clock, performance.now().
 
 import { silenceOf, type TripState } from "service-tracking-client";
 import * as words from "../page/words.ts";
@@ -14,11 +15,11 @@ export interface Status {
   tone: Tone;
 }
 
-export function statusOf(state: TripState, now: number): Status {
+export function statusOf(state: TripState, now: number, needsLogin: boolean): Status {
   const text = words.words;
-  if (state.link === "refused") {
-    const headline = state.closeCode === 4501 ? text.expired : text.refused;
-    return { headline, notice: "", badge: "", tone: "none" };
+  if (needsLogin || state.link === "refused") {
+    const isExpired = needsLogin || state.closeCode === 4501;
+    return { headline: isExpired ? text.expired : text.refused, notice: "", badge: "", tone: "none" };
   }
   const headline = headlineOf(state);
   if (state.status === "completed" || state.status === "cancelled" || state.link === "over") {

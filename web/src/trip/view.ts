@@ -19,6 +19,7 @@ export class TripView {
   private ends: Ends = { pickup: null, dropoff: null };
   private toastUntil = 0;
   private hasEnded = false;
+  private needsLogin = false;
 
   constructor(
     options: Omit<TripOptions, "server">,
@@ -46,6 +47,13 @@ export class TripView {
     this.refresh();
   }
 
+  /** There is no token to be had: it is not the link that is down. */
+  setNeedsLogin(needsLogin: boolean): void {
+    if (this.needsLogin === needsLogin) return;
+    this.needsLogin = needsLogin;
+    this.refresh();
+  }
+
   /** A short word for those who see; not for what lasts. */
   toast(text: string): void {
     setText(byId("toast"), text);
@@ -56,8 +64,9 @@ export class TripView {
   refresh(): void {
     if (document.visibilityState === "hidden") return;
     const { state } = this.trip;
-    this.panel.show(state, Date.now());
-    this.map?.setStale(statusOf(state, Date.now()).tone !== "live");
+    const status = statusOf(state, performance.now(), this.needsLogin);
+    this.panel.show(state, status);
+    this.map?.setStale(status.tone !== "live");
     if (performance.now() > this.toastUntil) show(byId("toast"), false);
     if (!this.hasEnded && (state.link === "refused" || state.link === "over")) {
       this.hasEnded = true;
