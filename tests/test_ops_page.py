@@ -11,6 +11,28 @@ from tests.browser import AXE, DESKTOP, Tab, chromium, tab
 from tests.running import Platform, Server, Trip, stamp, wait_until
 from tests.served import stored_trip, track, wait_seq
 
+# How often the dots were painted since the page began.
+COUNT_PAINTS = """
+globalThis.paints = 0;
+const put = CanvasRenderingContext2D.prototype.putImageData;
+CanvasRenderingContext2D.prototype.putImageData = function (...given) {
+  if (this.canvas.className === "dots") paints += 1;
+  put.apply(this, given);
+};
+"""
+# Of so many frames none is painted.
+IS_STILL = """() => new Promise((resolve) => {
+  const [before, frames] = [paints, 30];
+  const look = (left) => left === 0 || paints !== before
+    ? resolve(paints === before) : requestAnimationFrame(() => look(left - 1));
+  look(frames);
+})"""
+HAS_DOTS = """() => {
+  const canvas = document.querySelector(".dots");
+  return canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height)
+    .data.some((value) => value !== 0);
+}"""
+
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
@@ -40,6 +62,13 @@ def trip(server: Server, platform: Platform, number: str) -> Trip:
 def open_ops(tab: Tab, server: Server, role: str = "admin") -> None:
     token = server.token(uuid4(), role)
     tab.page.goto(f"http://127.0.0.1:{server.port}/ops#token={token}")
+
+
+def open_without_map_library(tab: Tab, server: Server) -> None:
+    """On the plain map, which is there at once on a busy machine, too."""
+    tab.page.route("**/assets/maplibre*.js", lambda route: route.abort())
+    open_ops(tab, server)
+    tab.page.wait_for_selector("#map[data-drawn=plain]", state="attached")
 
 
 def search(tab: Tab, number: str) -> None:
@@ -94,6 +123,48 @@ def test_the_selected_trip_tells_its_points_gaps_and_events(
         assert facts["Late"] == "1"
         assert facts["Gaps"] == "1"
         assert "accepted" in opened.text(".events")
+
+
+def test_a_trip_is_selected_by_its_dot(
+    browser: Browser, server: Server, trip: Trip, number: str
+) -> None:
+    with tab(browser, viewport=DESKTOP) as opened:
+        open_without_map_library(opened, server)
+        search(opened, number)
+        opened.page.click("#whole")
+        opened.wait("""() => {
+          const map = document.querySelector("#map");
+          const {left, top, width, height} = map.getBoundingClientRect();
+          const place = {clientX: left + width / 2, clientY: top + height / 2};
+          map.dispatchEvent(new MouseEvent("click", place));
+          return !document.querySelector("#detail").hidden;
+        }""")
+        opened.wait_text("#detail h2", number)
+
+
+def test_trips_are_seen_before_the_map_library_has_come(
+    browser: Browser, server: Server, trip: Trip
+) -> None:
+    with tab(browser, viewport=DESKTOP) as opened:
+        opened.page.route("**/assets/maplibre*.js", lambda _: None)
+        open_ops(opened, server)
+        opened.wait(HAS_DOTS)
+        assert opened.page.locator(".base-map canvas").count() == 0
+
+
+def test_dots_are_painted_while_they_glide_and_never_otherwise(
+    browser: Browser, server: Server, platform: Platform, trip: Trip, number: str
+) -> None:
+    with tab(browser, viewport=DESKTOP) as opened:
+        opened.context.add_init_script(COUNT_PAINTS)
+        open_without_map_library(opened, server)
+        search(opened, number)
+        opened.page.click("#whole")
+        opened.wait(IS_STILL)
+        before = opened.page.evaluate("paints")
+        platform.update(trip, 400)
+        opened.wait("(before) => paints > before + 3", before)
+        opened.wait(IS_STILL)
 
 
 def test_it_plays_back_from_the_beginning_to_the_end(

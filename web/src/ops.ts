@@ -1,8 +1,8 @@
 // The operator's page, /ops: all active trips at a glance, and one of them closely.
 
 import { openBaseMap } from "./map/open.ts";
-import type { BaseMap } from "./map/base-map.ts";
-import { boundsOf, type Padding, type Place } from "./map/mercator.ts";
+import { type BaseMap, CLOSEST_ZOOM } from "./map/base-map.ts";
+import { boundsOf, type Camera, fitted, type Padding, type Place } from "./map/mercator.ts";
 import { DARK, onThemeChange, theme } from "./map/theme.ts";
 import { TripLayer } from "./map/trip-layer.ts";
 import { Detail } from "./ops/detail.ts";
@@ -18,6 +18,8 @@ import { words } from "./page/words.ts";
 
 const MARGIN_PX = 48;
 const LIST_EVERY_MS = 1000;
+// A service that is slower than that gets its map without trips.
+const FIRST_TRIPS_MS = 3000;
 
 takeFragment();
 document.documentElement.lang = words.language;
@@ -36,7 +38,10 @@ const detail = new Detail(layer, {
   },
   closed: deselect,
 });
+const host = byId("map");
 let base: BaseMap | null = null;
+let isOpening = false;
+let begin: Camera | null = null; // what is seen: where the map is to open
 let hasFitted = false;
 let isListOld = true;
 
@@ -46,6 +51,8 @@ const fleet = new Fleet(token, {
     isListOld = true;
     if (all) refreshList();
     if (!hasFitted && trips.length > 0) hasFitted = fit(dots.places(), false);
+    // When they are on the screen: a frame's callbacks come before it is painted.
+    if (all) requestAnimationFrame(() => setTimeout(() => void openMap()));
   },
   link(state, code) {
     const badge = byId("badge");
@@ -59,7 +66,9 @@ const fleet = new Fleet(token, {
 });
 
 name();
-void openMap();
+host.append(layer.overlay.element, dots.canvas);
+show(layer.overlay.element, false);
+setTimeout(() => void openMap(), FIRST_TRIPS_MS);
 setInterval(refreshList, LIST_EVERY_MS);
 
 function refreshList(): void {
@@ -77,13 +86,16 @@ async function select(bookingId: string): Promise<void> {
   dots.draw();
   try {
     const path = `/api/v1/ops/trips/${encodeURIComponent(bookingId)}`;
-    detail.show(await ask<TripRecord>(path, token));
+    const record = await ask<TripRecord>(path, token);
+    show(layer.overlay.element, true);
+    detail.show(record);
   } catch (error) {
     console.warn(String(error));
   }
 }
 
 function deselect(): void {
+  show(layer.overlay.element, false); // two pictures less to lay over the map thirty times a second
   list.selected = dots.selected = null;
   list.draw();
   dots.draw();
@@ -91,14 +103,18 @@ function deselect(): void {
 
 function fit(places: readonly Place[], animate: boolean): boolean {
   const bounds = boundsOf(places);
-  if (bounds === null || base === null) return false;
-  base.fit(bounds, padding(), animate);
+  if (bounds === null) return false;
+  if (base !== null) base.fit(bounds, padding(), animate);
+  else if (!isOpening) {
+    const size = { width: host.clientWidth, height: host.clientHeight };
+    seen(fitted(bounds, size, padding(), CLOSEST_ZOOM));
+  } else return false;
   return true;
 }
 
 /** On a phone the details lie over a part of the map. */
 function padding(): Padding {
-  const map = byId("map").getBoundingClientRect();
+  const map = host.getBoundingClientRect();
   const over = byId("detail").getBoundingClientRect();
   const isOver = over.height > 0 && over.left < map.right && over.top < map.bottom;
   const covered = isOver ? map.bottom - over.top : 0;
@@ -106,23 +122,26 @@ function padding(): Padding {
   return { top: margin, right: MARGIN_PX, bottom: margin + covered, left: MARGIN_PX };
 }
 
+function seen(camera: Camera): void {
+  begin = camera;
+  layer.overlay.setCamera(camera);
+  dots.setCamera(camera);
+}
+
+/** Once the trips are there: to build a map takes the page's thread for a second and more. */
 async function openMap(): Promise<void> {
-  const host = byId("map");
+  if (isOpening) return;
+  isOpening = true;
   host.dataset["title"] = words.map;
-  host.append(layer.overlay.element, dots.canvas);
   base = await openBaseMap(host, {
-    moved(camera) {
-      layer.overlay.setCamera(camera);
-      dots.setCamera(camera);
-    },
+    moved: seen,
     touched: () => detail.touched(),
     drawn(isWhole) {
       host.dataset["drawn"] = isWhole ? "whole" : "plain";
     },
-  }, null);
-  layer.overlay.setCamera(base.camera);
-  dots.setCamera(base.camera);
-  if (fleet.trips.size > 0) hasFitted = fit(dots.places(), false);
+  }, begin);
+  seen(base.camera);
+  if (!hasFitted && fleet.trips.size > 0) hasFitted = fit(dots.places(), false);
   host.addEventListener("click", (event) => {
     const box = host.getBoundingClientRect();
     const trip = dots.at(event.clientX - box.left, event.clientY - box.top);
@@ -215,7 +234,6 @@ function dotColours(): DotColours {
   return {
     live: "#2f9e62", stale: "#e08a1e", lost: "#cf3a30", none: "#7a8088",
     casing: isDark ? "#0f1722" : "#ffffff",
-    text: isDark ? "#e8eef6" : "#1c2430",
     cluster: isDark ? "#1b2737" : "#ffffff",
     clusterText: isDark ? "#e8eef6" : "#1c2430",
     selected: theme().overlay.route,

@@ -55,13 +55,21 @@ export class Projection {
 
   /** The nearest copy of the world: a trip may cross the 180th meridian. */
   x(longitude: number): number {
-    let offset = worldX(longitude) - this.centreX;
-    offset -= Math.round(offset);
-    return this.left + offset * this.scale;
+    return this.ofWorldX(worldX(longitude));
   }
 
   y(latitude: number): number {
-    return this.top + worldY(latitude) * this.scale;
+    return this.ofWorldY(worldY(latitude));
+  }
+
+  /** For whoever keeps places as the world's: no sine and logarithm for each frame. */
+  ofWorldX(x: number): number {
+    const offset = x - this.centreX;
+    return this.left + (offset - Math.round(offset)) * this.scale;
+  }
+
+  ofWorldY(y: number): number {
+    return this.top + y * this.scale;
   }
 
   place(x: number, y: number): Place {

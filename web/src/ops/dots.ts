@@ -1,33 +1,42 @@
 // Thousands of trips over the map: dots that glide to their next position, clusters from far away.
 
-import { type Camera, Projection } from "../map/mercator.ts";
+import { type Camera, Projection, worldX, worldY } from "../map/mercator.ts";
+import { type ClusterColours, drawClusters } from "./cluster-picture.ts";
+import { clustersOf } from "./clusters.ts";
+import { type Disc, Discs, STEPS } from "./discs.ts";
 import type { FleetTrip } from "./fleet.ts";
 
 export type Tone = "live" | "stale" | "lost" | "none";
 
 const GLIDE_MS = 1000;
-// Jumps of more than so many degrees are shown as such.
-const GLIDE_DEGREES = 0.02;
+// Of the world's width. Longer jumps are shown as such: 2 km on the equator.
+const GLIDE_FARTHEST = 0.02 / 360;
 const CLUSTER_BELOW_ZOOM = 13;
-const CELL_PX = 56;
-const DOT_PX = 6;
+const CLUSTER_FROM = 50;
+const DOT_PX = 7;
+const CASING_PX = 2;
 const HIT_PX = 14;
-const FRAME_MS = 32;
+// Thirty frames a second.
+const FRAME_MS = 33;
+// A frame comes a little early or late.
+const JITTER_MS = 5;
 
 interface Dot {
   trip: FleetTrip;
+  // Between 0 and 1 in the world: where it comes from, where it is to be.
   fromX: number;
   fromY: number;
   toX: number;
   toY: number;
   since: number;
+  // Where it was drawn, in STEPS of a pixel.
+  drawnX: number;
+  drawnY: number;
 }
 
-export interface DotColours extends Record<Tone, string> {
+/** As `#rrggbb`. */
+export interface DotColours extends Record<Tone, string>, ClusterColours {
   casing: string;
-  text: string;
-  cluster: string;
-  clusterText: string;
   selected: string;
 }
 
@@ -35,13 +44,17 @@ export const toneOf = (trip: FleetTrip): Tone => trip.freshness_state ?? "none";
 
 export class Dots {
   readonly canvas = document.createElement("canvas");
+  // In memory: nothing is to be gained from a GPU for a picture that comes from there.
   private readonly context = this.canvas.getContext("2d", { willReadFrequently: true })!;
   private readonly dots = new Map<string, Dot>();
-  private sprites = new Map<Tone, HTMLCanvasElement>();
+  private discs: Discs | null = null;
+  private image: ImageData | null = null;
+  private readonly tones = new Map<Tone, Disc>();
   private camera: Camera | null = null;
   private frame = 0;
   private last = 0;
   private ratio = 1;
+  private isOld = true; // the picture shows something else than what is known
   private shown: (trip: FleetTrip) => boolean = () => true;
   selected: string | null = null;
 
@@ -51,19 +64,24 @@ export class Dots {
 
   setColours(colours: DotColours): void {
     this.colours = colours;
-    this.sprites.clear();
+    this.tones.clear();
     this.draw();
   }
 
   setCamera(camera: Camera): void {
-    this.camera = camera;
+    const before = this.camera;
     const ratio = Math.min(window.devicePixelRatio || 1, 2);
+    const hasMoved = before === null || ratio !== this.ratio ||
+      (Object.keys(camera) as (keyof Camera)[]).some((name) => camera[name] !== before[name]);
+    if (!hasMoved) return;
+    this.camera = camera;
     const width = Math.round(camera.width * ratio);
     const height = Math.round(camera.height * ratio);
-    if (this.canvas.width !== width || this.canvas.height !== height) {
+    if (this.canvas.width !== width || this.canvas.height !== height || this.ratio !== ratio) {
       Object.assign(this.canvas, { width, height });
       this.ratio = ratio;
-      this.sprites.clear();
+      this.discs = this.image = null;
+      this.tones.clear();
     }
     this.draw();
   }
@@ -78,24 +96,24 @@ export class Dots {
     if (all) this.dots.clear();
     for (const trip of trips) this.place(trip, now);
     for (const id of removed) this.dots.delete(id);
+    this.isOld = true;
     this.wake();
   }
 
   private place(trip: FleetTrip, now: number): void {
     const { booking_id: id, longitude, latitude } = trip;
     if (longitude === null || latitude === null) return;
+    const [toX, toY] = [worldX(longitude), worldY(latitude)];
     const dot = this.dots.get(id);
     if (dot === undefined) {
-      this.dots.set(id, { trip, fromX: longitude, fromY: latitude, toX: longitude, toY: latitude,
-        since: 0 });
+      this.dots.set(id, { trip, fromX: toX, fromY: toY, toX, toY, since: 0, drawnX: 0, drawnY: 0 });
       return;
     }
     const share = Math.min(1, (now - dot.since) / GLIDE_MS);
     const x = dot.fromX + (dot.toX - dot.fromX) * share;
     const y = dot.fromY + (dot.toY - dot.fromY) * share;
-    const near = Math.abs(longitude - x) + Math.abs(latitude - y) < GLIDE_DEGREES;
-    Object.assign(dot, { trip, toX: longitude, toY: latitude, since: now,
-      fromX: near ? x : longitude, fromY: near ? y : latitude });
+    const isNear = Math.abs(toX - x) + Math.abs(toY - y) < GLIDE_FARTHEST;
+    Object.assign(dot, { trip, toX, toY, since: now, fromX: isNear ? x : toX, fromY: isNear ? y : toY });
   }
 
   private wake(): void {
@@ -106,109 +124,96 @@ export class Dots {
 
   private step(at: number): void {
     this.frame = 0;
-    if (at - this.last < FRAME_MS - 4) return this.wake();
+    if (at - this.last < FRAME_MS - JITTER_MS) return this.wake();
     this.last = at;
-    if (this.draw()) this.wake();
+    if (this.show()) this.wake();
   }
 
-  /** True while something glides. */
-  draw(): boolean {
-    const { camera, context } = this;
+  /** At once, whether or not anything has moved. */
+  draw(): void {
+    this.isOld = true;
+    if (this.show()) this.wake();
+  }
+
+  /** Draw if the picture would be another one; true while something glides. */
+  private show(): boolean {
+    const { camera } = this;
     if (camera === null) return false;
-    context.setTransform(1, 0, 0, 1, 0, 0);
-    context.clearRect(0, 0, this.canvas.width, this.canvas.height);
-    context.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
-    const clustered = camera.zoom < CLUSTER_BELOW_ZOOM && this.dots.size > 50;
-    return clustered ? this.drawClusters(camera) : this.drawDots(camera, performance.now());
+    const isClustered = camera.zoom < CLUSTER_BELOW_ZOOM && this.dots.size > CLUSTER_FROM;
+    const isGliding = !isClustered && this.glide(new Projection(camera), performance.now());
+    if (this.isOld && isClustered) this.drawClusters(camera);
+    else if (this.isOld) this.drawDots();
+    this.isOld = false;
+    return isGliding;
   }
 
-  private drawDots(camera: Camera, now: number): boolean {
-    const to = new Projection(camera);
-    let moving = false;
+  /** Move the dots to where they are now; true while they have not arrived. */
+  private glide(to: Projection, now: number): boolean {
+    const steps = STEPS * this.ratio;
+    let isGliding = false;
+    for (const dot of this.dots.values()) {
+      let { toX: x, toY: y } = dot;
+      const left = 1 - (now - dot.since) / GLIDE_MS;
+      if (left > 0 && (dot.fromX !== x || dot.fromY !== y)) {
+        isGliding = true;
+        x += (dot.fromX - x) * left;
+        y += (dot.fromY - y) * left;
+      }
+      const drawnX = Math.round(to.ofWorldX(x) * steps);
+      const drawnY = Math.round(to.ofWorldY(y) * steps);
+      if (drawnX === dot.drawnX && drawnY === dot.drawnY) continue;
+      dot.drawnX = drawnX;
+      dot.drawnY = drawnY;
+      this.isOld = true;
+    }
+    return isGliding;
+  }
+
+  private drawDots(): void {
+    const { context, ratio } = this;
+    const { width, height } = this.canvas;
+    this.discs ??= new Discs(width, height, DOT_PX * ratio);
+    const { discs } = this;
+    this.image ??= new ImageData(new Uint8ClampedArray(discs.pixels.buffer as ArrayBuffer), discs.stride);
+    discs.clear();
+    let selected: Dot | null = null;
     for (const dot of this.dots.values()) {
       if (!this.shown(dot.trip)) continue;
-      const share = Math.min(1, (now - dot.since) / GLIDE_MS);
-      moving ||= share < 1 && (dot.fromX !== dot.toX || dot.fromY !== dot.toY);
-      const x = to.x(dot.fromX + (dot.toX - dot.fromX) * share);
-      const y = to.y(dot.fromY + (dot.toY - dot.fromY) * share);
-      if (x < -20 || y < -20 || x > camera.width + 20 || y > camera.height + 20) continue;
-      const size = 2 * (DOT_PX + 2);
-      this.context.drawImage(this.sprite(toneOf(dot.trip)), x - size / 2, y - size / 2, size, size);
-      if (dot.trip.booking_id === this.selected) this.ring(x, y);
+      discs.put(this.disc(discs, toneOf(dot.trip)), dot.drawnX, dot.drawnY);
+      if (dot.trip.booking_id === this.selected) selected = dot;
     }
-    return moving;
+    const { margin } = discs;
+    context.putImageData(this.image, -margin, -margin, margin, margin, width, height);
+    if (selected !== null) this.ring(selected);
   }
 
-  /** Cells stand on the globe, not on the screen: a cluster does not flicker while the map moves. */
-  private drawClusters(camera: Camera): boolean {
-    const to = new Projection(camera);
-    const cell = CELL_PX / (512 * 2 ** Math.floor(camera.zoom));
-    const cells = new Map<string, { count: number; x: number; y: number; bad: number }>();
-    for (const { trip, toX, toY } of this.dots.values()) {
-      if (!this.shown(trip)) continue;
-      const key = `${Math.floor((toX + 180) / 360 / cell)} ${Math.floor((toY + 90) / 360 / cell)}`;
-      const found = cells.get(key) ?? { count: 0, x: 0, y: 0, bad: 0 };
-      found.count += 1;
-      found.x += toX;
-      found.y += toY;
-      if (toneOf(trip) !== "live") found.bad += 1;
-      cells.set(key, found);
+  private disc(discs: Discs, tone: Tone): Disc {
+    let disc = this.tones.get(tone);
+    if (disc === undefined) {
+      disc = discs.disc(this.colours[tone], this.colours.casing, CASING_PX * this.ratio);
+      this.tones.set(tone, disc);
     }
-    for (const { count, x, y, bad } of cells.values()) {
-      this.cluster(to.x(x / count), to.y(y / count), count, bad / count);
-    }
-    return false;
+    return disc;
   }
 
-  private cluster(x: number, y: number, count: number, bad: number): void {
-    const { context, colours } = this;
-    const radius = count === 1 ? DOT_PX : 12 + 4 * Math.log10(count) * 1.6;
+  private drawClusters(camera: Camera): void {
+    const { context, ratio } = this;
+    context.setTransform(1, 0, 0, 1, 0, 0);
+    context.clearRect(0, 0, this.canvas.width, this.canvas.height);
+    context.setTransform(ratio, 0, 0, ratio, 0, 0);
+    const members = [...this.dots.values()].filter(({ trip }) => this.shown(trip))
+      .map(({ trip, toX, toY }) => ({ worldX: toX, worldY: toY, isWell: toneOf(trip) === "live" }));
+    drawClusters(context, clustersOf(members, camera.zoom), camera, this.colours);
+  }
+
+  private ring({ drawnX, drawnY }: Dot): void {
+    const { context, ratio } = this;
+    context.setTransform(ratio, 0, 0, ratio, 0, 0);
     context.beginPath();
-    context.arc(x, y, radius, 0, 7);
-    context.fillStyle = colours.cluster;
-    context.fill();
-    context.lineWidth = 4;
-    context.strokeStyle = colours.live;
+    context.arc(drawnX / STEPS / ratio, drawnY / STEPS / ratio, DOT_PX + 6, 0, 7);
+    context.lineWidth = 3;
+    context.strokeStyle = this.colours.selected;
     context.stroke();
-    if (bad > 0) {
-      context.beginPath();
-      context.arc(x, y, radius, -Math.PI / 2, -Math.PI / 2 + 2 * Math.PI * bad);
-      context.strokeStyle = colours.stale;
-      context.stroke();
-    }
-    if (count === 1) return;
-    context.fillStyle = colours.clusterText;
-    context.font = "600 12px system-ui, sans-serif";
-    context.textAlign = "center";
-    context.textBaseline = "middle";
-    context.fillText(String(count), x, y);
-  }
-
-  private ring(x: number, y: number): void {
-    this.context.beginPath();
-    this.context.arc(x, y, DOT_PX + 7, 0, 7);
-    this.context.lineWidth = 3;
-    this.context.strokeStyle = this.colours.selected;
-    this.context.stroke();
-  }
-
-  /** Drawn once for each tone: an image is copied faster than a circle is filled. */
-  private sprite(tone: Tone): HTMLCanvasElement {
-    let sprite = this.sprites.get(tone);
-    if (sprite !== undefined) return sprite;
-    sprite = document.createElement("canvas");
-    const size = 2 * (DOT_PX + 2) * this.ratio;
-    sprite.width = sprite.height = size;
-    const context = sprite.getContext("2d")!;
-    context.beginPath();
-    context.arc(size / 2, size / 2, DOT_PX * this.ratio, 0, 7);
-    context.fillStyle = this.colours[tone];
-    context.fill();
-    context.lineWidth = 2 * this.ratio;
-    context.strokeStyle = this.colours.casing;
-    context.stroke();
-    this.sprites.set(tone, sprite);
-    return sprite;
   }
 
   /** The trip under a point of the screen. */
@@ -218,15 +223,14 @@ export class Dots {
     let best: FleetTrip | null = null;
     let nearest = HIT_PX;
     for (const { trip, toX, toY } of this.dots.values()) {
-      const away = Math.hypot(to.x(toX) - x, to.y(toY) - y);
+      const away = Math.hypot(to.ofWorldX(toX) - x, to.ofWorldY(toY) - y);
       if (away < nearest && this.shown(trip)) [best, nearest] = [trip, away];
     }
     return best;
   }
 
   places(): { longitude: number; latitude: number }[] {
-    return [...this.dots.values()]
-      .filter(({ trip }) => this.shown(trip))
-      .map(({ toX, toY }) => ({ longitude: toX, latitude: toY }));
+    return [...this.dots.values()].flatMap(({ trip: { longitude, latitude }, trip }) =>
+      longitude !== null && latitude !== null && this.shown(trip) ? [{ longitude, latitude }] : []);
   }
 }
