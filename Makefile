@@ -83,7 +83,7 @@ lint: setup
 
 check: lint test ## lint, format, types and tests, as CI does
 
-bench: setup ## measure latency and throughput against their floors
+bench: browser web ## measure latency, throughput and the pages against their floors
 	@$(RUN) $(PYTHON) -m bench $(ARGS)
 
 clean: ## stop the services; remove .venv, .dev and caches

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from bench import backlog, fanout, fleet, growth, latency, store
+from bench import backlog, fanout, fleet, growth, latency, pages, store
 from bench.report import circumstances
 from tests.running import NEEDED
 
@@ -18,6 +18,7 @@ BENCHES: dict[str, Callable[[dict[str, str]], str]] = {
     "latency": latency.run,
     "fanout": fanout.run,
     "fleet": fleet.run,
+    "pages": pages.run,
 }
 
 
@@ -27,6 +28,8 @@ def main() -> int:
     parser.add_argument("names", nargs="*", choices=[*BENCHES, []], help="default: all")
     parser.add_argument("--part", dest="parts", action="append", choices=list(fanout.PARTS),
                         help="of fanout; default: all")  # fmt: skip
+    parser.add_argument("--minutes", type=float, default=10.0,
+                        help="of pages: how long its memory is watched; default: 10")  # fmt: skip
     parser.add_argument("--write", type=Path, help="append the tables to this file")
     arguments = parser.parse_args()
     missing = [name for name in NEEDED if name not in os.environ]
@@ -36,6 +39,7 @@ def main() -> int:
     environ = {name: os.environ[name] for name in NEEDED}
     if arguments.parts:
         BENCHES["fanout"] = partial(fanout.run, parts=arguments.parts)
+    BENCHES["pages"] = partial(pages.run, minutes=arguments.minutes)
     for name in arguments.names or BENCHES:
         text = f"## {name}\n\n{circumstances(environ)}\n\n{BENCHES[name](environ)}\n"
         print(text)

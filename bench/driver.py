@@ -12,6 +12,14 @@ from kafka import KafkaProducer
 
 def update(trip: dict[str, str], number: int, at: datetime, event_id: str | None = None) -> bytes:
     """One `runner.location_update` in its envelope; `timestamp` is when it was sent."""
+    latitude = -6.2 + (number % 100) * 1e-4
+    return report(trip, latitude, round(106.8 + (number % 7919) * 1e-5, 6), at, event_id)
+
+
+def report(
+    trip: dict[str, str], latitude: float, longitude: float, at: datetime, event_id: str | None
+) -> bytes:
+    """The same of a certain place."""
     stamp = at.strftime("%Y-%m-%dT%H:%M:%S.%f") + "000Z"
     return json.dumps(
         {
@@ -23,8 +31,8 @@ def update(trip: dict[str, str], number: int, at: datetime, event_id: str | None
             "data": {
                 "runner_id": trip["runner_id"],
                 "booking_id": trip["booking_id"],
-                "latitude": -6.2 + (number % 100) * 1e-4,
-                "longitude": round(106.8 + (number % 7919) * 1e-5, 6),
+                "latitude": latitude,
+                "longitude": longitude,
                 "speed_kmh": 36.5,
                 "heading_degrees": 90.0,
                 "timestamp": stamp,
