@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from handlers.pages.site import CONFIG, PAGES, NotBuilt, Site, load_site
-from tracking.page_settings import PageSettings
+from tracking.settings import Settings
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def config_of(site: Site) -> dict[str, Any]:
 
 
 def test_the_best_encoding_that_the_client_takes(built: Path) -> None:
-    file = load_site(PageSettings(), built).assets["/assets/track-1a2b.js"]
+    file = load_site(Settings(), built).assets["/assets/track-1a2b.js"]
     assert file.accepted("gzip, deflate, br") == ("br", b"brotli")
     assert file.accepted("gzip;q=0.5, BR;q=0")[0] == "gzip"
     assert file.accepted("*")[0] == "br"
@@ -45,18 +45,19 @@ def test_the_best_encoding_that_the_client_takes(built: Path) -> None:
 
 def test_settings_reach_the_page_and_cannot_leave_their_attribute(built: Path) -> None:
     text = '"><script>alert(1)</script>'
-    settings = PageSettings(map_attribution=text, login_url="https://login.example/in")
+    settings = Settings(map_attribution=text, login_url="https://login.example/in")
     site = load_site(settings, built)
     assert b"<script>" not in site.pages["track"].body
     assert config_of(site)["mapAttribution"] == text
     assert config_of(site)["loginUrl"] == "https://login.example/in"
     assert config_of(site)["mapStyleUrl"] is None
+    assert config_of(site)["shareMaxHours"] == 168
 
 
 def test_streets_are_served_under_a_name_of_their_content(built: Path, tmp_path: Path) -> None:
     streets = tmp_path / "streets.json"
     streets.write_text('{"type": "FeatureCollection", "features": []}')
-    site = load_site(PageSettings(map_streets_file=str(streets)), built)
+    site = load_site(Settings(map_streets_file=str(streets)), built)
     file = site.assets[config_of(site)["mapStreetsUrl"]]
     assert file.body == streets.read_bytes()
     assert gzip.decompress(file.encoded["gzip"]) == file.body
@@ -64,10 +65,10 @@ def test_streets_are_served_under_a_name_of_their_content(built: Path, tmp_path:
 
 def test_a_missing_build_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(NotBuilt, match=r"make web.*WEB=off"):
-        load_site(PageSettings(), tmp_path)
+        load_site(Settings(), tmp_path)
 
 
 def test_a_build_of_another_version_is_not_served(built: Path) -> None:
     (built / "track.html").write_text("<head></head>")
     with pytest.raises(NotBuilt, match="another version"):
-        load_site(PageSettings(), built)
+        load_site(Settings(), built)

@@ -15,7 +15,7 @@ from handlers.base import BaseHandler
 from handlers.link_handler import UnlistedHandler
 from handlers.pages.policy import content_security_policy, page_headers
 from handlers.pages.site import EMBED, NotBuilt, Site, load_site
-from tracking.page_settings import PageSettings
+from tracking.settings import Settings
 
 log = logging.getLogger("tracking.server")
 
@@ -88,7 +88,7 @@ class EmbedHandler(AssetHandler):
         self.set_header("Access-Control-Allow-Origin", "*")  # modules are fetched with CORS
 
 
-def page_routes(settings: PageSettings) -> list[URLSpec]:
+def page_routes(settings: Settings) -> list[URLSpec]:
     """The pages' part of the URL table: empty when they are not wanted, or not built."""
     if not settings.web:
         return []

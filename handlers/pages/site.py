@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from tracking.page_settings import PageSettings
+from tracking.settings import Settings
 
 DIST: Final = Path(__file__).resolve().parents[2] / "web" / "dist"
 PAGES: Final = ("track", "shared", "ops")
@@ -61,10 +61,10 @@ class Site:
 
     pages: dict[str, File]
     assets: dict[str, File]  # by path below the server's address
-    settings: PageSettings
+    settings: Settings
 
 
-def load_site(settings: PageSettings, folder: Path = DIST) -> Site:
+def load_site(settings: Settings, folder: Path = DIST) -> Site:
     """Raises NotBuilt, saying what to do."""
     try:
         html_of = {name: (folder / f"{name}.html").read_text() for name in PAGES}
@@ -90,7 +90,7 @@ def load_site(settings: PageSettings, folder: Path = DIST) -> Site:
     return Site(pages, assets, settings)
 
 
-def _config(settings: PageSettings) -> dict[str, object]:
+def _config(settings: Settings) -> dict[str, object]:
     """As web/src/page/config.ts reads it."""
     return {
         "loginUrl": settings.login_url or None,
@@ -98,6 +98,7 @@ def _config(settings: PageSettings) -> dict[str, object]:
         "mapStyleUrlDark": settings.map_style_url_dark or None,
         "mapStreetsUrl": None,
         "mapAttribution": settings.map_attribution,
+        "shareMaxHours": settings.share_link_max_s // 3600,
         "embedOrigins": settings.embed_origins,
     }
 

@@ -1,5 +1,6 @@
 // Speed over time, tied to the map: where the pointer is, the marker is.
 
+import { onThemeChange } from "../map/theme.ts";
 import { element } from "../page/element.ts";
 
 export interface Sample {
@@ -28,6 +29,7 @@ export class SpeedChart {
     this.canvas.addEventListener("pointerdown", pick);
     this.canvas.addEventListener("pointermove", pick);
     new ResizeObserver(() => this.draw()).observe(this.canvas);
+    onThemeChange(() => this.draw());
   }
 
   show(samples: readonly Sample[], label: string): void {

@@ -9,13 +9,15 @@ export interface Config {
   mapStreetsUrl: string | null;
   /** Text beside the map, as the provider of an outside style asks for. */
   mapAttribution: string;
+  /** The longest that a share link may be made to last. */
+  shareMaxHours: number;
   /** Who may embed the page, and give it a token. */
   embedOrigins: readonly string[];
 }
 
 const NONE: Config = {
   loginUrl: null, mapStyleUrl: null, mapStyleUrlDark: null, mapStreetsUrl: null,
-  mapAttribution: "", embedOrigins: [],
+  mapAttribution: "", shareMaxHours: 168, embedOrigins: [],
 };
 
 const written = document.querySelector<HTMLMetaElement>('meta[name="service-tracking"]')?.content;

@@ -1,12 +1,14 @@
 // One share link in the owner's dialog: until when, who looks, and what can be done about it.
 
+import { config } from "../page/config.ts";
 import { element, setText, show } from "../page/element.ts";
 import * as words from "../page/words.ts";
 import type { Share, ShareChanges } from "./api.ts";
 
+const allowed = (hours: number): boolean => hours <= config.shareMaxHours;
 /** How long a link may be made to last, in hours. */
-export const HOURS = [1, 4, 24, 72, 168];
-const AFTER_END_HOURS = [0, 1, 6, 24, 72, 168];
+export const HOURS = [1, 4, 24, 72, 168].filter(allowed);
+const AFTER_END_HOURS = [0, 1, 6, 24, 72, 168].filter(allowed);
 
 export interface RowEvents {
   /** True if it could be done. */
