@@ -39,6 +39,29 @@ def test_down_and_up_again_and_no_drift(own_engine: sa.Engine) -> None:
         check_schema(connection, expected_revision())
 
 
+def test_code_goes_on_while_the_next_release_is_deployed(own_engine: sa.Engine) -> None:
+    """On a schema that is newer, as long as its migrations say so."""
+    with own_engine.begin() as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+        check_schema(connection, expected_revision())
+        connection.execute(sa.text("DELETE FROM code_revisions"))
+        with pytest.raises(SchemaOutdated, match="install a newer release"):
+            check_schema(connection, expected_revision())
+
+
+def test_an_older_schema_is_never_enough(own_engine: sa.Engine) -> None:
+    migrate(own_engine, "downgrade", "-1")
+    with own_engine.connect() as connection, pytest.raises(SchemaOutdated, match="alembic upgrade"):
+        check_schema(connection, expected_revision())
+
+
+def test_each_migration_says_that_its_own_code_runs(own_engine: sa.Engine) -> None:
+    """Or a rollback from the next one would find no way back."""
+    with own_engine.connect() as connection:
+        known = set(connection.scalars(sa.text("SELECT revision FROM code_revisions")))
+    assert expected_revision() in known
+
+
 def test_a_trip_completed_before_corrections_were_known_is_corrected(own_engine: sa.Engine) -> None:
     trip = Trip()
     ending: list[Event] = [accepted(trip), update(trip, 0), delivered(trip, 60)]

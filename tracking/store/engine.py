@@ -171,10 +171,28 @@ def expected_revision() -> str:
 
 
 def check_schema(connection: sa.Connection, expected: str) -> None:
-    """Raises SchemaOutdated, which says what to run."""
+    """Raises SchemaOutdated, which says what to run.
+
+    A schema may be newer than the code: while the next release is deployed, and after it was rolled
+    back. Then the schema says whether the code runs on it.
+    """
     found = MigrationContext.configure(connection).get_current_revision()
-    if found != expected:
+    if found == expected or (found is not None and _runs_on_newer(connection, expected)):
+        return
+    if found is not None and found > expected:
         raise SchemaOutdated(
-            f"database schema is at {found or 'nothing'}, this version needs {expected}:"
-            " run `alembic upgrade head` (or `make migrate`)"
+            f"database schema is at {found}, on which the code of {expected} does not run:"
+            " install a newer release"
         )
+    raise SchemaOutdated(
+        f"database schema is at {found or 'nothing'}, this version needs {expected}:"
+        " run `alembic upgrade head` (or `make migrate`)"
+    )
+
+
+def _runs_on_newer(connection: sa.Connection, expected: str) -> bool:
+    """What the newer schema's migrations say of this code."""
+    if connection.scalar(sa.text("SELECT to_regclass('code_revisions')")) is None:
+        return False
+    known = sa.text("SELECT FROM code_revisions WHERE revision = :revision")
+    return connection.execute(known, {"revision": expected}).first() is not None

@@ -2,6 +2,7 @@
 
 from tracking.store.models.base import Base
 from tracking.store.models.bookings import AssignmentRow, Booking, BookingFact, Track
+from tracking.store.models.deployment import CodeRevision
 from tracking.store.models.outgoing import OutboxEvent, PublishedWatermark, ShareLink
 from tracking.store.models.waypoints import ParkedUpdate, RouteMetadata, Waypoint
 
@@ -10,6 +11,7 @@ __all__ = [
     "Base",
     "Booking",
     "BookingFact",
+    "CodeRevision",
     "OutboxEvent",
     "ParkedUpdate",
     "PublishedWatermark",
