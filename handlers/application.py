@@ -2,6 +2,7 @@
 
 import logging
 import resource
+import socket
 from collections.abc import Sequence
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -14,7 +15,7 @@ from tornado.web import Application
 
 from handlers.base import NotFoundHandler, log_request
 from handlers.listener import Listener
-from handlers.services import Services
+from handlers.services import ManagementServices
 from tracking.tokens import MAX_TOKEN_LENGTH
 
 log = logging.getLogger("tracking.server")
@@ -42,7 +43,7 @@ class TrackingApplication(Application):
         return super().find_handler(request, **kwargs)
 
 
-def http_server(table: Sequence[URLSpec], services: Services) -> HTTPServer:
+def http_server(table: Sequence[URLSpec], services: ManagementServices) -> HTTPServer:
     """A server for these routes; it has no socket yet."""
     application = TrackingApplication(
         list(table),
@@ -69,15 +70,28 @@ def descriptors() -> int:
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
-def listen(server: HTTPServer, address: str, port: int, what: str) -> None:
-    """Accept connections on all addresses of that name; OSError, with the port, if it is taken."""
+def listen(
+    server: HTTPServer,
+    address: str,
+    port: int,
+    what: str,
+    inherited: Sequence[socket.socket] = (),
+) -> None:
+    """Accept connections on all addresses of that name; OSError, with the port, if it is taken.
+
+    What a supervisor has opened already takes the place of address and port: its queue stays while
+    processes change.
+    """
     try:
-        bound = bind_sockets(port, address or None, backlog=BACKLOG)
+        bound = list(inherited) or bind_sockets(port, address or None, backlog=BACKLOG)
     except OSError as error:
         text = f"cannot listen on port {port}: {error.strerror}"
         raise OSError(error.errno, text) from None
     sockets = [Listener.of(each, descriptors()) for each in bound]
     server.add_sockets(sockets)
     for each in sockets:
-        host, found = each.getsockname()[:2]
-        log.info("%s on %s port %d", what, host, found)
+        name = each.getsockname()
+        if each.family == socket.AF_UNIX:
+            log.info("%s on %s", what, name)
+        else:
+            log.info("%s on %s port %d", what, *name[:2])

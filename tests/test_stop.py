@@ -162,3 +162,20 @@ def test_a_signal_when_the_loop_is_closed_already_changes_nothing() -> None:
     )
     assert "Traceback" not in ended.stderr
     assert ended.returncode == 0
+
+
+def test_a_stop_that_has_more_to_do_is_given_more_time() -> None:
+    """Many viewers are let go at a rate."""
+    ended = program(
+        "async def serve():",
+        "    await stop.wait()",
+        "    stop.allow(-1)",
+        "    assert stop.share(100) <= 0.1",
+        "    stop.allow(40)",
+        "    await asyncio.sleep(0.3)",
+        "    assert 39 < stop.share(100) < 40",
+        "stop._tell()",
+        "asyncio.run(serve())",
+        "raise SystemExit(stop.status())",
+    )
+    assert (ended.returncode, ended.stderr.count("Error")) == (0, 0)

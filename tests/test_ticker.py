@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from handlers.websocket import ticker
-from handlers.websocket.ticker import close_all, tick_viewers
+from handlers.websocket.ticker import close_all, drain_s, tick_viewers
 from tests.viewing import Joined, Stage, Wire, first_of
 
 
@@ -82,3 +82,10 @@ async def test_a_viewer_that_cannot_even_be_closed_is_dropped(
     assert wires[0].stream.closed()
     assert [each.seat.code() for each in others] == [1001, 1001]
     assert broken.stage.rooms.subscribers == 0
+
+
+@pytest.mark.parametrize(
+    ("viewers", "seconds"), [(0, 3), (1_000, 3), (10_000, 20), (30_000, 60), (1_000_000, 60)]
+)
+def test_viewers_leave_at_a_rate_that_others_can_take(viewers: int, seconds: float) -> None:
+    assert drain_s(viewers) == seconds

@@ -12,7 +12,7 @@ from typing import Final
 
 log = logging.getLogger("tracking.server")
 
-# For all steps together. Supervisors kill after 20 s.
+# For all steps together, unless there are many viewers. Supervisors kill after that.
 STOP_S: Final = 17.0
 # Whatever still hangs then (a thread in a call to a database that hangs) is left behind.
 LEAVE_S: Final = 18.5
@@ -31,6 +31,7 @@ class Stop:
         self._told = False
         self._wake: Callable[[], object] | None = None
         self._end: float | None = None  # time.monotonic()
+        self._last: threading.Timer | None = None
 
     def listen(self) -> None:
         """From now on a signal stops the process in order, before and after the loop runs, too."""
@@ -95,16 +96,28 @@ class Stop:
             except RuntimeError:
                 return  # the loop is closed: the stop is over
 
+    def allow(self, more_s: float) -> None:
+        """A stop that has more to do than usual takes longer."""
+        left = self._left()
+        if more_s > 0:
+            self._end = time.monotonic() + left + more_s
+            self._leave_in(left + more_s + LEAVE_S - STOP_S)
+
     def _left(self) -> float:
         if self._end is None:
             self._end = time.monotonic() + STOP_S
-            last = threading.Timer(LEAVE_S, self._leave_all)
-            last.daemon = True
-            last.start()
+            self._leave_in(LEAVE_S)
         return self._end - time.monotonic()
 
+    def _leave_in(self, seconds: float) -> None:
+        if self._last is not None:
+            self._last.cancel()
+        self._last = threading.Timer(seconds, self._leave_all)
+        self._last.daemon = True
+        self._last.start()
+
     def _leave_all(self) -> None:
-        log.warning("the stop is not over within %.1f s: what hangs is left behind", LEAVE_S)
+        log.warning("the stop takes too long: what hangs is left behind")
         _exit(self.status())
 
 

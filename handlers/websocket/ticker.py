@@ -1,6 +1,7 @@
 """What is done for every viewer: once a second, and when the server stops. IOLoop thread."""
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import Callable, Iterable
@@ -14,9 +15,12 @@ from tracking.wire import close_codes
 
 # Viewers that are looked at before the loop may do something else.
 TICK_SLICE: Final = 500
-# A stopping server lets its viewers go over so long, so many times a second.
-DRAIN_SPREAD_S: Final = 3.0
-DRAIN_STEPS: Final = 50
+# A stopping server lets so many viewers go in a second, over three seconds at the least and a
+# minute at the most: another process has to let them in again.
+DRAIN_RATE: Final = 500
+DRAIN_LEAST_S: Final = 3.0
+DRAIN_MOST_S: Final = 60.0
+DRAIN_STEP_S: Final = 0.06
 PAUSE_S: Final = 0.01  # between two viewers, when they are few
 # They are told to come back within so long: by then another process is there.
 RETRY_S: Final = (1, 5)
@@ -51,14 +55,20 @@ def _viewer(recipient: Recipient) -> Viewer:
     return recipient.connection
 
 
+def drain_s(viewers: int) -> float:
+    """How long it takes to let them go."""
+    return min(max(viewers / DRAIN_RATE, DRAIN_LEAST_S), DRAIN_MOST_S)
+
+
 async def close_all(everybody: Everybody) -> None:
     """Tell everybody to come back to another process, spread so that they don't come at once."""
     recipients = list(everybody())
-    size = -(-len(recipients) // DRAIN_STEPS)  # few: one at a time
+    steps = drain_s(len(recipients)) / DRAIN_STEP_S
+    size = math.ceil(len(recipients) / steps)  # few: one at a time
     for start in range(0, len(recipients), max(size, 1)):
         for recipient in recipients[start : start + size]:
             _close(recipient, random.randint(*RETRY_S))
-        await asyncio.sleep(min(DRAIN_SPREAD_S / DRAIN_STEPS, PAUSE_S * size))
+        await asyncio.sleep(min(DRAIN_STEP_S, PAUSE_S * size))
     for recipient in list(everybody()):  # who joined meanwhile
         _close(recipient, RETRY_S[1])
 
