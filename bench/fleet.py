@@ -13,7 +13,7 @@ import msgspec
 
 from bench.report import table
 from server import GC_THRESHOLDS
-from tracking.domain.changes import BookingChanges
+from tracking.domain.changes import BookingChanges, TrackMove
 from tracking.domain.tracks import ActiveTrip
 from tracking.domain.waypoints import StoredWaypoint
 from tracking.live.fleet_table import FleetTable
@@ -67,7 +67,7 @@ def _row(count: int) -> list[str]:
 def _tick(fleet: FleetTable, ids: list[UUID], now: datetime, seq: int) -> tuple[float, ...]:
     moves = [
         BookingChanges(i, [StoredWaypoint(i, i, seq, i, 106.8 + seq * 1e-5, -6.2, 36.5, 90.0, now,
-                                          now, False)], seq * 1000)
+                                          now, False)], TrackMove("", 0, 0, seq * 1000))
         for i in ids
     ]  # fmt: skip
     since = fleet.told

@@ -15,6 +15,7 @@ from typing import Any, Final
 PLACES: Final = {
     "before COMMIT": ("tracking.store.ingest.batch", "_store", False),
     "after COMMIT": ("workers.batch_store", "store_batch", False),
+    "before sending": ("workers.relay.sending", "by_partition", True),
     "before the watermark": ("tracking.store.outbox.watermarks", "advance", True),
     "before the outbox's end": ("tracking.store.outbox.events", "delete_events", True),
 }

@@ -1,4 +1,4 @@
-"""What every handler may use; built once in server.py."""
+"""What every handler may use; built once at start, by the process's role."""
 
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -20,20 +20,26 @@ from tracking.tokens import Tokens
 R = TypeVar("R")
 
 
-@dataclass(frozen=True)
-class Services:
-    """IOLoop thread; `ask` and `read` cross to threads."""
+@dataclass(frozen=True, kw_only=True)
+class ManagementServices:
+    """What is needed to say how this process does: all that a process without clients has."""
 
     settings: Settings
+    metrics: Metrics
+    # Each check's answer: "ok", or what is wrong and what to do.
+    readiness: Callable[[], Awaitable[dict[str, str]]]
+    limits: Limits
+
+
+@dataclass(frozen=True, kw_only=True)
+class Services(ManagementServices):
+    """IOLoop thread; `ask` and `read` cross to threads."""
+
     requests: StoreCalls
     reads: StoreCalls
     tokens: Tokens
     rooms: Rooms
     fleet: Fleet
-    metrics: Metrics
-    # Each check's answer: "ok", or what is wrong and what to do.
-    readiness: Callable[[], Awaitable[dict[str, str]]]
-    limits: Limits
     # By how many seconds our own pipeline is behind what Kafka has; infinite while nobody knows.
     delay_s: Callable[[], float]
     grace: Grace

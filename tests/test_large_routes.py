@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 import sqlalchemy as sa
 
-from server import READ_THREADS
+from roles.serving import READ_THREADS
 from tests.proxy import Proxy
 from tests.running import Platform, Server, Trip, running_server, wait_until
 from tests.served import API, next_message, owner

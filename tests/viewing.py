@@ -129,7 +129,7 @@ def parse_frames(data: bytearray) -> list[tuple[int, bytes]]:
     return frames
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class GatedServices(Services):
     """Answers only when it is let: what happens meanwhile, a test decides."""
 
@@ -148,9 +148,10 @@ def services_of(engine: sa.Engine, gate: asyncio.Event, rooms: Rooms, metrics: M
     settings = Settings(jwt_secret=SECRET)
     calls = StoreCalls(engine, "viewing", 2, REQUEST_TIMEOUT_S, metrics)
     return GatedServices(
-        settings, calls, calls, tokens_of(settings), rooms, Fleet(metrics), metrics, _ready,
-        Limits(settings, 10), lambda: 0.0, Grace(0, lambda: 0.0), LinkViewers(), Openings(),
-        gate,
+        settings=settings, metrics=metrics, readiness=_ready, limits=Limits(settings, 10),
+        requests=calls, reads=calls, tokens=tokens_of(settings), rooms=rooms, fleet=Fleet(metrics),
+        delay_s=lambda: 0.0, grace=Grace(0, lambda: 0.0), link_viewers=LinkViewers(),
+        openings=Openings(), gate=gate,
     )  # fmt: skip
 
 

@@ -30,6 +30,7 @@ class Metrics:
         self._database()
         self._viewers()
         self._requests()
+        self._relay()
         build = self._gauge("build_info", "The running version; always 1.", ["version"])
         build.labels(__version__).set(1)
 
@@ -161,6 +162,33 @@ class Metrics:
             "http_request_duration_seconds", "From the request's head to its last byte.",
             LATENCY_BUCKETS, ("route",),
         )  # fmt: skip
+
+    def _relay(self) -> None:
+        self.relay_sent = self._counter(
+            "relay_changes_sent", "Changes of bookings that Kafka has taken for other processes."
+        )
+        self.relay_dropped = self._counter(
+            "relay_changes_dropped", "Changes that it has not: viewers get them from the table."
+        )
+        self.relay_bundles = self._counter(
+            "relay_bundles_received", "Records read from the relay's topic."
+        )
+        self.relay_changes = self._counter(
+            "relay_changes_received", "Changes of bookings that somebody watches here."
+        )
+        self.relay_unreadable = self._counter(
+            "relay_records_unreadable", "Records of the relay's topic that are none of ours."
+        )
+        self.ingest_processes = self._gauge(
+            "ingest_processes", "Processes that store events and have told so lately."
+        )
+        self.ingest_silence = self._gauge(
+            "ingest_silence_seconds", "Since one of them was heard last."
+        )
+        self.gaps = self._counter("gaps", "Changes that came to a room before the one before them.")
+        self.healed = self._counter(
+            "rooms_healed", "Rooms whose viewers got what was missing from the table."
+        )
 
     def count_events(self, outcomes: Mapping[tuple[str, str], int]) -> None:
         """Add (type, outcome) counts; types that we do not know share one label."""

@@ -1,7 +1,7 @@
 """Settings: all that a deployment may choose, read once at start from the environment."""
 
 from dataclasses import dataclass
-from typing import Final
+from typing import ClassVar, Final
 
 from tracking.environment import EnvironmentSettings, variable
 from tracking.page_settings import PageSettings
@@ -119,6 +119,8 @@ class KafkaSettings(EnvironmentSettings):
 class Settings(KafkaSettings, DatabaseSettings, PageSettings):
     """Everything that a deployment may choose, read once at start."""
 
+    serves_clients: ClassVar[bool] = True
+
     db_pool_size: int = variable(
         8, whole(1, 100), "connections for requests; ingest and maintenance add up to four"
     )
@@ -127,6 +129,9 @@ class Settings(KafkaSettings, DatabaseSettings, PageSettings):
     management_address: str = variable("", text, "address for MANAGEMENT_PORT; empty for all")
     management_port: int | None = variable(
         None, optional_port, "port for /metrics and /readiness, which SERVICE_PORT then has not"
+    )
+    relay_partitions: int = variable(
+        16, whole(1, 256), "partitions of the relay's topic, when --role ingest makes it"
     )
     batch_records: int = variable(
         5000, whole(1, 100_000), "most records in one transaction; fewer drain a backlog slower"
@@ -201,6 +206,8 @@ class Settings(KafkaSettings, DatabaseSettings, PageSettings):
             name for name in ("jwt_secret", "jwt_public_key", "jwt_jwks_url") if getattr(self, name)
         ]
         problems = super().contradictions()
+        if not self.serves_clients:
+            return problems
         if self.jwt_jwks_ca and not self.jwt_jwks_url:
             problems.append("JWT_JWKS_CA: expected only beside JWT_JWKS_URL, which is not set")
         if len(keys) == 1:
@@ -211,3 +218,10 @@ class Settings(KafkaSettings, DatabaseSettings, PageSettings):
             f"JWT_SECRET, JWT_PUBLIC_KEY, JWT_JWKS_URL: {found}; expected exactly one"
             f" (JWT_SECRET: at least {MIN_SECRET_BYTES} bytes, e.g. from `openssl rand -hex 32`)",
         ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class IngestSettings(Settings):
+    """Of a process that serves no clients: it needs no key for their tokens."""
+
+    serves_clients: ClassVar[bool] = False

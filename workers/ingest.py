@@ -8,10 +8,10 @@ import asyncio
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
 
-from tracking.live.broadcast import Broadcast
+from tracking.domain.changes import BookingChanges
 from tracking.metrics import Metrics
 from tracking.store.ingest.batch import Stored
 from workers.batch_store import BatchStore
@@ -24,19 +24,26 @@ log = logging.getLogger("tracking.ingest")
 PUBLISH_S: Final = 2.0
 
 
+class Publisher(Protocol):
+    """Who tells the viewers: the broadcast of this process, or the relay to others."""
+
+    async def publish(self, bookings: Sequence[BookingChanges]) -> None:
+        """In order, one call at a time."""
+
+
 class Ingest:
     """Stores what the consumer hands over, tells the consumer, then publishes what changed."""
 
     def __init__(
         self,
         store: BatchStore,
-        broadcast: Broadcast,
+        publisher: Publisher,
         metrics: Metrics,
         batch_records: int,
         died: Callable[[BaseException], None],
     ) -> None:
         self._store_batch = store.store
-        self._broadcast = broadcast
+        self._publisher = publisher
         self._metrics = metrics
         self._batch_records = batch_records
         # Told of each batch after its commit: the consumer, and who sends events out.
@@ -127,7 +134,7 @@ class Ingest:
         """In order, and beside the next transaction."""
         if self._publishing is not None:
             await asyncio.wait([self._publishing])
-        self._publishing = asyncio.create_task(self._broadcast.publish(stored.bookings))
+        self._publishing = asyncio.create_task(self._publisher.publish(stored.bookings))
         self._publishing.add_done_callback(self._published)
 
     def _published(self, publishing: asyncio.Task[None]) -> None:

@@ -11,12 +11,11 @@ from typing import Final
 import sqlalchemy as sa
 from tornado.ioloop import IOLoop
 
-from tracking.live.broadcast import Broadcast
 from tracking.metrics import Metrics
 from tracking.settings import Settings
 from workers.batch_store import BatchStore
 from workers.breaker import Breaker
-from workers.ingest import Ingest
+from workers.ingest import Ingest, Publisher
 from workers.kafka.consumer import Consumer
 from workers.kafka.dead_letter_sender import DeadLetterSender
 from workers.outgoing import Outgoing
@@ -32,7 +31,7 @@ OUTGOING_S: Final = 2.0
 
 
 class Intake:
-    """consumer -> ingest -> database, then broadcast; and outgoing, which reads the database."""
+    """consumer -> ingest -> database -> publisher; and outgoing, which reads the database."""
 
     def __init__(
         self,
@@ -40,7 +39,7 @@ class Intake:
         metrics: Metrics,
         engine: sa.Engine,
         executor: Executor,
-        broadcast: Broadcast,
+        publisher: Publisher,
         died: Callable[[BaseException], None],
     ) -> None:
         """`executor` has one thread: the store's cache belongs to it."""
@@ -48,7 +47,7 @@ class Intake:
         self.dead_letters = DeadLetterSender(settings, metrics, died)
         self.consumer = Consumer(settings, metrics, self.dead_letters, self.breaker, died)
         store = BatchStore(engine, executor, metrics, self.breaker)
-        self.ingest = Ingest(store, broadcast, metrics, settings.batch_records, died)
+        self.ingest = Ingest(store, publisher, metrics, settings.batch_records, died)
         self.outgoing = Outgoing(settings, engine, metrics, died)
 
     def start(self) -> None:

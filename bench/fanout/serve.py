@@ -17,6 +17,7 @@ from tornado.ioloop import IOLoop
 
 import server
 from bench.fanout.offers import offer, waypoint
+from roles import serving
 from tracking.domain.changes import in_order
 from tracking.live import audience
 from tracking.live.broadcast import Broadcast
@@ -100,7 +101,7 @@ def _give_and_wait(limit_s: float) -> Callable[[Any, Batch, Any], None]:
     return waiting
 
 
-server.Broadcast = OfferedBroadcast  # type: ignore[attr-defined, assignment]
+serving.Broadcast = OfferedBroadcast  # type: ignore[attr-defined, assignment]
 apply(os.environ.get("BENCH_VARIANT", ""))
 
 if __name__ == "__main__":

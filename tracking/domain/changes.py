@@ -1,7 +1,7 @@
 """What a committed batch changed, as one ordered list for each booking. Pure.
 
-Whoever carries changes to viewers (the broadcast of this process, later a topic) goes through the
-list once, front to back.
+Whoever carries changes to viewers (the broadcast of this process, or the relay to others) goes
+through the list once, front to back.
 """
 
 from collections import defaultdict
@@ -19,7 +19,7 @@ from tracking.domain.waypoints import StoredWaypoint
 HeardWhy: TypeAlias = Literal["late", "parked", "refused", "duplicate"]
 
 
-class Heard(Struct, frozen=True):
+class Heard(Struct, frozen=True, tag="heard", array_like=True):
     """Reports came that did not move the marker: `received_at` of the newest, and what it became.
 
     A replay tells of reports that are old: whoever keeps the newest time is not misled by it.
@@ -33,23 +33,36 @@ class Heard(Struct, frozen=True):
 Entry: TypeAlias = StoredWaypoint | TrackChange | Heard
 
 
-class BookingChanges(Struct, frozen=True):
-    """One booking's changes in the order in which its viewers are told of them."""
+class TrackMove(Struct, frozen=True, array_like=True):
+    """How a transaction moved a track's row: whoever knows the version before misses nothing."""
+
+    epoch: str
+    before: int
+    after: int
+    distance_mm: int
+
+
+class BookingChanges(Struct, frozen=True, array_like=True):
+    """One booking's changes in the order in which its viewers are told of them.
+
+    `move` is None where the booking has no track: then it was only heard.
+    """
 
     booking_id: UUID
     entries: list[Entry]
-    distance_mm: int | None = None  # of the route behind all of them; None: not known
+    move: TrackMove | None = None
 
 
 def in_order(
     changes: Iterable[TrackChange],
     waypoints: Iterable[StoredWaypoint],
     heard: Iterable[Heard] = (),
-    distances: Mapping[UUID, int] = MappingProxyType({}),
+    moves: Mapping[UUID, TrackMove] = MappingProxyType({}),
 ) -> list[BookingChanges]:
     """A new runner stands before his positions, the end of a trip behind the last one.
 
-    What was only heard stands behind the positions.
+    What was only heard stands behind the positions. A track that moved is in the list, also when
+    there is nothing to tell of it: otherwise the next change would look like a gap.
 
     `waypoints` of one booking come in the order of seq.
     """
@@ -66,7 +79,10 @@ def in_order(
         entries[report.booking_id].append(report)
     for change in ended:
         entries[change.booking_id].append(change)
+    for booking_id, move in moves.items():
+        if move.before != move.after:
+            entries[booking_id]  # made if it is not there
     return [
-        BookingChanges(booking_id, listed, distances.get(booking_id))
+        BookingChanges(booking_id, listed, moves.get(booking_id))
         for booking_id, listed in entries.items()
     ]

@@ -8,7 +8,7 @@ from msgspec import Struct
 from tracking.domain.waypoints import StoredWaypoint
 
 
-class TrackChange(Struct, frozen=True):
+class TrackChange(Struct, frozen=True, tag="change", array_like=True):
     """A trip that began, or whose status, phase, runner, owner or pickup changed."""
 
     booking_id: UUID
@@ -50,6 +50,27 @@ class LiveState(Struct):
     head_seq: int = 0
     picked_up_at: datetime | None = None
     last: StoredWaypoint | None = None  # where the marker stands
+    completed_at: datetime | None = None
+    version: int = 0  # of the track's row, with everything above
+
+
+def change_between(old: LiveState, new: LiveState) -> TrackChange | None:
+    """What happened to the track meanwhile; None if nothing that is told did."""
+    if new.track_id is None or _said(old) == _said(new):
+        return None
+    assert new.phase is not None  # a track has all of them
+    assert new.runner_id is not None
+    assert new.epoch is not None
+    assert new.started_at is not None
+    return TrackChange(
+        new.booking_id, new.track_id, None if old.track_id is None else old.status, old.phase,
+        old.runner_id, new.status, new.phase, new.runner_id, new.owner_id, new.epoch,
+        new.started_at, new.completed_at, old.picked_up_at, new.picked_up_at,
+    )  # fmt: skip
+
+
+def _said(state: LiveState) -> tuple[object, ...]:
+    return state.status, state.phase, state.runner_id, state.owner_id, state.picked_up_at
 
 
 class ActiveTrip(Struct, frozen=True):
@@ -62,6 +83,7 @@ class ActiveTrip(Struct, frozen=True):
     head_seq: int
     distance_mm: int
     last: StoredWaypoint | None
+    version: int = 0  # of the track's row
 
 
 class TrackView(Struct, frozen=True):

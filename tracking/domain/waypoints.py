@@ -8,7 +8,7 @@ from msgspec import Struct
 from tracking.domain.routes import Order
 
 
-class StoredWaypoint(Struct, frozen=True, gc=False):
+class StoredWaypoint(Struct, frozen=True, gc=False, tag="waypoint", array_like=True):
     """A committed waypoint, for the viewers. `late` ones belong into the route, not on the map."""
 
     booking_id: UUID

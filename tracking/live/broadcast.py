@@ -1,5 +1,6 @@
 """From committed rows to rooms. IOLoop thread."""
 
+import asyncio
 import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -8,7 +9,7 @@ from typing import Final
 
 from tracking.domain.changes import BookingChanges, Entry
 from tracking.domain.shares import NEVER
-from tracking.domain.tracks import TrackChange
+from tracking.domain.tracks import LiveState, TrackChange, change_between
 from tracking.domain.waypoints import StoredWaypoint
 from tracking.live.audience import Audience, TimeSlice
 from tracking.live.fleet import Fleet
@@ -16,6 +17,7 @@ from tracking.live.room import Room
 from tracking.live.rooms import Rooms
 from tracking.live.sender import Sender
 from tracking.metrics import Metrics
+from tracking.wire import close_codes
 from tracking.wire.messages import location_update
 from tracking.wire.protocol import late_waypoints
 from tracking.wire.shared import shared_location_update
@@ -36,12 +38,17 @@ class Broadcast:
         self._fleet = fleet
         self._metrics = metrics
         self._send = send
+        self._turn = asyncio.Lock()  # one who publishes at a time: nobody overtakes
 
     async def publish(self, bookings: Sequence[BookingChanges]) -> None:
         """In the order of the entries; returns when every subscriber has been served.
 
         Never raises: what goes wrong in one room is that room's, and is logged and counted.
         """
+        async with self._turn:
+            await self._publish(bookings)
+
+    async def _publish(self, bookings: Sequence[BookingChanges]) -> None:
         time_slice = TimeSlice()
         fleet = None if self._fleet is None or not self._fleet.is_watched else self._fleet
         for booking in bookings:
@@ -50,7 +57,42 @@ class Broadcast:
                 await time_slice.give_way()
             room = self._rooms.room(booking.booking_id)
             if room is not None:
-                await self._publish_to(room, booking.entries, time_slice)
+                for each in room.take(booking):
+                    await self._publish_to(room, each.entries, time_slice)
+
+    async def renew(self, room: Room, state: LiveState) -> None:
+        """The room has missed changes, and this is its state from the table: everybody is told.
+
+        Who speaks `tracking.v1` catches up, as if it had been away. Never raises.
+        """
+        async with self._turn:
+            try:
+                await self._renew(room, state)
+            except Exception:
+                log.exception("a room that has missed changes was not renewed")
+                self._metrics.live_errors.labels("room").inc()
+
+    async def _renew(self, room: Room, state: LiveState) -> None:
+        old, known = room.state, room.continuity.version
+        if old is None or known is None or (old.epoch == state.epoch and state.version < known):
+            return  # it is being read, or what was missed has come
+        following = room.continuity.begin(state.epoch, state.version)
+        if old.epoch not in (None, state.epoch):
+            for subscriber in room.everybody():
+                subscriber.end(close_codes.GOING_AWAY)  # it comes back and gets the whole route
+        for subscriber in room.everybody():
+            subscriber.fall_behind()
+        room.renew(state)
+        change = change_between(old, state)
+        if change is not None and not room.is_over:
+            room.tell(change)
+        time_slice, last = TimeSlice(), state.last
+        if last is not None and last.seq == state.head_seq > old.head_seq:
+            await self._publish_position(room, last, time_slice)
+        if change is not None and room.is_over:
+            room.tell(change)
+        for booking in following:
+            await self._publish_to(room, booking.entries, time_slice)
 
     async def _publish_to(self, room: Room, entries: list[Entry], time_slice: TimeSlice) -> None:
         for is_late, run in groupby(entries, key=_is_late):

@@ -6,7 +6,7 @@ it has everything. A slow viewer is one with an old version: it gets the newest 
 
 import asyncio
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -65,8 +65,8 @@ class FleetTable:
             self._trips[booking.booking_id.int] = trip
         if trip.apply(booking, datetime.now(UTC)):
             self._changed(trip)
-            if trip.is_outdated:
-                self.outdated.add(booking.booking_id)
+        if trip.is_outdated:
+            self.outdated.add(booking.booking_id)
 
     def read_again(self, trips: Iterable[ActiveTrip]) -> None:
         """Those of `outdated` that are active."""
@@ -77,6 +77,23 @@ class FleetTable:
             elif not trip.begin(read):
                 continue
             self._changed(trip)
+
+    def reconcile(self, versions: Mapping[UUID, int], since: int) -> None:
+        """With the versions of all active trips in the table: what is missing here is read again.
+
+        They were asked for at version `since` of the fleet; a trip that has changed meanwhile is
+        newer than they are.
+        """
+        self.outdated |= {
+            booking_id
+            for booking_id, version in versions.items()
+            if (trip := self._trips.get(booking_id.int)) is None or trip.is_behind(version)
+        }
+        now = datetime.now(UTC)
+        for trip in self._trips.values():
+            if trip.ended_at is None and trip.version <= since and trip.booking_id not in versions:
+                trip.end(now)
+                self._changed(trip)
 
     def _changed(self, trip: FleetTrip) -> None:
         self.version += 1

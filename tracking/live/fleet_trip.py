@@ -26,6 +26,7 @@ class FleetTrip:
         "_seq",
         "_started_at",
         "_status",
+        "_track_version",
         "booking_id",
         "ended_at",
         "is_outdated",
@@ -39,7 +40,7 @@ class FleetTrip:
         self.is_outdated = False  # its route may have lost waypoints, the marker's among them
         self._number, self._started_at = number, started_at
         self._status, self._phase = "active", "to_pickup"
-        self._seq = self._distance_mm = 0
+        self._seq = self._distance_mm = self._track_version = 0
         self._last: StoredWaypoint | None = None
         self._reports = Reports()
         self._freshness: tuple[State, Reason | None] | None = ("live", None)
@@ -60,6 +61,7 @@ class FleetTrip:
         if self.ended_at is not None or read.head_seq < self._seq:
             return False  # what came meanwhile is newer
         self.is_outdated = False
+        self._track_version = max(self._track_version, read.version)
         self._number, self._phase, self._started_at = (
             read.booking_number, read.phase, read.started_at,
         )  # fmt: skip
@@ -79,6 +81,13 @@ class FleetTrip:
 
     def apply(self, booking: BookingChanges, now: datetime) -> bool:
         """Whether the row is another one now. What is known already changes nothing."""
+        move = booking.move
+        if move is not None:
+            if move.before < move.after <= self._track_version:
+                return False  # it comes again, or was read meanwhile
+            if move.before > self._track_version > 0:
+                self.is_outdated = True  # something is missing
+            self._track_version = max(self._track_version, move.after)
         is_changed = False
         for entry in booking.entries:
             if isinstance(entry, StoredWaypoint):
@@ -90,9 +99,17 @@ class FleetTrip:
                 self._reports.heard(entry.received_at)
         if is_changed:
             self._encoded = None
-            if booking.distance_mm is not None:
-                self._distance_mm = booking.distance_mm
+            if booking.move is not None:
+                self._distance_mm = booking.move.distance_mm
         return is_changed
+
+    def is_behind(self, version: int) -> bool:
+        """The table has a version that nobody has told of."""
+        return version > self._track_version
+
+    def end(self, now: datetime) -> None:
+        """It is not active any more; nobody has told how it ended."""
+        self.ended_at, self._freshness, self._encoded = now, None, None
 
     def _moved(self, waypoint: StoredWaypoint) -> bool:
         """Late ones count, and don't move the marker. What comes after the end is not shown."""

@@ -106,6 +106,14 @@ class ProtocolSubscriber(Subscriber):
         if self.room.is_over:
             self.finish()
 
+    def fall_behind(self) -> None:
+        """The room has missed changes: what this one was not sent is read from the table."""
+        if self.state is State.LIVE:
+            self.begin_catching_up()
+            self._catch_up()
+        else:
+            self._held = None  # the room's head goes beyond it
+
     def begin_anew(self) -> None:
         """From the first waypoint on, at once; `welcome` has still to come for who is joining."""
         if self.state in (State.CATCHING_UP, State.LIVE):
@@ -141,7 +149,7 @@ class ProtocolSubscriber(Subscriber):
         if not message.is_position:
             self._release_thinned()  # its seq is lower
             if self.send_queue.is_busy:
-                self._fall_behind()
+                self.fall_behind()
                 self._hold(message)
             else:
                 self._send(message)
@@ -184,11 +192,6 @@ class ProtocolSubscriber(Subscriber):
         self.sent_seq = message.seq
         self.send_queue.send(message.frame, replaceable=message.is_position)
 
-    def _fall_behind(self) -> None:
-        """Go on when the socket is free: memory holds no more than a page and `HELD` messages."""
-        self.begin_catching_up()
-        self._catch_up()
-
     def tell(self, frame: bytes) -> None:
         """A status: never held, never dropped. Before `welcome`, which says it, it is not sent."""
         if self.state in (State.CATCHING_UP, State.LIVE):
@@ -200,7 +203,7 @@ class ProtocolSubscriber(Subscriber):
             return
         self._release_thinned()
         if self.send_queue.is_busy:
-            self._fall_behind()
+            self.fall_behind()  # go on when the socket is free: memory holds a page and `HELD`
         else:
             self.end(close_codes.TRIP_OVER)
 

@@ -1,15 +1,17 @@
 """One booking that somebody watches, and its state. IOLoop thread only."""
 
 import asyncio
+import time
 from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from tracking.domain.changes import Heard
+from tracking.domain.changes import BookingChanges, Heard
 from tracking.domain.freshness import Freshness, Reports, freshness_of
 from tracking.domain.tracks import LiveState, TrackChange
 from tracking.domain.waypoints import StoredWaypoint
 from tracking.live.audience import Audience
+from tracking.live.continuity import Continuity, Silence
 from tracking.live.shared_answers import SharedAnswers
 from tracking.live.subscriber import Subscriber
 from tracking.live.views import EVERYTHING, View
@@ -32,6 +34,7 @@ class Room:
         self.reading: asyncio.Future[None] | None = None
         self.state: LiveState | None = None
         self.is_outdated = False  # the route may have lost its newest waypoint
+        self.continuity, self.silence = Continuity(), Silence()
         self.freshness: Freshness | None = None  # as the subscribers were told last
         self._rooms = rooms
         self._reports = Reports()
@@ -66,10 +69,29 @@ class Room:
     def expect(self) -> None:
         """The state is about to be read, with all that was published before."""
         self._unseen.clear()
+        if self.state is None:
+            self.continuity.clear()
+
+    def take(self, booking: BookingChanges) -> list[BookingChanges]:
+        """What the subscribers are to be told of now: nothing while a change before it is missing.
+
+        What they will never be told of, because the state that is being read has it, is left out.
+        """
+        self.silence.heard(time.monotonic(), self._reports.interval.total_seconds())
+        was_broken = self.continuity.is_broken
+        found = self.continuity.take(booking)
+        if self.continuity.is_broken and not was_broken and self._rooms is not None:
+            self._rooms.on_gap(self)
+        return found
 
     def begin(self, state: LiveState) -> None:
         """The state as it was read, and what was published meanwhile."""
         old, self.state, self.is_outdated = self.state, state, False
+        if old is None:
+            for booking in self.continuity.begin(state.epoch, state.version):
+                self._unseen += [e for e in booking.entries if not isinstance(e, Heard)]
+            if self.continuity.is_broken and self._rooms is not None:
+                self._rooms.on_gap(self)
         if old is not None and old.head_seq > state.head_seq:
             if old.last is not None and old.last.seq > state.head_seq:
                 state.last = old.last
@@ -99,6 +121,13 @@ class Room:
         """The runner reported what moves no marker. Remembered only here, not in the database."""
         self._reports.heard(report.received_at)
 
+    def renew(self, state: LiveState) -> None:
+        """The state as the table has it: changes were missed."""
+        old, self.state, self.is_outdated = self.state, state, False
+        if state.last is not None and (old is None or old.last != state.last):
+            self._reports.shown(state.last.received_at)
+        self.shared_answers.clear()
+
     def changed(self, change: TrackChange) -> None:
         """Status, phase, runner or owner; the first one tells of the track itself."""
         state = self.state
@@ -109,7 +138,7 @@ class Room:
         state.track_id, state.epoch = change.track_id, change.epoch
         state.status, state.phase, state.runner_id = change.status, change.phase, change.runner_id
         state.owner_id, state.started_at = change.owner_id, change.started_at
-        state.picked_up_at = change.picked_up_at
+        state.picked_up_at, state.completed_at = change.picked_up_at, change.completed_at
         self.is_outdated = change.old_status is not None
         self.shared_answers.clear()  # waypoints may have left the route
 

@@ -17,6 +17,9 @@ class Rooms:
     def __init__(self) -> None:
         self._rooms: dict[UUID, Room] = {}
         self._subscribers = 0
+        # Read by the relay's thread: whoever is here before its state is read misses nothing.
+        self.watched: set[bytes] = set()
+        self.on_gap: Callable[[Room], None] = _nobody_heals
 
     def __len__(self) -> int:
         return len(self._rooms)
@@ -33,6 +36,7 @@ class Rooms:
         room = self._rooms.get(booking_id)
         if room is None:
             room = self._rooms[booking_id] = Room(booking_id, self)
+            self.watched.add(booking_id.bytes)
         room.entering += 1
         try:
             if room.state is None or room.is_outdated:
@@ -71,6 +75,7 @@ class Rooms:
         """Memory follows the viewers, not history."""
         if not room.entering and room.is_empty:
             self._rooms.pop(room.booking_id, None)
+            self.watched.discard(room.booking_id.bytes)
 
     def room(self, booking_id: UUID) -> Room | None:
         """None if nobody watches."""
@@ -84,6 +89,10 @@ class Rooms:
         """Every subscriber at this moment, safe against leaving meanwhile."""
         for room in self.all():
             yield from room.everybody()
+
+
+def _nobody_heals(_: Room) -> None:
+    """Until server.py says who does."""
 
 
 async def _begin(room: Room, read: Read) -> None:

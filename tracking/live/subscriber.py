@@ -73,6 +73,9 @@ class Subscriber(Recipient):
     def tell(self, frame: bytes) -> None:
         """A status: the plain stream is not told."""
 
+    def fall_behind(self) -> None:
+        """The room has missed changes: the plain stream shows only the newest position."""
+
     def begin_anew(self) -> None:
         """Other waypoints are shown than before: not to whoever sees all of them."""
 

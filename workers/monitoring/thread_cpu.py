@@ -21,6 +21,7 @@ LABELS: Final = {
     "requests": "requests",
     "maintenance": "maintenance",
     "kafka-io": "kafka_io",
+    "relay": "relay",
 }
 TASKS: Final = Path("/proc/self/task")
 TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")

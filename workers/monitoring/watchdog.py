@@ -14,6 +14,7 @@ from tracking.metrics import Metrics
 from workers.ingest import Ingest
 from workers.kafka.consumer import Consumer
 from workers.monitoring.thread_cpu import ThreadCpu
+from workers.relay.ingest_processes import IngestProcesses
 
 SAMPLE_S: Final = 0.1
 LOOK_S: Final = 1.0
@@ -29,23 +30,31 @@ async def measure_loop(metrics: Metrics) -> None:
         metrics.loop_delay.observe(max(time.perf_counter() - due, 0.0))
 
 
-def measure_parts(
-    metrics: Metrics,
-    rooms: Rooms,
-    fleet: Fleet,
-    ingest: Ingest,
-    engines: Mapping[str, sa.Engine],
-) -> None:
+def measure_process(metrics: Metrics, engines: Mapping[str, sa.Engine]) -> None:
     """Gauges that are read when Prometheus scrapes, which the loop does itself."""
     metrics.registry.register(ThreadCpu())
+    for name, engine in engines.items():
+        if isinstance(engine.pool, QueuePool):
+            metrics.pool_in_use.labels(name).set_function(engine.pool.checkedout)
+
+
+def measure_viewers(metrics: Metrics, rooms: Rooms, fleet: Fleet) -> None:
+    """Of a process that serves clients."""
     metrics.rooms.set_function(lambda: len(rooms))
     metrics.subscribers.set_function(lambda: rooms.subscribers + len(fleet))
     metrics.fleet_viewers.set_function(lambda: len(fleet))
     metrics.fleet_trips.set_function(lambda: fleet.trips)
+
+
+def measure_ingest(metrics: Metrics, ingest: Ingest) -> None:
+    """Of a process that stores events."""
     metrics.oldest_unstored.set_function(lambda: ingest.oldest_wait(time.monotonic()))
-    for name, engine in engines.items():
-        if isinstance(engine.pool, QueuePool):
-            metrics.pool_in_use.labels(name).set_function(engine.pool.checkedout)
+
+
+def measure_relay(metrics: Metrics, processes: IngestProcesses) -> None:
+    """Of a process that hears what others store."""
+    metrics.ingest_processes.set_function(lambda: len(processes))
+    metrics.ingest_silence.set_function(processes.silence_s)
 
 
 async def watch_consumer(consumer: Consumer, died: Callable[[BaseException], None]) -> None:

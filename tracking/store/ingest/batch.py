@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from msgspec import Struct, field
 from psycopg2.extensions import cursor as Cursor
 
-from tracking.domain.changes import BookingChanges, in_order
+from tracking.domain.changes import BookingChanges, TrackMove, in_order
 from tracking.domain.events import BookingEvent, Event, LocationUpdate
 from tracking.domain.tracks import TrackChange
 from tracking.domain.waypoints import StoredWaypoint
@@ -109,6 +109,7 @@ def _store(
     concerned |= _bookings_of_runners(cursor, updates)
     bookings.lock_bookings(cursor, concerned)
     tracks = load_tracks(cursor, concerned, track_cache)
+    versions = {booking_id: track.version for booking_id, track in tracks.items()}
 
     # Each step costs a round trip: most batches have updates only, and skip what they don't need.
     informed = _store_facts(cursor, facts, stored)
@@ -130,10 +131,17 @@ def _store(
     stored.update_outcomes += Counter({APPLIED: len(received) - len(rest)})  # keeps no zero
     heard = outcomes.heard_of(tracks, rest, resolver)
     grown = write_waypoints(cursor, tracks.values(), track_cache.partitions)
-    distances = {booking_id: track.distance_mm for booking_id, track in tracks.items()}
-    stored.bookings = in_order(changes, grown, heard, distances)
+    stored.bookings = in_order(changes, grown, heard, _moves(tracks, versions))
     outbox.write_lifecycle(cursor, changes, tracks)
     return stored, tracks
+
+
+def _moves(tracks: dict[UUID, TrackState], versions: dict[UUID, int]) -> dict[UUID, TrackMove]:
+    """From the versions before the batch to those behind it."""
+    return {
+        booking_id: TrackMove(t.epoch, versions.get(booking_id, 0), t.version, t.distance_mm)
+        for booking_id, t in tracks.items()
+    }
 
 
 def _named(updates: Iterable[LocationUpdate]) -> set[UUID]:

@@ -18,7 +18,7 @@ def active_trips(engine: sa.Engine, only: Collection[UUID] | None = None) -> lis
         cursor.execute(
             """
             SELECT t.booking_id, t.booking_number, t.phase, t.started_at, t.head_seq, t.distance_mm,
-                   t.id, w.seq, w.runner_id, ST_X(w.position), ST_Y(w.position),
+                   t.version, t.id, w.seq, w.runner_id, ST_X(w.position), ST_Y(w.position),
                    w.speed_kmh, w.heading_degrees, w.recorded_at, w.received_at
             FROM tracks t LEFT JOIN waypoints w ON w.track_id = t.id
                 AND w.recorded_at = t.last_recorded_at AND w.runner_id = t.last_runner_id
@@ -30,7 +30,8 @@ def active_trips(engine: sa.Engine, only: Collection[UUID] | None = None) -> lis
         return [
             ActiveTrip(
                 *row[:6],
-                None if row[7] is None else StoredWaypoint(row[0], *row[6:], False),  # type: ignore[call-arg]
+                None if row[8] is None else StoredWaypoint(row[0], *row[7:], False),  # type: ignore[call-arg]
+                row[6],
             )
             for row in cursor
         ]

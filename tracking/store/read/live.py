@@ -1,11 +1,13 @@
 """What a viewer who joins is told, and the rows that he missed."""
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Final
 from uuid import UUID
 
 import sqlalchemy as sa
 
+from tracking.domain.changes import BookingChanges, TrackMove
 from tracking.domain.tracks import LiveState
 from tracking.domain.waypoints import MissedWaypoint, StoredWaypoint
 from tracking.store.engine import translated
@@ -23,7 +25,8 @@ def live_state(engine: sa.Engine, booking_id: UUID) -> LiveState | None:
             """
             SELECT b.booking_id, b.owner_id, t.runner_id, t.id, t.epoch,
                    coalesce(t.status, 'requested'), t.phase, t.started_at,
-                   coalesce(t.head_seq, 0), t.picked_up_at, w.seq, w.runner_id,
+                   coalesce(t.head_seq, 0), t.picked_up_at, t.completed_at,
+                   coalesce(t.version, 0), w.seq, w.runner_id,
                    ST_X(w.position), ST_Y(w.position), w.speed_kmh, w.heading_degrees,
                    w.recorded_at, w.received_at
             FROM bookings b LEFT JOIN tracks t ON t.booking_id = b.booking_id
@@ -37,11 +40,37 @@ def live_state(engine: sa.Engine, booking_id: UUID) -> LiveState | None:
         row = cursor.fetchone()
     if row is None:
         return None
-    state = LiveState(*row[:10])
-    if row[10] is not None:
+    state = LiveState(*row[:10], None, *row[10:12])  # type: ignore[call-arg]
+    if row[12] is not None:
         track_id = row[3]
-        state.last = StoredWaypoint(booking_id, track_id, *row[10:], False)  # type: ignore[call-arg]
+        state.last = StoredWaypoint(booking_id, track_id, *row[12:], False)  # type: ignore[call-arg]
     return state
+
+
+@translated
+def track_versions(
+    engine: sa.Engine, booking_ids: Collection[UUID] | None = None
+) -> dict[UUID, int]:
+    """Of the tracks of these bookings, of None of all active ones: tells what was missed."""
+    with transaction(engine) as cursor:
+        cursor.execute(
+            "SELECT booking_id, version FROM tracks WHERE"
+            " CASE WHEN %s THEN status = 'active' ELSE booking_id = ANY(%s::uuid[]) END",
+            (booking_ids is None, list(booking_ids or ())),
+        )
+        return dict(cursor.fetchall())
+
+
+@translated
+def recent_moves(engine: sa.Engine, seconds: float) -> list[BookingChanges]:
+    """Where tracks stand that moved within so long: whoever knows less has missed something."""
+    with transaction(engine) as cursor:
+        cursor.execute(
+            "SELECT booking_id, epoch, version, version, distance_mm FROM tracks"
+            " WHERE updated_at > now() - make_interval(secs => %s)",
+            (seconds,),
+        )
+        return [BookingChanges(row[0], [], TrackMove(*row[1:])) for row in cursor]
 
 
 @translated

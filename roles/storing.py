@@ -1,0 +1,30 @@
+"""What stores the events: of the roles `all` and `ingest`. IOLoop thread."""
+
+from functools import partial
+
+from roles.building import Building
+from workers.ingest import Publisher
+from workers.intake import Intake
+from workers.kafka.unread import oldest_unread_s
+from workers.maintenance import Maintenance
+from workers.monitoring.watchdog import measure_ingest, watch_consumer
+
+# Two for ingest and maintenance, two for what goes out.
+CONNECTIONS = 4
+
+
+def start_storing(building: Building, publisher: Publisher) -> Intake:
+    """From Kafka into the database; what was committed goes to the publisher."""
+    settings, metrics, stop = building.settings, building.metrics, building.stop
+    engine = building.engine("ingest", CONNECTIONS)
+    intake = Intake(settings, metrics, engine, building.threads("ingest"), publisher, stop.died)
+    intake.start()
+    building.stack.push_async_callback(intake.stop, stop)
+    maintenance = Maintenance(
+        engine, building.threads("maintenance"), metrics, intake.ingest.offer,
+        intake.delay_s, partial(oldest_unread_s, settings),
+    )  # fmt: skip
+    building.start_jobs(watch_consumer(intake.consumer, stop.died), maintenance.run())
+    building.signs.append(lambda: intake.consumer.last_poll)
+    measure_ingest(metrics, intake.ingest)
+    return intake
