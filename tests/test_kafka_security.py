@@ -10,6 +10,8 @@ from itertools import permutations
 from pathlib import Path
 
 import pytest
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -29,9 +31,10 @@ from tests.running import (
     running_server,
     wait_until,
 )
-from tracking.settings import KafkaSettings
+from tracking.settings import KafkaSettings, Settings
 from workers.kafka.clients import explained
 from workers.kafka.dead_letter_topic import kept_dead_letters
+from workers.relay.client import TOPIC, ensure_topic, options, partitions_of
 
 USER, PASSWORD = "tracking", "correct-horse-battery"
 
@@ -119,6 +122,22 @@ def test_every_client_gets_through_tls_and_a_password(
         assert checked.returncode == 0, checked.stderr
         platform.close()
     assert PASSWORD not in log.read_text()
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-512"])
+def test_the_relay_gets_through_tls_and_a_password(
+    environ: dict[str, str], secured: dict[str, str], mechanism: str
+) -> None:
+    """Another library: librdkafka has options of its own."""
+    own = {"KAFKA_TOPIC_PREFIX": f"secured-{mechanism.lower()}", "KAFKA_SASL_MECHANISM": mechanism}
+    settings = Settings.from_environment({**environ, **secured, **own})
+    admin = AdminClient(options(settings))
+    assert ensure_topic(admin, settings.topic(TOPIC), 2) == 2
+    wrong = Settings.from_environment(
+        {**environ, **secured, **own, "KAFKA_SASL_PASSWORD": "wrong-horse"}
+    )
+    with pytest.raises(KafkaException):
+        partitions_of(AdminClient(options(wrong)), settings.topic(TOPIC))
 
 
 # What is wrong, and what is said of it.
