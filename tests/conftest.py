@@ -1,5 +1,6 @@
 """Shared fixtures: a database of one's own on the private PostgreSQL, engines, servers."""
 
+import asyncio
 import functools
 import os
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from hypothesis import HealthCheck, settings
+from tornado.ioloop import IOLoop
 from xdist.scheduler import LoadScopeScheduling
 
 from tests.running import CHECKOUT, NEEDED, Platform, Server, fresh_database, running_server
@@ -32,6 +34,21 @@ settings.register_profile(
 )
 settings.register_profile("long", settings.get_profile("short"), max_examples=20_000)
 settings.load_profile("short")
+
+
+@pytest.fixture
+def io_loop(io_loop: IOLoop) -> Iterator[IOLoop]:
+    """pytest-tornado's. What a test leaves undone ends with it, not in the middle of another."""
+    yield io_loop
+    io_loop.run_sync(_end_tasks)
+
+
+async def _end_tasks() -> None:
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    if left:
+        await asyncio.wait(left, timeout=5)
 
 
 @pytest.fixture(scope="session")
