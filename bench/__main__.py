@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from bench import backlog, fanout, fleet, growth, latency, pages, store
+from bench import backlog, fanout, fleet, growth, latency, pages, relay, store
 from bench.report import circumstances
 from tests.running import NEEDED
 
@@ -18,6 +18,7 @@ BENCHES: dict[str, Callable[[dict[str, str]], str]] = {
     "latency": latency.run,
     "fanout": fanout.run,
     "fleet": fleet.run,
+    "relay": relay.run,
     "pages": pages.run,
 }
 

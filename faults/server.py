@@ -33,8 +33,10 @@ class SupervisedServer(Server):
         log: Path,
         faults: Sequence[str] = (),
         restart: bool = True,
+        role: str = "all",
     ) -> None:
         super().__init__(environ, log)
+        self._role = role
         self.port = int(environ["SERVICE_PORT"])
         self.statuses: list[int] = []  # of every process that ended
         self._faults = list(faults)
@@ -100,7 +102,7 @@ class SupervisedServer(Server):
         program = ["-m", "faults.launcher"] if fault else ["server.py"]
         with self.log.open("ab") as out:
             self.process = subprocess.Popen(
-                [sys.executable, *program],
+                [sys.executable, *program, "--role", self._role],
                 cwd=CHECKOUT,
                 env={**self.environ, "FAULT": fault},
                 stderr=out,

@@ -1,0 +1,79 @@
+"""Processes with roles of their own: killed, stopped, and their relay taken away."""
+
+import signal
+import time
+from concurrent.futures import Future
+
+import pytest
+from confluent_kafka.admin import AdminClient
+
+from faults.scenario import Scenario, pause
+from faults.server import SupervisedServer
+from tests.running import wait_until
+
+# A guard against hanging: a process that serves is ready when it has heard one that stores.
+READY_S = 60.0
+
+
+def kill(server: SupervisedServer) -> None:
+    server.send_signal(signal.SIGKILL)
+    wait_until(server.is_dead, "dead")
+
+
+def test_each_of_them_is_killed_at_random(scenario: Scenario, outage_s: float) -> None:
+    ingests = scenario.play_apart(outage_s + 8)
+    end = time.monotonic() + outage_s
+    while time.monotonic() < end:
+        pause(scenario.random.uniform(0.5, 2.0))
+        victim = scenario.random.choice([*ingests, scenario.server])
+        kill(victim)
+        wait_until(victim.is_ready, "ready again", READY_S)
+    scenario.drain()
+    scenario.prove(counters=False)
+
+
+def test_the_process_with_the_viewers_stands_still(scenario: Scenario, outage_s: float) -> None:
+    scenario.play_apart(outage_s + 8)
+    scenario.server.send_signal(signal.SIGSTOP)
+    pause(outage_s)
+    scenario.server.send_signal(signal.SIGCONT)
+    scenario.drain()
+    scenario.prove(counters=False)
+
+
+@pytest.mark.parametrize("what", ["deleted", "emptied"])
+def test_the_relay_loses_what_it_had(scenario: Scenario, what: str) -> None:
+    scenario.play_apart(12)
+    topic = f"{scenario.prefix}.tracking.live"
+    admin = AdminClient({"bootstrap.servers": scenario.environ["KAFKA_BROKERS"]})
+    for _ in range(2):
+        pause(scenario.random.uniform(0.5, 2.0))
+        done(admin, topic, what).result(30)
+    scenario.drain()
+    scenario.prove(counters=False)
+
+
+def done(admin: AdminClient, topic: str, what: str) -> "Future[None]":
+    if what == "deleted":
+        future: Future[None] = admin.delete_topics([topic])[topic]
+        return future
+    from confluent_kafka import TopicPartition
+
+    end = -1  # OFFSET_END: everything before goes
+    partitions = len(admin.list_topics(timeout=10).topics[topic].partitions)
+    futures = admin.delete_records([TopicPartition(topic, p, end) for p in range(partitions)])
+    for future in list(futures.values())[1:]:
+        future.result(30)
+    first: Future[None] = next(iter(futures.values()))
+    return first
+
+
+@pytest.mark.parametrize("dead", ["kafka", "postgres"])
+def test_a_server_is_away(scenario: Scenario, outage_s: float, dead: str) -> None:
+    scenario.play_apart(outage_s + 8)
+    server = getattr(scenario.world, dead)
+    server.kill()
+    pause(outage_s)
+    server.start()
+    scenario.drain()
+    scenario.prove(counters=False)
