@@ -70,7 +70,7 @@ class Scenario(Proof):
             **settings,
         }
         self.server = SupervisedServer(environ, self.log, faults, restart, role)
-        self.stack.callback(self._stop_server, self.server)
+        self.stack.callback(self.stop_server, self.server)
         self.server.start()
         return self.server.wait_ready() if ready else self.server
 
@@ -79,37 +79,17 @@ class Scenario(Proof):
         own = {"SERVICE_PORT": str(free_port()), "KAFKA_INSTANCE_ID": ""}
         log = self.log.with_name("second.log")
         second = SupervisedServer({**self.server.environ, **own}, log, restart=False)
-        self.stack.callback(self._stop_server, second)
+        self.stack.callback(self.stop_server, second)
         second.start()
         wait_until(lambda: second.asks("/health")[0] == 200, "healthy")
         return second
-
-    def start_ingest(self, name: str) -> SupervisedServer:
-        """A process that stores, beside the one with the viewers; started again when it dies."""
-        own = {"SERVICE_PORT": str(free_port()), "KAFKA_INSTANCE_ID": name, "RELAY_PARTITIONS": "4"}
-        log = self.log.with_name(f"{name}.log")
-        made = SupervisedServer({**self.server.environ, **own}, log, role="ingest")
-        self.stack.callback(self._stop_server, made)
-        made.start()
-        return made
-
-    def play_apart(self, seconds: float) -> list[SupervisedServer]:
-        """As `play`: two processes that store, and one that serves."""
-        load = self.declare(min(round(seconds * RATE), EVENTS))
-        self.start_server(role="live", ready=False, KAFKA_INSTANCE_ID="")
-        ingests = [self.start_ingest(name) for name in ("ingest-1", "ingest-2")]
-        for each in (*ingests, self.server):
-            each.wait_ready()
-        self.send(len(load.records) / seconds)
-        self.watch()
-        self.warm_up()
-        return ingests
 
     def member(self) -> set[str]:
         """Who is in the group."""
         return members(self.environ["KAFKA_BROKERS"], self.environ["KAFKA_GROUP_ID"])
 
-    def _stop_server(self, server: SupervisedServer) -> None:
+    def stop_server(self, server: SupervisedServer) -> None:
+        """Whatever it does."""
         if server.process is not None and server.process.poll() is None:
             server.stop(9)
 

@@ -7,12 +7,36 @@ from concurrent.futures import Future
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from faults.scenario import Scenario, pause
+from dev.private_server import free_port
+from faults.scenario import EVENTS, RATE, Scenario, pause
 from faults.server import SupervisedServer
 from tests.running import wait_until
 
 # A guard against hanging: a process that serves is ready when it has heard one that stores.
 READY_S = 60.0
+
+
+def start_ingest(scenario: Scenario, name: str) -> SupervisedServer:
+    """A process that stores, beside the one with the viewers; started again when it dies."""
+    own = {"SERVICE_PORT": str(free_port()), "KAFKA_INSTANCE_ID": name, "RELAY_PARTITIONS": "4"}
+    log = scenario.log.with_name(f"{name}.log")
+    made = SupervisedServer({**scenario.server.environ, **own}, log, role="ingest")
+    scenario.stack.callback(scenario.stop_server, made)
+    made.start()
+    return made
+
+
+def play_apart(scenario: Scenario, seconds: float) -> list[SupervisedServer]:
+    """As `play`: two processes that store, and one that serves."""
+    load = scenario.declare(min(round(seconds * RATE), EVENTS))
+    scenario.start_server(role="live", ready=False, KAFKA_INSTANCE_ID="")
+    ingests = [start_ingest(scenario, name) for name in ("ingest-1", "ingest-2")]
+    for each in (*ingests, scenario.server):
+        each.wait_ready()
+    scenario.send(len(load.records) / seconds)
+    scenario.watch()
+    scenario.warm_up()
+    return ingests
 
 
 def kill(server: SupervisedServer) -> None:
@@ -21,7 +45,7 @@ def kill(server: SupervisedServer) -> None:
 
 
 def test_each_of_them_is_killed_at_random(scenario: Scenario, outage_s: float) -> None:
-    ingests = scenario.play_apart(outage_s + 8)
+    ingests = play_apart(scenario, outage_s + 8)
     end = time.monotonic() + outage_s
     while time.monotonic() < end:
         pause(scenario.random.uniform(0.5, 2.0))
@@ -33,7 +57,7 @@ def test_each_of_them_is_killed_at_random(scenario: Scenario, outage_s: float) -
 
 
 def test_the_process_with_the_viewers_stands_still(scenario: Scenario, outage_s: float) -> None:
-    scenario.play_apart(outage_s + 8)
+    play_apart(scenario, outage_s + 8)
     scenario.server.send_signal(signal.SIGSTOP)
     pause(outage_s)
     scenario.server.send_signal(signal.SIGCONT)
@@ -43,7 +67,7 @@ def test_the_process_with_the_viewers_stands_still(scenario: Scenario, outage_s:
 
 @pytest.mark.parametrize("what", ["deleted", "emptied"])
 def test_the_relay_loses_what_it_had(scenario: Scenario, what: str) -> None:
-    scenario.play_apart(12)
+    play_apart(scenario, 12)
     topic = f"{scenario.prefix}.tracking.live"
     admin = AdminClient({"bootstrap.servers": scenario.environ["KAFKA_BROKERS"]})
     for _ in range(2):
@@ -70,7 +94,7 @@ def done(admin: AdminClient, topic: str, what: str) -> "Future[None]":
 
 @pytest.mark.parametrize("dead", ["kafka", "postgres"])
 def test_a_server_is_away(scenario: Scenario, outage_s: float, dead: str) -> None:
-    scenario.play_apart(outage_s + 8)
+    play_apart(scenario, outage_s + 8)
     server = getattr(scenario.world, dead)
     server.kill()
     pause(outage_s)
