@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 from playwright.sync_api import Browser
 
-from tests.browser import AXE, DESKTOP, Tab, chromium, tab
+from tests.browser import DESKTOP, Tab, chromium, tab
 from tests.running import Platform, Server, Trip, stamp, wait_until
 from tests.served import stored_trip, track, wait_seq
 
@@ -241,14 +241,3 @@ def test_an_owner_is_told_that_it_is_not_for_him(browser: Browser, server: Serve
     with tab(browser, viewport=DESKTOP) as opened:
         open_ops(opened, server, role="owner")
         opened.wait_text("#login-text", "administrators")
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing(
-    browser: Browser, server: Server, trip: Trip, number: str, scheme: str
-) -> None:
-    with tab(browser, color_scheme=scheme, viewport=DESKTOP, bypass_csp=True) as opened:
-        open_trip(opened, server, number)
-        opened.page.evaluate(AXE.read_text())
-        found = opened.page.evaluate("axe.run().then(({violations}) => violations)")
-        assert not found, [(each["id"], [n["html"] for n in each["nodes"]]) for each in found]

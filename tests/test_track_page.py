@@ -7,9 +7,17 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser
 
-from tests.browser import AXE, DESKTOP, chromium, tab
+from tests.browser import chromium, tab
 from tests.running import Platform, Server, Trip, stamp, wait_until
-from tests.trip_page import open_track, wait_map
+from tests.served import wait_seq
+from tests.trip_page import open_live, open_track, wait_map
+
+# The marker is there, and its nose points there; null: it has none.
+IS_HEADING = """(wanted) => {
+  const {marker} = document.querySelector(".overlay").drawn();
+  const heading = marker && marker.headingDegrees;
+  return marker !== null && (wanted === null ? heading === null : Math.abs(heading - wanted) < 1);
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -128,16 +136,20 @@ def test_the_link_that_is_down_says_so_and_comes_back(
         opened.wait_text("#badge", "Live")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("viewport", [None, DESKTOP], ids=["phone", "desktop"])
-def test_axe_finds_nothing(
-    browser: Browser, server: Server, trip: Trip, scheme: str, viewport: dict[str, int] | None
+def test_a_heading_of_zero_is_no_north(
+    browser: Browser, server: Server, platform: Platform
 ) -> None:
-    options = {"viewport": viewport} if viewport else {}
-    with tab(browser, color_scheme=scheme, bypass_csp=True, **options) as opened:
-        open_track(opened, server, trip)
-        opened.wait_text("#badge", "Live")
-        wait_map(opened)
-        opened.page.evaluate(AXE.read_text())
-        found = opened.page.evaluate("axe.run().then(({violations}) => violations)")
-        assert not found, [(each["id"], [n["html"] for n in each["nodes"]]) for each in found]
+    """Phones say 0 when they do not know; the marker's nose points along the way driven."""
+    trip = Trip(datetime.now(UTC) - timedelta(minutes=1))
+    platform.accept(trip)
+    platform.update(trip, 1, heading_degrees=0.0)
+    wait_seq(server, trip, 1)
+    with tab(browser) as opened:
+        open_live(opened, server, trip)
+        opened.page.click("#where")
+        opened.wait_text("#announce", "37 km/h")
+        assert "north" not in opened.text("#announce")
+        opened.wait(IS_HEADING, None)
+        for second in (2, 3, 4):
+            platform.update(trip, second, heading_degrees=0.0)
+        opened.wait(IS_HEADING, 90)

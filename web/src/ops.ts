@@ -170,6 +170,7 @@ function name(): void {
   setText(byId("whole"), words.opsAll);
   byId("tabs").setAttribute("aria-label", words.opsTitle);
   byId("tools").setAttribute("aria-label", words.map);
+  byId("health").setAttribute("aria-label", words.opsHealth);
   byId("zoom-in").setAttribute("aria-label", words.zoomIn);
   byId("zoom-out").setAttribute("aria-label", words.zoomOut);
   byId("zoom-in").addEventListener("click", () => base?.zoomBy(1));
