@@ -63,12 +63,12 @@ def embedding_app() -> Iterator[tuple[str, dict[str, Any]]]:
 
     thread = threading.Thread(target=serve)
     thread.start()
-    started.wait(10)
+    started.wait(60)
     try:
         yield f"http://127.0.0.1:{port}", application.settings
     finally:
         loop.call_soon_threadsafe(loop.stop)
-        thread.join(10)
+        thread.join(60)
 
 
 @pytest.fixture(scope="module")
@@ -174,11 +174,12 @@ def test_a_token_that_has_ended_is_asked_for_anew(
         assert set(opened.page.evaluate("asked")) == {"expired"}
 
 
+@pytest.mark.parametrize("given", [(), ("no token",)], ids=["nothing", "no token"])
 def test_a_page_that_has_no_token_is_told_and_may_have_one_later(
-    browser: Browser, embedded_server: Server, apps: list[Any], trip: Trip
+    browser: Browser, embedded_server: Server, apps: list[Any], trip: Trip, given: tuple[str, ...]
 ) -> None:
     origin, settings = apps[0]
-    settings["page"] = page_for(embedded_server, trip)
+    settings["page"] = page_for(embedded_server, trip, *given)
     with tab(browser) as opened:
         opened.page.goto(origin)
         frame = opened.page.frame_locator("iframe")

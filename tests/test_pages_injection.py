@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from urllib.parse import quote
 from uuid import uuid4
 
 import pytest
@@ -120,3 +121,15 @@ def test_the_return_address_for_the_login_is_the_pages_own(
         assert "token" not in opened.page.url
         assert opened.page.locator("#login-link").get_attribute("href") is None
         assert is_clean(opened, dialogs)
+
+
+@pytest.mark.parametrize("attack", ATTACKS[:3], ids=["img", "script", "svg"])
+def test_an_address_of_attacks_does_nothing(browser: Browser, server: Server, attack: str) -> None:
+    escaped = quote(attack, safe="")
+    with tab(browser) as opened:
+        dialogs = watch(opened)
+        for path, told in (("track", "Your session has ended"), ("s", "cannot be shown")):
+            base = f"http://127.0.0.1:{server.port}/{path}/{escaped}"
+            opened.page.goto(f"{base}?lang={escaped}#token={escaped}")
+            opened.wait_text("#headline", told)
+            assert is_clean(opened, dialogs)

@@ -7,6 +7,8 @@ export class NoToken extends Error {
   override name = "NoToken";
 }
 
+// What a subprotocol of a WebSocket may have, as which the token goes; a JWT has no others.
+const LETTERS = /^[\w.~+-]+$/;
 const KEY = "service-tracking.token";
 // The embedding page may have to fetch one.
 const ANSWER_MS = 15_000;
@@ -30,7 +32,8 @@ function take(): boolean {
   parameters.delete("token");
   const rest = parameters.size > 0 ? `#${parameters.toString()}` : "";
   history.replaceState(history.state, "", location.pathname + location.search + rest);
-  keep(token);
+  if (LETTERS.test(token)) keep(token);
+  else forget(); // the browser would refuse to open a socket with it
   return true;
 }
 
@@ -125,7 +128,7 @@ function fromParent(why: string): Promise<string> {
       if (event.source !== window.parent || !config.embedOrigins.includes(event.origin)) return;
       if (data.type !== "live-trip.token" || data.channel !== channel) return;
       done();
-      if (typeof data.token === "string" && data.token !== "") resolve(data.token);
+      if (typeof data.token === "string" && LETTERS.test(data.token)) resolve(data.token);
       else reject(new NoToken("the embedding page has none"));
     };
     const timer = setTimeout(() => {
