@@ -14,6 +14,7 @@ from tornado.routing import URLSpec
 from tornado.web import Application
 
 from handlers.base import NotFoundHandler, log_request
+from handlers.http_server import PatientServer
 from handlers.listener import Listener
 from handlers.services import ManagementServices
 from tracking.tokens import MAX_TOKEN_LENGTH
@@ -43,7 +44,7 @@ class TrackingApplication(Application):
         return super().find_handler(request, **kwargs)
 
 
-def http_server(table: Sequence[URLSpec], services: ManagementServices) -> HTTPServer:
+def http_server(table: Sequence[URLSpec], services: ManagementServices) -> PatientServer:
     """A server for these routes; it has no socket yet."""
     application = TrackingApplication(
         list(table),
@@ -53,7 +54,7 @@ def http_server(table: Sequence[URLSpec], services: ManagementServices) -> HTTPS
         compress_response=True,
         websocket_max_message_size=MAX_MESSAGE_BYTES,
     )
-    return HTTPServer(
+    return PatientServer(
         application,
         # Tornado believes X-Real-Ip and X-Scheme, too: `client_address` reads what is to be read.
         xheaders=False,

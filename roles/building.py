@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from tornado.routing import URLSpec
 
 from handlers.application import http_server, listen
+from handlers.http_server import PatientServer
 from handlers.link_check import ANSWER_S
 from handlers.services import ManagementServices
 from handlers.websocket.ticker import DRAIN_LEAST_S, Everybody, close_all, drain_s
@@ -33,6 +34,7 @@ STANDS_S: Final = 60.0
 # What letting the clients go may take, beside the time over which viewers are told.
 VIEWERS_S: Final = 1.5
 REQUESTS_S: Final = 2.0
+CLOSING_S: Final = 0.2
 TIMEOUTS_S: Final = {"requests": REQUEST_TIMEOUT_S, "reads": READ_TIMEOUT_S, "links": ANSWER_S}
 
 
@@ -133,12 +135,16 @@ class Building:
             )
         self.start_jobs(tell_supervisor(self.supervisor, services.readiness, self._is_alive))
         for each in servers:
-            close = each.close_all_connections
-            self.stack.push_async_callback(self.stop.within, REQUESTS_S, "requests", close)
+            self.stack.push_async_callback(self._finish, each)
         if viewers is not None:
             self.stack.push_async_callback(self._drain, viewers)
         for each in servers:
             self.stack.callback(each.stop)
+
+    async def _finish(self, server: PatientServer) -> None:
+        """Who has asked gets an answer; the rest of the step is for closing."""
+        finish = partial(server.finish, self.stop.share(REQUESTS_S) - CLOSING_S)
+        await self.stop.within(REQUESTS_S, "requests", finish)
 
     async def _drain(self, viewers: Everybody) -> None:
         """At a rate that others can take; the stop lasts as much longer."""

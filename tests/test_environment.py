@@ -19,6 +19,12 @@ def test_a_secret_may_come_from_a_file(tmp_path: Path) -> None:
         Settings.from_environment(missing)
 
 
+def test_an_empty_file_is_no_secret(tmp_path: Path) -> None:
+    (tmp_path / "secret").touch()
+    keys = {"JWT_JWKS_URL": "https://id.example/keys", "JWT_SECRET_FILE": str(tmp_path / "secret")}
+    assert Settings.from_environment(keys).jwt_secret == ""
+
+
 def test_the_log_shows_no_secret() -> None:
     masked = Settings.from_environment({**SECRET, "DB_PASSWORD": "hunter2"}).masked()
     assert masked["db_password"] == masked["jwt_secret"] == "***"

@@ -96,12 +96,10 @@ def _plain(settings: EnvironmentSettings, each: Field[Any]) -> object:
 def _read(each: Field[Any], environ: Mapping[str, str]) -> str | None:
     """The variable's text, from the environment or the file that NAME_FILE names."""
     name = each.name.upper()
-    if name in environ:
-        return environ[name] if environ[name] or each.metadata["may_be_empty"] else None
-    path = environ.get(f"{name}_FILE")
-    if path and _is_secret(each):
-        return Path(path).read_text().strip()
-    return None
+    text, path = environ.get(name), environ.get(f"{name}_FILE")
+    if text is None and path and _is_secret(each):
+        text = Path(path).read_text().strip()
+    return None if text == "" and not each.metadata["may_be_empty"] else text
 
 
 def _problem(each: Field[Any], value: str, error: Exception) -> str:
