@@ -1,0 +1,78 @@
+"""deploy/systemd and the scripts, as far as they can be judged without a running systemd."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.running import CHECKOUT
+
+DEPLOY = CHECKOUT / "deploy"
+EXPOSURE = "11"  # tenths: 1.1 of 10
+SERVICES = (
+    "service-tracking-live@blue.service",
+    "service-tracking-live@green.service",
+    "service-tracking-ingest@1.service",
+    "service-tracking-all.service",
+)
+SCRIPTS = ("install.sh", "upgrade.sh", "rollback.sh", "uninstall.sh", "pack.sh")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A machine's files, as far as units name them."""
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd-analyze is not installed")
+    units = tmp_path / "etc" / "systemd" / "system"
+    shutil.copytree(DEPLOY / "systemd", units)
+    for name in ("sysinit.target", "basic.target", "shutdown.target", "network-online.target",
+                 "sockets.target", "multi-user.target", "umount.target"):  # fmt: skip
+        (units / name).write_text("[Unit]\nDescription=of systemd\n")
+    (units / "system.slice").write_text("[Unit]\nDescription=of systemd\n")
+    for name in ("live-blue", "live-green", "ingest-1", "all"):
+        python = tmp_path / "opt/service-tracking/instances" / name / ".venv/bin/python"
+        python.parent.mkdir(parents=True)
+        python.touch(0o755)
+    return tmp_path
+
+
+def analyze(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = ["systemd-analyze", f"--root={root}", *arguments]
+    return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+@pytest.mark.parametrize("unit", SERVICES)
+def test_a_process_may_do_next_to_nothing(root: Path, unit: str) -> None:
+    done = analyze(root, "security", "--offline=true", f"--threshold={EXPOSURE}", unit)
+    assert done.returncode == 0, done.stdout
+    assert "Overall exposure level" in done.stdout
+
+
+@pytest.mark.parametrize("unit", [*SERVICES, "service-tracking.socket", "service-tracking.target",
+                                  "service-tracking-management.socket"])  # fmt: skip
+def test_systemd_finds_nothing_wrong(root: Path, unit: str) -> None:
+    done = analyze(root, "--man=no", "verify", str(root / "etc/systemd/system" / unit))
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_script_says_what_it_does_and_refuses_what_it_does_not_know(name: str) -> None:
+    script = DEPLOY / name
+    done = subprocess.run([script, "--help"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"{name}" in done.stdout
+    assert "#" not in done.stdout
+    if name != "pack.sh":
+        done = subprocess.run([script, "--nonsense"], capture_output=True, text=True)
+        assert done.returncode == 1
+        assert "see --help" in done.stderr
+
+
+@pytest.mark.parametrize("name", [*SCRIPTS, "lib.sh"])
+def test_shellcheck_has_nothing_to_say(name: str) -> None:
+    if shutil.which("shellcheck") is None:
+        pytest.skip("shellcheck is not installed")
+    command = ["shellcheck", "-x", "-P", str(DEPLOY), "-e", "SC1091,SC2153", str(DEPLOY / name)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
