@@ -56,6 +56,14 @@ def test_systemd_finds_nothing_wrong(root: Path, unit: str) -> None:
     assert (done.returncode, done.stdout) == (0, "")
 
 
+@pytest.mark.parametrize("name", ["live@", "all"])
+def test_who_shares_a_listening_socket_never_makes_it_block(name: str) -> None:
+    """Else whoever serves hangs in accept() from the start of the other colour on."""
+    lines = (DEPLOY / "systemd" / f"service-tracking-{name}.service").read_text().splitlines()
+    assert [line for line in lines if line.startswith("Sockets=")]
+    assert "NonBlocking=yes" in lines
+
+
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_a_script_says_what_it_does_and_refuses_what_it_does_not_know(name: str) -> None:
     script = DEPLOY / name
