@@ -1,7 +1,7 @@
 """Pictures of every state of the pages, in docs/pictures: `make pictures`.
 
-A real server, simulated trips, Debian's Chromium; phone and desktop, light and dark. PICTURES=ops-
-takes only those whose names begin so. docs/pictures.md shows them.
+A real server, simulated trips, Debian's Chromium; phone and desktop, light and dark.
+PICTURES=ops-,shared- takes only those whose names begin so. docs/pictures.md shows them.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from playwright.sync_api import Page, sync_playwright
 from dev.demo import started_server
 from dev.demo_environment import DemoError, environment
 from dev.picture_trips import Stage
-from dev.studio import DATABASE, FOLDER, Studio, empty_database, says
+from dev.studio import DATABASE, FOLDER, TWO, Studio, empty_database, says, wait_drawn
 
 # The same trips each time.
 SEED: Final = 7
@@ -34,20 +34,28 @@ def owners(studio: Studio) -> None:
     studio.take("track-live", live, says("#badge", "Live"))
     studio.take("track-early", studio.track(stage.early), says("#position", "No position"))
     studio.take("track-silent", studio.track(stage.silent), says("#notice", "phone is silent"))
-    studio.take("track-gap", studio.track(stage.gap), says("#badge", "Live"))
-    studio.take("track-filled", studio.track(stage.gap), says("#badge", "Live"),
-                lambda page: filled(page, stage))  # fmt: skip
+    studio.take("track-gap", studio.track(stage.gap), whole, forms=TWO)
+    studio.take("track-filled", studio.track(stage.gap), whole,
+                lambda page: filled(page, stage), forms=TWO)  # fmt: skip
     studio.take("track-over", studio.track(stage.over), says("#facts", "Duration"))
-    studio.take("track-plain", live, says("#badge", "Live"), script=NO_WEBGL)
+    studio.take("track-plain", live, says("#badge", "Live"), script=NO_WEBGL,
+                forms=TWO)  # fmt: skip
     studio.take("track-unknown", f"/track/{uuid4()}{live[live.index('#') :]}",
-                says("#headline", "cannot be shown"))  # fmt: skip
+                says("#headline", "cannot be shown"), forms=TWO)  # fmt: skip
 
     def cut(page: Page) -> None:
-        says("#badge", "Live")(page)
+        whole(page)
         page.context.set_offline(True)
         says("#notice", "interrupted")(page)
 
-    studio.take("track-down", live, cut)
+    studio.take("track-down", live, cut, forms=TWO)
+
+
+def whole(page: Page) -> None:
+    """All of a live trip."""
+    page.locator("#badge").filter(has_text="Live").wait_for()
+    wait_drawn(page)
+    page.click("#whole")
 
 
 def filled(page: Page, stage: Stage) -> None:
@@ -61,7 +69,7 @@ def friends(studio: Studio) -> None:
     link = studio.link(stage.live, label="Grandma", expires_in_s=86_400)
     studio.link(stage.live, label="The vet", **{"from": "pickup"})
     studio.take("shared-live", link, says("#badge", "Live"))
-    studio.take("shared-refused", f"/s/{'x' * 43}", says("#headline", "cannot be shown"))
+    studio.take("shared-refused", f"/s/{'x' * 43}", says("#headline", "cannot be shown"), forms=TWO)
 
     def dialog(page: Page) -> None:
         says("#badge", "Live")(page)
@@ -99,23 +107,26 @@ def operators(studio: Studio) -> None:
         page.get_by_role("button", name="Service").click()
         page.locator(".checks li").first.wait_for()
 
+    studio.heard_in_time()
     studio.take("ops-fleet", path, says("#count", "trips"))
     studio.take("ops-trip", path, selected)
-    studio.take("ops-playback", path, played)
-    studio.take("ops-service", path, service)
+    studio.take("ops-playback", path, played, forms=TWO)
+    studio.take("ops-service", path, service, forms=TWO)
 
 
 def behind(studio: Studio) -> None:
     """Last: what it leaves is a service that catches up."""
+    if not studio.wants("track-behind"):
+        return
     path = studio.track(studio.stage.live)
-    with studio.opened(path, "phone") as phone, studio.opened(path, "desktop") as desktop:
+    with studio.opened(path, "phone", "dark") as phone, studio.opened(path, "desktop") as desktop:
         pages = {"phone": phone, "desktop": desktop}
         for page in pages.values():
             says("#badge", "Live")(page)
         with studio.delayed():
             for size, page in pages.items():
                 says("#notice", "service is behind")(page)
-                studio.shoot(page, "track-behind", size)
+                studio.shoot(page, "track-behind", size, TWO[size])
 
 
 def main() -> int:
@@ -139,7 +150,8 @@ def main() -> int:
     except DemoError as error:
         print(f"pictures: {error}", file=sys.stderr)
         return 1
-    return 0
+    print("\n".join(f"pictures: none of {name}" for name in studio.failed), end="", file=sys.stderr)
+    return 1 if studio.failed else 0
 
 
 if __name__ == "__main__":

@@ -5,35 +5,47 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Final
+from pathlib import Path
+from typing import Final, Literal
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 from uuid import UUID, uuid4
 
 import psycopg2
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Error, Page, TimeoutError
 from psycopg2.extensions import connection as Connection
 
-from dev.demo_environment import CHECKOUT, say
+from dev.demo_environment import CHECKOUT, logs_of, say
 from dev.picture_trips import Stage
 from dev.tokens import access_token
 from dev.trips import Trip
 
 FOLDER: Final = CHECKOUT / "docs" / "pictures"
 SIZES: Final = {"phone": (390, 780), "desktop": (1100, 688)}
-# Pages open light: each change makes the map draw itself, and tell when it has.
-SCHEMES: Final = ("dark", "light")
+Scheme = Literal["dark", "light"]
+Forms = Mapping[str, tuple[Scheme, ...]]
+# A page opens in the other scheme than its first picture's: each change makes the map draw
+# itself, and tell when it has.
+FOUR: Final[Forms] = {"phone": ("dark", "light"), "desktop": ("dark", "light")}
+# Of the states that are seen rarely.
+TWO: Final[Forms] = {"phone": ("light",), "desktop": ("dark",)}
 DATABASE: Final = "tracking_pictures"
-QUALITY: Final = {"phone": 72, "desktop": 60}
+# The best of which a picture is no larger than this.
+QUALITIES: Final = (72, 60, 50, 42, 34, 26)
+MOST_BYTES: Final = 60_000
 # The overlay, and whatever glides.
 SETTLED_MS: Final = 700
 DRAWN: Final = """() => new Promise((resolve) => {
   const map = document.querySelector("#map");
   const seen = new MutationObserver(resolve);
   seen.observe(map, {attributes: true, attributeFilter: ["data-drawn"]});
-  setTimeout(resolve, 20000);
+  setTimeout(resolve, 8000);
 })"""
-TIMEOUT_MS: Final = 90_000
+HEARD: Final = """
+UPDATE waypoints SET received_at = recorded_at + random() * interval '1.5 s';
+UPDATE booking_facts SET heard_at = occurred_at + random() * interval '0.8 s';"""
+DRAWN_MS: Final = 25_000
+TIMEOUT_MS: Final = 60_000
 KNOWN_S: Final = 60.0
 
 Act = Callable[[Page], None]
@@ -45,7 +57,8 @@ class Studio:
     def __init__(self, browser: Browser, environ: dict[str, str], stage: Stage) -> None:
         self._browser = browser
         self._environ = environ
-        self._wanted = os.environ.get("PICTURES", "")
+        self._wanted = tuple(os.environ.get("PICTURES", "").split(","))
+        self.failed: list[str] = []
         self.stage = stage
         self.base = f"http://127.0.0.1:{environ['SERVICE_PORT']}"
 
@@ -75,10 +88,15 @@ class Studio:
         return access_token(self._environ["JWT_SECRET"], UUID(user), role)
 
     @contextlib.contextmanager
-    def opened(self, path: str, size: str, script: str = "") -> Iterator[Page]:
+    def opened(
+        self, path: str, size: str, scheme: Scheme = "light", script: str = ""
+    ) -> Iterator[Page]:
         width, height = SIZES[size]
         context = self._browser.new_context(
-            viewport={"width": width, "height": height}, locale="en-GB", timezone_id="Asia/Jakarta"
+            viewport={"width": width, "height": height},
+            locale="en-GB",
+            timezone_id="Asia/Jakarta",
+            color_scheme=scheme,
         )
         context.set_default_timeout(TIMEOUT_MS)
         if script:
@@ -90,27 +108,45 @@ class Studio:
         finally:
             context.close()
 
-    def take(
-        self, name: str, path: str, ready: Act, again: Act | None = None, script: str = ""
-    ) -> None:
-        """All pictures of a state; `ready` brings a page to it, `again` before each picture."""
-        if not name.startswith(self._wanted):
-            return
-        for size in SIZES:
-            with self.opened(path, size, script) as page:
-                ready(page)
-                self.shoot(page, name, size, again)
+    def wants(self, name: str) -> bool:
+        return name.startswith(self._wanted)
 
-    def shoot(self, page: Page, name: str, size: str, again: Act | None = None) -> None:
-        for scheme in SCHEMES:
-            page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+    def take(
+        self, name: str, path: str, ready: Act, again: Act | None = None, script: str = "",
+        forms: Forms = FOUR,
+    ) -> None:  # fmt: skip
+        """All pictures of a state; `ready` brings a page to it, `again` before each picture.
+        One that cannot be taken is told and remembered: the others are taken all the same."""
+        if not self.wants(name):
+            return
+        for size, schemes in forms.items():
+            with self.opened(path, size, _other(schemes[0]), script) as page:
+                try:
+                    ready(page)
+                    self.shoot(page, name, size, schemes, again)
+                except Error as error:
+                    self.failed.append(f"{name}-{size}")
+                    say(f"{name}-{size}: {error}")
+                    page.screenshot(path=logs_of(self._environ) / f"{name}-{size}.png")
+
+    def shoot(
+        self, page: Page, name: str, size: str, schemes: tuple[Scheme, ...],
+        again: Act | None = None,
+    ) -> None:  # fmt: skip
+        for scheme in schemes:
+            page.emulate_media(color_scheme=scheme)
             page.evaluate(DRAWN)
             page.wait_for_timeout(SETTLED_MS)
             if again is not None:
                 again(page)
             path = FOLDER / f"{name}-{size}-{scheme}.jpg"
-            page.screenshot(path=path, type="jpeg", quality=QUALITY[size])
+            _save(page, path)
             say(f"{path.name}, {path.stat().st_size / 1000:.0f} kB")
+
+    def heard_in_time(self) -> None:
+        """What lies in the past was told at once: store it as heard when it was."""
+        with contextlib.closing(_connect(self._environ, DATABASE)) as connection, connection:
+            connection.cursor().execute(HEARD)
 
     @contextlib.contextmanager
     def delayed(self) -> Iterator[None]:
@@ -118,6 +154,18 @@ class Studio:
         with contextlib.closing(_connect(self._environ, DATABASE)) as connection:
             connection.cursor().execute("LOCK TABLE waypoints IN SHARE MODE")
             yield
+
+
+def _save(page: Page, path: Path) -> None:
+    for quality in QUALITIES:
+        data = page.screenshot(type="jpeg", quality=quality)
+        if len(data) <= MOST_BYTES:
+            break
+    path.write_bytes(data)
+
+
+def _other(scheme: Scheme) -> Scheme:
+    return "light" if scheme == "dark" else "dark"
 
 
 def _connect(environ: Mapping[str, str], database: str) -> Connection:
@@ -136,12 +184,19 @@ def empty_database(environ: Mapping[str, str]) -> None:
         cursor.execute(f"CREATE DATABASE {DATABASE}")
 
 
+def wait_drawn(page: Page) -> None:
+    """A map that follows a trip is at rest only now and then, on a slow machine never: then it is
+    shown as it is."""
+    with contextlib.suppress(TimeoutError):
+        page.locator("#map[data-drawn]").wait_for(state="attached", timeout=DRAWN_MS)
+
+
 def says(selector: str, text: str) -> Act:
     """Until an element says this, and the map is there."""
 
     def wait(page: Page) -> None:
         page.locator(selector).filter(has_text=text).first.wait_for()
         if page.locator("#map").count():
-            page.locator("#map[data-drawn]").wait_for(state="attached")
+            wait_drawn(page)
 
     return wait

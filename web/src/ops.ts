@@ -66,7 +66,8 @@ const fleet = new Fleet(token, {
 });
 
 name();
-host.append(layer.overlay.element, dots.canvas);
+// The played marker lies over its own dot.
+host.append(dots.canvas, layer.overlay.element);
 show(layer.overlay.element, false);
 setTimeout(() => void openMap(), FIRST_TRIPS_MS);
 setInterval(refreshList, LIST_EVERY_MS);

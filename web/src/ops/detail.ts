@@ -58,7 +58,7 @@ export class Detail {
     const late = points.filter((point) => point.late).length;
     const legs = this.layer.legs;
     this.fill([
-      [text.opsStatus, `${record.status} · ${record.phase}`],
+      [text.opsStatus, standing(record)],
       [text.driven, words.distance(record.distance_m)],
       [text.opsPoints, String(points.length)],
       [text.opsLate, String(late)],
@@ -67,7 +67,7 @@ export class Detail {
     ]);
     this.events.replaceChildren(...record.events.map((event) => element(
       "li", {},
-      element("strong", {}, event.kind),
+      element("strong", {}, text.opsKind(event.kind)),
       element("span", {}, `${words.dayAndTime(event.occurred_at)} · +${seconds(
         event.heard_at - event.occurred_at)}`),
     )));
@@ -90,6 +90,12 @@ export class Detail {
     this.facts.replaceChildren(...rows.map(([name, value]) =>
       element("div", {}, element("dt", {}, name), element("dd", {}, value))));
   }
+}
+
+function standing({ status, phase }: TripRecord): string {
+  const text = words.words;
+  if (status !== "active") return text.opsKind(status);
+  return phase === "to_pickup" ? text.opsToPickup : text.opsToDropoff;
 }
 
 const seconds = (ms: number | undefined): string =>

@@ -44,7 +44,7 @@ export class Finished {
       const end = trip.completed_at === null ? "" : ` · ${words.dayAndTime(trip.completed_at)}`;
       const row = element("button", { type: "button", class: "found" },
         element("strong", {}, trip.booking_number ?? trip.booking_id.slice(0, 8)),
-        element("span", {}, trip.status + end));
+        element("span", {}, words.words.opsKind(trip.status) + end));
       row.addEventListener("click", () => this.chosen(trip.booking_id));
       return row;
     });

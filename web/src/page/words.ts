@@ -89,6 +89,8 @@ export interface Words {
   opsGaps: string;
   opsDelay: string;
   opsEvents: string;
+  /** Of an event's kind, or of how a trip stands. */
+  opsKind(kind: string): string;
   opsChart: string;
   opsPlay: string;
   opsPause: string;
@@ -192,12 +194,22 @@ const EN: Words = {
   opsGaps: "Gaps",
   opsDelay: "Delay, median / longest",
   opsEvents: "Events",
+  opsKind: (kind) => kind.replaceAll("_", " "),
   opsChart: "Speed over time, in km/h",
   opsPlay: "Play",
   opsPause: "Pause",
   opsPace: "Pace",
   opsTime: "Time",
   opsRefused: "This page is for administrators.",
+};
+
+const ID_KINDS: Record<string, string> = {
+  requested: "dipesan",
+  accepted: "diterima",
+  picked_up: "dijemput",
+  delivered: "diantar",
+  cancelled: "dibatalkan",
+  completed: "selesai",
 };
 
 const ID: Words = {
@@ -294,6 +306,7 @@ const ID: Words = {
   opsGaps: "Jeda",
   opsDelay: "Tunda, median / terlama",
   opsEvents: "Peristiwa",
+  opsKind: (kind) => ID_KINDS[kind] ?? kind.replaceAll("_", " "),
   opsChart: "Kecepatan terhadap waktu, dalam km/jam",
   opsPlay: "Putar",
   opsPause: "Jeda",
@@ -315,8 +328,13 @@ function chosen(): Words {
 
 export const words = chosen();
 
+/** The language as this person writes it: an English browser of Singapore counts to 24 hours. */
+const locale =
+  navigator.languages.find((each) => each.slice(0, 2).toLowerCase() === words.language) ??
+  words.language;
+
 const number = (digits: number, unit: string): Intl.NumberFormat =>
-  new Intl.NumberFormat(words.language, {
+  new Intl.NumberFormat(locale, {
     style: "unit", unit, unitDisplay: "short", maximumFractionDigits: digits,
     minimumFractionDigits: digits,
   });
@@ -325,9 +343,9 @@ const metres = number(0, "meter");
 const kilometres = number(1, "kilometer");
 const wholeKilometres = number(0, "kilometer");
 const kmh = number(0, "kilometer-per-hour");
-const relative = new Intl.RelativeTimeFormat(words.language, { numeric: "always", style: "short" });
-const clock = new Intl.DateTimeFormat(words.language, { hour: "2-digit", minute: "2-digit" });
-const day = new Intl.DateTimeFormat(words.language, {
+const relative = new Intl.RelativeTimeFormat(locale, { numeric: "always", style: "short" });
+const clock = new Intl.DateTimeFormat(locale, { hour: "2-digit", minute: "2-digit" });
+const day = new Intl.DateTimeFormat(locale, {
   day: "numeric", month: "short", hour: "2-digit", minute: "2-digit",
 });
 
@@ -353,7 +371,7 @@ export const timeOfDay = (ms: number): string => clock.format(ms);
 
 export const dayAndTime = (ms: number): string => day.format(ms);
 
-const second = new Intl.DateTimeFormat(words.language, {
+const second = new Intl.DateTimeFormat(locale, {
   day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", second: "2-digit",
 });
 
@@ -362,14 +380,14 @@ export const dayAndSecond = (ms: number): string => second.format(ms);
 export function duration(ms: number): string {
   const minutes = Math.round(ms / 60_000);
   const hours = Math.floor(minutes / 60);
-  const h = new Intl.NumberFormat(words.language, { style: "unit", unit: "hour" });
-  const m = new Intl.NumberFormat(words.language, { style: "unit", unit: "minute" });
+  const h = new Intl.NumberFormat(locale, { style: "unit", unit: "hour" });
+  const m = new Intl.NumberFormat(locale, { style: "unit", unit: "minute" });
   return hours > 0 ? `${h.format(hours)} ${m.format(minutes % 60)}` : m.format(minutes);
 }
 
 /** As a person reads it to another: five digits are a metre. */
 export function position(latitude: number, longitude: number): string {
-  const format = new Intl.NumberFormat(words.language, {
+  const format = new Intl.NumberFormat(locale, {
     minimumFractionDigits: 5, maximumFractionDigits: 5,
   });
   const south = latitude < 0 ? "S" : "N";

@@ -67,6 +67,9 @@ export class TripView {
     const status = statusOf(state, performance.now(), this.needsLogin);
     this.panel.show(state, status);
     this.map?.setStale(status.tone !== "live");
+    const isRefused = this.needsLogin || state.link === "refused";
+    const isEmpty = isRefused && state.newest === null;
+    for (const id of ["where", "whole", "follow"]) show(byId(id), !isEmpty);
     if (performance.now() > this.toastUntil) show(byId("toast"), false);
     if (!this.hasEnded && (state.link === "refused" || state.link === "over")) {
       this.hasEnded = true;
