@@ -37,7 +37,7 @@ def owners(studio: Studio) -> None:
     studio.take("track-gap", studio.track(stage.gap), whole, forms=TWO)
     studio.take("track-filled", studio.track(stage.gap), whole,
                 lambda page: filled(page, stage), forms=TWO)  # fmt: skip
-    studio.take("track-over", studio.track(stage.over), says("#facts", "Duration"))
+    studio.take("track-over", studio.track(stage.over), says("#facts", "Duration"), forms=TWO)
     studio.take("track-plain", live, says("#badge", "Live"), script=NO_WEBGL,
                 forms=TWO)  # fmt: skip
     studio.take("track-unknown", f"/track/{uuid4()}{live[live.index('#') :]}",
@@ -79,7 +79,7 @@ def friends(studio: Studio) -> None:
 
     with studio.opened(link, "phone") as friend:
         says("#badge", "Live")(friend)
-        studio.take("track-sharing", studio.track(stage.live), dialog)
+        studio.take("track-sharing", studio.track(stage.live), dialog, forms=TWO)
 
 
 def operators(studio: Studio) -> None:
@@ -109,7 +109,7 @@ def operators(studio: Studio) -> None:
 
     studio.heard_in_time()
     studio.take("ops-fleet", path, says("#count", "trips"))
-    studio.take("ops-trip", path, selected)
+    studio.take("ops-trip", path, selected, forms=TWO)
     studio.take("ops-playback", path, played, forms=TWO)
     studio.take("ops-service", path, service, forms=TWO)
 

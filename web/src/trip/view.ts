@@ -69,7 +69,9 @@ export class TripView {
     this.map?.setStale(status.tone !== "live");
     const isRefused = this.needsLogin || state.link === "refused";
     const isEmpty = isRefused && state.newest === null;
-    for (const id of ["where", "whole", "follow"]) show(byId(id), !isEmpty);
+    const isOver = status.tone === "over";
+    show(byId("whole"), !isEmpty);
+    for (const id of ["where", "follow"]) show(byId(id), !isEmpty && !isOver);
     if (performance.now() > this.toastUntil) show(byId("toast"), false);
     if (!this.hasEnded && (state.link === "refused" || state.link === "over")) {
       this.hasEnded = true;
