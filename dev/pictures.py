@@ -65,6 +65,7 @@ def over(page: Page) -> None:
         page.wait_for_timeout(3000)
         page.reload()
         says("#facts", "Duration")(page)
+    page.click("#whole")
 
 
 def filled(page: Page, stage: Stage) -> None:

@@ -43,7 +43,13 @@ DRAWN: Final = """() => new Promise((resolve) => {
 })"""
 HEARD: Final = """
 UPDATE waypoints SET received_at = recorded_at + random() * interval '1.5 s';
-UPDATE booking_facts SET heard_at = occurred_at + random() * interval '0.8 s';"""
+UPDATE booking_facts SET heard_at = occurred_at + random() * interval '0.8 s';
+WITH by_time AS (SELECT track_id, recorded_at,
+        row_number() OVER (PARTITION BY track_id ORDER BY recorded_at) AS n FROM waypoints),
+    by_seq AS (SELECT track_id, seq,
+        row_number() OVER (PARTITION BY track_id ORDER BY seq) AS n FROM waypoints)
+UPDATE waypoints w SET seq = by_seq.seq FROM by_time JOIN by_seq USING (track_id, n)
+WHERE (w.track_id, w.recorded_at) = (by_time.track_id, by_time.recorded_at);"""
 DRAWN_MS: Final = 25_000
 TIMEOUT_MS: Final = 60_000
 KNOWN_S: Final = 60.0
@@ -144,7 +150,8 @@ class Studio:
             say(f"{path.name}, {path.stat().st_size / 1000:.0f} kB")
 
     def heard_in_time(self) -> None:
-        """What lies in the past was told at once: store it as heard when it was."""
+        """What lies in the past was told at once: store it as heard when it was, and in
+        its order."""
         with contextlib.closing(_connect(self._environ, DATABASE)) as connection, connection:
             connection.cursor().execute(HEARD)
 

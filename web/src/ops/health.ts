@@ -93,4 +93,6 @@ function tile(name: string, value: string): HTMLElement {
 }
 
 const figure = (value: number): string =>
-  new Intl.NumberFormat(words.words.language, { maximumSignificantDigits: 3 }).format(value);
+  new Intl.NumberFormat(words.words.language, {
+    maximumSignificantDigits: 3, maximumFractionDigits: 2, roundingPriority: "lessPrecision",
+  }).format(value);
