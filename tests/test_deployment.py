@@ -363,3 +363,21 @@ def test_removed_it_leaves_only_settings_and_with_purge_nothing(installed: Deplo
         socket.create_connection(("127.0.0.1", installed.port)).close()
     machine.run(f"{SOURCE}/deploy/uninstall.sh", "--purge", status=0)
     assert not machine.path(ETC).exists()
+
+
+def test_everything_in_one_process_restarts_without_refusing_anybody(deployed: Deployed) -> None:
+    """The machine is as it was before the first installation, but for the packages."""
+    machine, everything = deployed.machine, "service-tracking-all.service"
+    machine.run(f"{SOURCE}/deploy/uninstall.sh", "--purge", status=0)
+    machine.run(f"{SOURCE}/deploy/install.sh", status=3)
+    fill_in(deployed)
+    lend_packages(machine)
+    machine.run(f"{SOURCE}/deploy/install.sh", "--all", status=0)
+    assert deployed.is_active(everything, BLUE, *INTAKES) == [True, False, False, False]
+    with hammered(deployed) as hammer:
+        wait_until(lambda: hammer.answered > CLIENTS, "answered")
+        machine.run("systemctl", "restart", everything, status=0)
+        seen = hammer.answered
+        wait_until(lambda: hammer.answered > seen + CLIENTS, "answered again")
+    assert hammer.failed == []
+    deployed.stores_and_shows()
