@@ -38,8 +38,8 @@ RESERVED_DESCRIPTORS: Final = 200
 READ_THREADS: Final = 4
 
 
-class Audience:
-    """Who watches, before anybody is let in: what publishes needs it."""
+class Watching:
+    """Who will watch, before anybody is let in: what publishes needs it."""
 
     def __init__(self, building: Building) -> None:
         metrics = building.metrics
@@ -49,10 +49,10 @@ class Audience:
 
 def start_serving(
     building: Building,
-    audience: Audience,
+    watching: Watching,
     checks: dict[str, Check],
     delay_s: Callable[[], float],
-) -> Healing:
+) -> None:
     """Open the ports for clients. `delay_s`: by how much our own pipeline is behind."""
     settings, metrics = building.settings, building.metrics
     # One connection more than threads: readiness has a thread of its own.
@@ -65,16 +65,15 @@ def start_serving(
         limits=Limits(settings, _max_viewers(settings)),
         requests=building.calls(requests, "requests", settings.db_pool_size),
         reads=building.calls(reads, "reads", READ_THREADS),
-        tokens=tokens, rooms=audience.rooms, fleet=audience.fleet, delay_s=delay_s,
+        tokens=tokens, rooms=watching.rooms, fleet=watching.fleet, delay_s=delay_s,
         grace=Grace(settings.unknown_booking_grace, delay_s), link_viewers=LinkViewers(),
         openings=Openings(),
     )  # fmt: skip
-    healing = _healing(services, audience.broadcast)
+    building.start_jobs(_healing(services, watching.broadcast).watch())
     _start_jobs(building, services)
-    measure_viewers(metrics, audience.rooms, audience.fleet)
+    measure_viewers(metrics, watching.rooms, watching.fleet)
     main, management = main_routes(settings), management_routes()
     building.serve(services, main, management, services.everybody)
-    return healing
 
 
 def _healing(services: Services, broadcast: Broadcast) -> Healing:

@@ -1,7 +1,7 @@
 """The roles, by the name that `--role` takes: what each of them starts. IOLoop thread."""
 
 import asyncio
-import os
+import secrets
 import socket
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -10,12 +10,17 @@ from handlers import management_routes
 from handlers.limits import Limits
 from handlers.services import ManagementServices
 from roles.building import Building
-from roles.serving import Audience, start_serving
+from roles.serving import Watching, start_serving
 from roles.storing import start_storing
 from tracking.domain.changes import BookingChanges
 from tracking.store.read.live import recent_moves
 from workers.monitoring.intake_checks import IntakeChecks
-from workers.monitoring.watchdog import measure_loop, measure_process, measure_relay
+from workers.monitoring.watchdog import (
+    measure_loop,
+    measure_process,
+    measure_relay,
+    watch_thread,
+)
 from workers.relay.announcing import announce
 from workers.relay.checks import receiver_checks, sender_checks
 from workers.relay.receiving import RelayReceiver
@@ -28,19 +33,19 @@ RELAY_S: Final = 2.5
 
 async def start_all(building: Building) -> None:
     """One process alone: what it stores it shows, with no hop in between."""
-    audience = Audience(building)
-    intake = start_storing(building, audience.broadcast)
+    watching = Watching(building)
+    intake = start_storing(building, watching.broadcast)
     checks = IntakeChecks(intake, is_alone=True).by_name()
-    start_serving(building, audience, checks, intake.delay_s)
+    start_serving(building, watching, checks, intake.delay_s)
 
 
 async def start_ingest(building: Building) -> None:
     """Stores, and tells the live processes; serves nobody but the operator."""
     settings, metrics = building.settings, building.metrics
-    process = f"{socket.gethostname()}:{os.getpid()}"
+    process = f"{socket.gethostname()}:{secrets.token_hex(4)}"  # a process id is not unique
     sender = RelaySender(settings, metrics, process, building.stop.died)
     building.ends_with(sender, RELAY_S, "relay")
-    intake = start_storing(building, sender)
+    intake = start_storing(building, sender, 2)  # for readiness, and for announcing
     sender.start(intake.delay_s)
     building.start_jobs(announce(sender, _recent_moves(building)))
     checks = IntakeChecks(intake, is_alone=False).by_name() | sender_checks(sender)
@@ -53,7 +58,7 @@ async def start_ingest(building: Building) -> None:
 
 
 def _recent_moves(building: Building) -> Callable[[float], Awaitable[list[BookingChanges]]]:
-    engine, thread = building.engines["ingest"], building.threads("requests")
+    engine, thread = building.engines["ingest"], building.threads("announcing")
 
     async def ask(seconds: float) -> list[BookingChanges]:
         loop = asyncio.get_running_loop()
@@ -64,9 +69,9 @@ def _recent_moves(building: Building) -> Callable[[float], Awaitable[list[Bookin
 
 async def start_live(building: Building) -> None:
     """Serves the clients; hears from the relay what others have stored."""
-    audience, settings = Audience(building), building.settings
+    watching, settings = Watching(building), building.settings
     receiver = RelayReceiver(
-        settings, building.metrics, audience.rooms, audience.fleet, audience.broadcast.publish,
+        settings, building.metrics, watching.rooms, watching.fleet, watching.broadcast.publish,
         building.stop.died,
     )  # fmt: skip
     receiver.start()
@@ -75,8 +80,8 @@ async def start_live(building: Building) -> None:
     measure_relay(building.metrics, receiver.processes)
     await _connected(receiver)
     delay_s = receiver.processes.delay_s
-    healing = start_serving(building, audience, receiver_checks(receiver), delay_s)
-    building.start_jobs(healing.watch())
+    start_serving(building, watching, receiver_checks(receiver), delay_s)
+    building.start_jobs(watch_thread(receiver, building.stop.died))
 
 
 async def _connected(receiver: RelayReceiver) -> None:

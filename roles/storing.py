@@ -7,16 +7,19 @@ from workers.ingest import Publisher
 from workers.intake import Intake
 from workers.kafka.unread import oldest_unread_s
 from workers.maintenance import Maintenance
-from workers.monitoring.watchdog import measure_ingest, watch_consumer
+from workers.monitoring.watchdog import measure_ingest, watch_thread
 
 # Two for ingest and maintenance, two for what goes out.
 CONNECTIONS = 4
 
 
-def start_storing(building: Building, publisher: Publisher) -> Intake:
-    """From Kafka into the database; what was committed goes to the publisher."""
+def start_storing(building: Building, publisher: Publisher, more: int = 0) -> Intake:
+    """From Kafka into the database; what was committed goes to the publisher.
+
+    `more`: connections for whoever else uses this pool.
+    """
     settings, metrics, stop = building.settings, building.metrics, building.stop
-    engine = building.engine("ingest", CONNECTIONS)
+    engine = building.engine("ingest", CONNECTIONS + more)
     intake = Intake(settings, metrics, engine, building.threads("ingest"), publisher, stop.died)
     intake.start()
     building.stack.push_async_callback(intake.stop, stop)
@@ -24,7 +27,7 @@ def start_storing(building: Building, publisher: Publisher) -> Intake:
         engine, building.threads("maintenance"), metrics, intake.ingest.offer,
         intake.delay_s, partial(oldest_unread_s, settings),
     )  # fmt: skip
-    building.start_jobs(watch_consumer(intake.consumer, stop.died), maintenance.run())
+    building.start_jobs(watch_thread(intake.consumer, stop.died), maintenance.run())
     building.signs.append(lambda: intake.consumer.last_poll)
     measure_ingest(metrics, intake.ingest)
     return intake

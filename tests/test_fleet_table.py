@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from msgspec.structs import replace
 
 from tests.viewing import parse
 from tracking.domain.changes import BookingChanges, Heard, TrackMove
@@ -68,6 +69,20 @@ async def table_of(count: int) -> tuple[FleetTable, list[UUID]]:
     await table.begin(ActiveTrip(each, "BK-1", "to_pickup", NOW, 0, 0, None) for each in ids)
     await table.look(NOW, 0.0)
     return table, ids
+
+
+@pytest.mark.gen_test
+async def test_a_trip_that_was_taken_up_again_unheard_is_back() -> None:
+    """Its change was lost: the table knows more."""
+    table, (one,) = await table_of(1)
+    table.apply(change(one, "completed", "active"))
+    trip = table._trips[one.int]
+    assert trip.ended_at is not None
+    again = ActiveTrip(one, "BK-1", "to_pickup", NOW, 5, 0, None)
+    table.read_again([again])
+    assert trip.ended_at is not None  # what was read may be older than the end
+    table.read_again([replace(again, version=9)])
+    assert trip.ended_at is None
 
 
 @pytest.mark.gen_test

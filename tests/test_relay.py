@@ -11,12 +11,13 @@ from confluent_kafka.admin import AdminClient
 
 from tests.running import wait_until
 from tracking.domain.changes import BookingChanges, TrackMove
+from tracking.errors import DatabaseUnavailable
 from tracking.live.fleet import Fleet
 from tracking.live.rooms import Rooms
 from tracking.metrics import Metrics
 from tracking.settings import Settings
+from workers.relay import announcing
 from workers.relay import sending as sending_module
-from workers.relay.announcing import announce
 from workers.relay.checks import receiver_checks, sender_checks
 from workers.relay.client import TOPIC, ensure_topic, partitions_of
 from workers.relay.receiving import RelayReceiver
@@ -200,12 +201,33 @@ async def test_where_tracks_stand_is_said_at_the_start_and_after_a_loss(ends: En
 
     ends.watch(stands)
     await ends.start()
-    job = asyncio.create_task(announce(ends.sender, recent))
+    job = asyncio.create_task(announcing.announce(ends.sender, recent))
     await ends.arrives([stands])
     assert len(asked) == 1
     ends.got.clear()
     ends.sender._drop(1)
     await ends.arrives([stands])
+    job.cancel()
+
+
+@pytest.mark.gen_test
+async def test_while_the_database_is_away_it_is_said_later(
+    ends: Ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(announcing, "PAUSE_S", 0.01)
+    stands, asked = change(), []
+
+    async def recent(seconds: float) -> list[BookingChanges]:
+        asked.append(seconds)
+        if len(asked) < 3:
+            raise DatabaseUnavailable("away")
+        return [stands]
+
+    ends.watch(stands)
+    await ends.start()
+    job = asyncio.create_task(announcing.announce(ends.sender, recent))
+    await ends.arrives([stands])
+    assert len(asked) == 3
     job.cancel()
 
 

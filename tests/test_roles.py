@@ -1,5 +1,6 @@
 """Processes with roles of their own: who stores tells who serves, and nobody misses anything."""
 
+import asyncio
 import json
 import signal
 from collections.abc import Iterator
@@ -10,7 +11,8 @@ from uuid import uuid4
 
 import pytest
 from confluent_kafka.admin import AdminClient
-from tornado.websocket import WebSocketClientConnection
+from tornado.httpclient import HTTPRequest
+from tornado.websocket import WebSocketClientConnection, websocket_connect
 
 from tests.running import Platform, Server, Trip, connect, running_server, wait_until
 
@@ -43,6 +45,13 @@ class Company:
         socket = await server.watch(trip.booking_id, None, **{"Sec-WebSocket-Protocol": protocols})
         self._stack.callback(socket.close)
         return Viewer(socket)
+
+    async def watch_fleet(self, server: Server, token: str) -> WebSocketClientConnection:
+        headers = {"Sec-WebSocket-Protocol": f"fleet.v1, bearer.{token}"}
+        url = f"ws://127.0.0.1:{server.port}/ws/fleet"
+        socket = await websocket_connect(HTTPRequest(url, headers=headers))
+        self._stack.callback(socket.close)
+        return socket
 
     def delete_relay_topic(self) -> None:
         topic = f"{self.prefix}.tracking.live"
@@ -192,6 +201,9 @@ async def test_two_that_store_and_two_that_serve(company: Company) -> None:
         seqs = await viewer.told(20)
         assert sorted(seqs) == list(range(1, 21)), trip
     assert all(server.get("/readiness")[0] == 200 for server in [*ingests, *servers])
+    # Each of them owns a part of the partitions, and all together know how far they are.
+    for server in servers:
+        await asyncio.to_thread(server.wait_measured)
 
 
 @pytest.mark.gen_test
@@ -238,7 +250,7 @@ async def test_the_fleet_sees_what_others_store(company: Company) -> None:
     live = company.start("live")
     trip = Trip()
     token = live.token(uuid4(), "admin")
-    socket = await live_fleet(live, token)
+    socket = await company.watch_fleet(live, token)
     company.platform.accept(trip)
     company.platform.update(trip, 1)
     found = ""
@@ -246,12 +258,3 @@ async def test_the_fleet_sees_what_others_store(company: Company) -> None:
         text = await socket.read_message()
         assert isinstance(text, str)
         found = text
-
-
-async def live_fleet(server: Server, token: str) -> WebSocketClientConnection:
-    from tornado.httpclient import HTTPRequest
-    from tornado.websocket import websocket_connect
-
-    headers = {"Sec-WebSocket-Protocol": f"fleet.v1, bearer.{token}"}
-    url = f"ws://127.0.0.1:{server.port}/ws/fleet"
-    return await websocket_connect(HTTPRequest(url, headers=headers))

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import workers.monitoring.watchdog
-from workers.monitoring.watchdog import watch_consumer
+from workers.monitoring.watchdog import watch_thread
 
 
 def watched(silent_s: float, monkeypatch: pytest.MonkeyPatch) -> list[BaseException]:
@@ -22,7 +22,7 @@ def watched(silent_s: float, monkeypatch: pytest.MonkeyPatch) -> list[BaseExcept
 
     async def watch() -> None:
         try:
-            await asyncio.wait_for(watch_consumer(consumer, died.append), 0.05)
+            await asyncio.wait_for(watch_thread(consumer, died.append), 0.05)
         except TimeoutError:
             pass
 

@@ -53,6 +53,11 @@ class Supervisor:
         self.sign_s = int(every) / 1e6 / SIGNS if is_for_us else None
         self._status = ""
 
+    @property
+    def is_there(self) -> bool:
+        """Somebody listens."""
+        return bool(self._address)
+
     def tell(self, *lines: str) -> None:
         """One datagram; a supervisor that is gone is no error of ours."""
         if not self._address:
@@ -78,7 +83,9 @@ class Supervisor:
 async def tell_supervisor(
     supervisor: Supervisor, readiness: Readiness, is_alive: Callable[[], bool]
 ) -> None:
-    """Until cancelled. `is_alive`: every thread has shown life lately."""
+    """Until cancelled, where there is one. `is_alive`: every thread has shown life lately."""
+    if not supervisor.is_there:
+        return
     is_ready, next_sign, loop = False, 0.0, asyncio.get_running_loop()
     while True:
         found = await readiness()

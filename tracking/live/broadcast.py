@@ -57,8 +57,16 @@ class Broadcast:
                 await time_slice.give_way()
             room = self._rooms.room(booking.booking_id)
             if room is not None:
-                for each in room.take(booking):
+                for each in self._taken(room, booking):
                     await self._publish_to(room, each.entries, time_slice)
+
+    def _taken(self, room: Room, booking: BookingChanges) -> list[BookingChanges]:
+        try:
+            return room.take(booking)
+        except Exception:
+            log.exception("a room cannot be told of a change")
+            self._metrics.live_errors.labels("room").inc()
+            return []
 
     async def renew(self, room: Room, state: LiveState) -> None:
         """The room has missed changes, and this is its state from the table: everybody is told.
@@ -77,12 +85,16 @@ class Broadcast:
         if old is None or known is None or (old.epoch == state.epoch and state.version < known):
             return  # it is being read, or what was missed has come
         following = room.continuity.begin(state.epoch, state.version)
-        if old.epoch not in (None, state.epoch):
-            for subscriber in room.everybody():
-                subscriber.end(close_codes.GOING_AWAY)  # it comes back and gets the whole route
-        for subscriber in room.everybody():
-            subscriber.fall_behind()
         room.renew(state)
+        is_another = old.epoch not in (None, state.epoch)
+        for subscriber in room.everybody():
+            try:
+                if is_another:
+                    subscriber.end(close_codes.GOING_AWAY)  # it comes back for the whole route
+                else:
+                    subscriber.fall_behind()
+            except Exception as error:
+                subscriber.fail(error)
         change = change_between(old, state)
         if change is not None and not room.is_over:
             room.tell(change)

@@ -22,15 +22,20 @@ MOST_HELD: Final = 1_000
 class Continuity:
     """Of one room. Before `begin` everything that comes is held."""
 
-    __slots__ = ("_held", "_is_full", "duplicates", "epoch", "is_broken", "version")
+    __slots__ = ("_expected", "_held", "_is_full", "_is_lost", "epoch", "version")
 
     def __init__(self) -> None:
         self.epoch: str | None = None  # None: no track yet
         self.version: int | None = None  # up to which the room was told; None: nothing was read
-        self.is_broken = False  # something is missing
-        self.duplicates = 0
+        self._expected = 0  # the newest version that is there, as far as anybody has said
         self._held: list[BookingChanges] = []
         self._is_full = False  # something was not held
+        self._is_lost = False  # ... or is of another epoch: only the table knows
+
+    @property
+    def is_broken(self) -> bool:
+        """Something is missing."""
+        return self.version is not None and (self._is_lost or self._expected > self.version)
 
     def clear(self) -> None:
         """Nothing is known: the state is about to be read."""
@@ -38,41 +43,40 @@ class Continuity:
         self._held.clear()
 
     def begin(self, epoch: str | None, version: int) -> list[BookingChanges]:
-        """The room knows everything up to this version; what it is still to be told of."""
-        self.epoch, self.version = epoch, version
-        self.is_broken, self._is_full = self._is_full, False
-        held, self._held = sorted(self._held, key=_before), []
-        return [each for booking in held for each in self.take(booking)]
+        """The room knows everything up to this version; what it is still to be told of.
+
+        What is held of an epoch before is older than the table.
+        """
+        self.epoch, self.version, self._expected = epoch, version, version
+        self._is_lost, self._is_full = self._is_full, False
+        held, self._held = self._held, []
+        if epoch is not None:
+            held = [each for each in held if each.move is None or each.move.epoch == epoch]
+        return [each for booking in sorted(held, key=_before) for each in self.take(booking)]
 
     def is_behind(self, version: int) -> bool:
-        """The table has a version that the room was not told of: from now on it is broken."""
-        if self.version is None or version <= self.version:
-            return False
-        self.is_broken = True
-        return True
+        """The table has a version: whether the room was not told of it. Then it is broken."""
+        self._expected = max(self._expected, version)
+        return self.is_broken
 
     def take(self, booking: BookingChanges) -> list[BookingChanges]:
         """What the room is to be told of now, in order: nothing while something is missing."""
         move = booking.move
-        if move is None:
-            return [booking]  # it was only heard, or nobody counts
         if self.version is None:
             self._hold(booking)
             return []
+        if move is None:
+            return [booking]  # it was only heard, or nobody counts
         if move.epoch != self.epoch and self.epoch is not None:
-            return self._miss(booking)  # a restored backup begins to number anew
-        if move.after <= self.version:
-            if move.before == move.after:
-                return [booking]
-            self.duplicates += 1
-            return []
-        if move.before > self.version or move.before == move.after:
-            return self._miss(booking)
-        self.epoch, self.version = move.epoch, move.after
-        return [booking, *self._following()]
-
-    def _miss(self, booking: BookingChanges) -> list[BookingChanges]:
-        self.is_broken = True
+            self._is_lost = True  # a restored backup begins to number anew
+        elif move.after <= self.version:
+            return [booking] if move.before == move.after else []  # it comes again
+        elif move.before <= self.version:
+            self.epoch, self.version = move.epoch, move.after
+            self._expected = max(self._expected, move.after)
+            return [booking, *self._following()]
+        else:
+            self._expected = max(self._expected, move.before)
         self._hold(booking)
         return []
 
@@ -84,10 +88,7 @@ class Continuity:
 
     def _following(self) -> Iterator[BookingChanges]:
         """What waited for the change that has come."""
-        if not self._held:
-            return
         held, self._held = sorted(self._held, key=_before), []
-        self.is_broken = self._is_full
         for booking in held:
             yield from self.take(booking)
 

@@ -1,9 +1,7 @@
 """Who watches all active trips at once. IOLoop thread only, hence no lock.
 
-Nothing is kept while nobody does. `publish` is the only way in, and nothing here assumes that this
-process stores every event: where several processes share the partitions, whatever carries changes
-between them (a live topic with the booking as its key) calls `Broadcast.publish` with those of all,
-and `enter` begins to collect at the topic's end before it reads the database, as it does here.
+Nothing is kept while nobody does. `publish` is the only way in, whichever process has stored what
+changed; `enter` begins to collect before it reads the database.
 """
 
 import asyncio

@@ -58,8 +58,11 @@ class FleetTrip:
 
         Whether the row is another one now.
         """
-        if self.ended_at is not None or read.head_seq < self._seq:
+        is_news = read.version > self._track_version
+        if (self.ended_at is not None and not is_news) or read.head_seq < self._seq:
             return False  # what came meanwhile is newer
+        if self.ended_at is not None:  # it was taken up again, and nobody has told
+            self.ended_at, self._status, self._freshness = None, "active", ("live", None)
         self.is_outdated = False
         self._track_version = max(self._track_version, read.version)
         self._number, self._phase, self._started_at = (

@@ -64,32 +64,43 @@ class Healing:
         rooms.on_gap = self._gap
 
     def _gap(self, room: Room) -> None:
-        """Something came whose predecessor has not come, yet."""
-        self._metrics.gaps.inc()
+        """Something came whose predecessor has not come, yet. Called for each that comes so."""
         self._begin(room, GAP_S)
 
     def _begin(self, room: Room, after_s: float) -> None:
         if room not in self._under_way:
-            task = self._under_way[room] = asyncio.create_task(self._heal(room, after_s))
-            task.add_done_callback(lambda _: self._under_way.pop(room, None))
+            self._metrics.gaps.inc()
+            self._under_way[room] = asyncio.create_task(self._heal(room, after_s))
 
     async def _heal(self, room: Room, after_s: float) -> None:
-        await asyncio.sleep(after_s)
-        while room.continuity.is_broken and not room.is_empty:
-            try:
-                async with self._reads:
-                    state = await self._read_state(room.booking_id)
-            except TrackingError:
-                await asyncio.sleep(RETRY_S)
-                continue
+        """As long as something is missing, and somebody is here or about to be."""
+        try:
+            await asyncio.sleep(after_s)
+            while room.continuity.is_broken and self._rooms.room(room.booking_id) is room:
+                if not await self._renew(room) or room.continuity.is_broken:
+                    await asyncio.sleep(RETRY_S)
+        finally:
+            # In one step with the last look: a gap that opens now begins another one.
+            self._under_way.pop(room, None)
+
+    async def _renew(self, room: Room) -> bool:
+        """False if it has to be tried again."""
+        try:
+            async with self._reads:
+                state = await self._read_state(room.booking_id)
             if state is None:
                 for subscriber in room.everybody():
                     subscriber.end(close_codes.NOT_FOUND)
-                return
+                return True
             await self._broadcast.renew(room, state)
-            self._metrics.healed.inc()
-            if room.continuity.is_broken:
-                await asyncio.sleep(RETRY_S)
+        except TrackingError:
+            return False
+        except Exception:
+            log.exception("a room that has missed changes cannot be read")
+            self._metrics.live_errors.labels("healing").inc()
+            return False
+        self._metrics.healed.inc()
+        return True
 
     async def watch(self) -> None:
         """Ask for what nobody would report, until cancelled: the last change may be lost, too."""

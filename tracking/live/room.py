@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from tracking.domain.changes import BookingChanges, Heard
+from tracking.domain.changes import BookingChanges, Entry, Heard
 from tracking.domain.freshness import Freshness, Reports, freshness_of
 from tracking.domain.tracks import LiveState, TrackChange
 from tracking.domain.waypoints import StoredWaypoint
@@ -38,7 +38,7 @@ class Room:
         self.freshness: Freshness | None = None  # as the subscribers were told last
         self._rooms = rooms
         self._reports = Reports()
-        self._unseen: list[StoredWaypoint | TrackChange] = []
+        self._changes = 0  # since the state was asked for
         self._position: tuple[StoredWaypoint, Message] | None = None
 
     def audiences(self) -> list[tuple[View, Audience]]:
@@ -68,47 +68,61 @@ class Room:
 
     def expect(self) -> None:
         """The state is about to be read, with all that was published before."""
-        self._unseen.clear()
+        self._changes = 0
         if self.state is None:
             self.continuity.clear()
 
     def take(self, booking: BookingChanges) -> list[BookingChanges]:
         """What the subscribers are to be told of now: nothing while a change before it is missing.
 
-        What they will never be told of, because the state that is being read has it, is left out.
+        What is published while the first state is read waits for it.
         """
-        self.silence.heard(time.monotonic(), self._reports.interval.total_seconds())
-        was_broken = self.continuity.is_broken
         found = self.continuity.take(booking)
-        if self.continuity.is_broken and not was_broken and self._rooms is not None:
-            self._rooms.on_gap(self)
+        if found:
+            self.silence.heard(time.monotonic(), self._reports.interval.total_seconds())
+        self._look_for_gap()
         return found
 
+    def _look_for_gap(self) -> None:
+        if self.continuity.is_broken and self._rooms is not None:
+            self._rooms.on_gap(self)
+
     def begin(self, state: LiveState) -> None:
-        """The state as it was read, and what was published meanwhile."""
-        old, self.state, self.is_outdated = self.state, state, False
-        if old is None:
-            for booking in self.continuity.begin(state.epoch, state.version):
-                self._unseen += [e for e in booking.entries if not isinstance(e, Heard)]
-            if self.continuity.is_broken and self._rooms is not None:
-                self._rooms.on_gap(self)
-        if old is not None and old.head_seq > state.head_seq:
-            if old.last is not None and old.last.seq > state.head_seq:
-                state.last = old.last
-            state.head_seq = old.head_seq
-        unseen, self._unseen = self._unseen, []
-        for each in unseen:
-            if isinstance(each, TrackChange):
-                self.changed(each)
-            else:
-                self.moved(each)
+        """The state as it was read, and what was published meanwhile.
+
+        It is read again for the marker only, when it may have left the route: everything else is
+        known, and what was read may be behind what was published, or before it.
+        """
+        old = self.state
+        if old is not None:
+            self.is_outdated = self._changes > 0
+            self._take_marker(old, state)
+            return
+        self.state = state
+        for booking in self.continuity.begin(state.epoch, state.version):
+            for entry in booking.entries:
+                self._apply(entry)
+        self._look_for_gap()
+
+    def _take_marker(self, old: LiveState, read: LiveState) -> None:
+        is_behind = old.last is not None and old.last.seq > read.head_seq
+        is_before = read.last is not None and read.last.seq > old.head_seq  # published soon
+        if read.epoch == old.epoch and not is_behind and not is_before:
+            old.last = read.last
+
+    def _apply(self, entry: Entry) -> None:
+        if isinstance(entry, StoredWaypoint):
+            self.moved(entry)
+        elif isinstance(entry, TrackChange):
+            self.changed(entry)
+        else:
+            self.heard(entry)
 
     def moved(self, waypoint: StoredWaypoint) -> None:
         """A waypoint was stored; a late one doesn't move the marker."""
         state = self.state
-        if state is None:
-            self._unseen.append(waypoint)
-        elif waypoint.seq > state.head_seq:
+        assert state is not None
+        if waypoint.seq > state.head_seq:
             state.head_seq = waypoint.seq
             self._reports.heard(waypoint.received_at)
             if not waypoint.late:
@@ -131,10 +145,8 @@ class Room:
     def changed(self, change: TrackChange) -> None:
         """Status, phase, runner or owner; the first one tells of the track itself."""
         state = self.state
-        if state is None or self.reading is not None:
-            self._unseen.append(change)  # what is being read may be older than this
-        if state is None:
-            return
+        assert state is not None
+        self._changes += 1
         state.track_id, state.epoch = change.track_id, change.epoch
         state.status, state.phase, state.runner_id = change.status, change.phase, change.runner_id
         state.owner_id, state.started_at = change.owner_id, change.started_at

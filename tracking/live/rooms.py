@@ -92,7 +92,7 @@ class Rooms:
 
 
 def _nobody_heals(_: Room) -> None:
-    """Until server.py says who does."""
+    """Until somebody does: see healing.py."""
 
 
 async def _begin(room: Room, read: Read) -> None:

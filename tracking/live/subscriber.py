@@ -74,7 +74,12 @@ class Subscriber(Recipient):
         """A status: the plain stream is not told."""
 
     def fall_behind(self) -> None:
-        """The room has missed changes: the plain stream shows only the newest position."""
+        """The room has missed changes: the plain stream shows the newest position only."""
+        self.leave_cohort()
+        position = self.room.position()
+        if position is not None and position.seq > self.sent_seq and self.state is State.LIVE:
+            self.sent_seq = position.seq
+            self.send_queue.send(position.frame, replaceable=True)
 
     def begin_anew(self) -> None:
         """Other waypoints are shown than before: not to whoever sees all of them."""

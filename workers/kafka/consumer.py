@@ -73,7 +73,7 @@ class Consumer:
         self.connected = False
         self.joined = False  # the group has given us partitions, or has none for us
         self.stopped: dict[TopicPartition, str] = {}  # partitions that need an operator, and why
-        self.lag = Lag(metrics)
+        self.lag = Lag(metrics, is_alone=settings.serves_clients)
         self._decoder = Decoder(settings, breaker)
         self._in_flight = InFlight(settings.batch_records, metrics, dead_letters)
         self._flow = FlowControl(self._poll_records)

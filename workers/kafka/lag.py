@@ -9,7 +9,7 @@ from typing import Any, Final
 from kafka import KafkaConsumer, TopicPartition
 
 from tracking.metrics import Metrics
-from workers.kafka.patches import knows_coordinator, last_stable_offset, next_offset
+from workers.kafka.patches import has_joined, knows_coordinator, last_stable_offset, next_offset
 
 log = logging.getLogger("tracking.consumer")
 
@@ -21,8 +21,10 @@ OPEN_TRANSACTION_S: Final = 10.0
 class Lag:
     """Written by the consumer thread; what is public may be read by any thread."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, *, is_alone: bool = True) -> None:
+        """`is_alone`: nobody else reads for us; so what is not ours is not read."""
         self._metrics = metrics
+        self._is_alone = is_alone
         self._next_at = 0.0  # time.monotonic()
         self._assigned: set[TopicPartition] = set()
         self._known = False  # whether each partition's lag is
@@ -93,8 +95,11 @@ class Lag:
         topics = consumer.subscription() or ()
         self.partitions = sum(len(consumer.partitions_for_topic(t) or ()) for t in topics)
         known = [self._measure(consumer, each, each in held) for each in assigned]
-        # What another member reads, nobody here knows.
-        self._known = len(assigned) >= max(self.partitions, 1) and all(known)
+        if self._is_alone:
+            is_read = len(assigned) >= max(self.partitions, 1)
+        else:
+            is_read = has_joined(consumer)  # the others say for themselves how far they are
+        self._known = is_read and all(known)
         return True
 
     def _measure(self, consumer: KafkaConsumer, partition: TopicPartition, held: bool) -> bool:

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Final, Protocol
 
 import sqlalchemy as sa
 from sqlalchemy.pool import QueuePool
@@ -12,7 +12,6 @@ from tracking.live.fleet import Fleet
 from tracking.live.rooms import Rooms
 from tracking.metrics import Metrics
 from workers.ingest import Ingest
-from workers.kafka.consumer import Consumer
 from workers.monitoring.thread_cpu import ThreadCpu
 from workers.relay.ingest_processes import IngestProcesses
 
@@ -57,10 +56,16 @@ def measure_relay(metrics: Metrics, processes: IngestProcesses) -> None:
     metrics.ingest_silence.set_function(processes.silence_s)
 
 
-async def watch_consumer(consumer: Consumer, died: Callable[[BaseException], None]) -> None:
+class Polling(Protocol):
+    """A thread that polls Kafka."""
+
+    last_poll: float  # time.monotonic()
+
+
+async def watch_thread(thread: Polling, died: Callable[[BaseException], None]) -> None:
     """End the process when poll(), or whatever the thread does between two, does not return."""
     while True:
         await asyncio.sleep(LOOK_S)
-        if time.monotonic() - consumer.last_poll > POLL_DEAD_S:
+        if time.monotonic() - thread.last_poll > POLL_DEAD_S:
             died(TimeoutError(f"Kafka's poll() has not returned for {POLL_DEAD_S:.0f} s"))
             return

@@ -9,14 +9,15 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-import sqlalchemy as sa
-
 from tracking.domain.changes import BookingChanges
+from tracking.errors import TrackingError
 from workers.relay.sending import RelaySender
 
 log = logging.getLogger("tracking.relay")
 
 LOOK_S: Final = 0.2
+# Between two looks at all tracks, whatever is dropped meanwhile.
+PAUSE_S: Final = 2.0
 # Longer than it takes to start again, or to notice that Kafka takes nothing.
 LATELY_S: Final = 120.0
 # Bookings that are told at once: a moment of the loop.
@@ -35,11 +36,12 @@ async def announce(sender: RelaySender, recent_moves: RecentMoves) -> None:
         dropped = sender.dropped
         try:
             moves = await recent_moves(LATELY_S)
-        except sa.exc.SQLAlchemyError as error:
+        except TrackingError as error:
             log.warning("cannot say where the tracks stand, trying on: %s", error)
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(PAUSE_S)
             continue
         for first in range(0, len(moves), PART):
             await sender.publish(moves[first : first + PART])
             await asyncio.sleep(0)
         announced = dropped
+        await asyncio.sleep(PAUSE_S)

@@ -16,6 +16,8 @@ from tracking.settings import Settings
 
 log = logging.getLogger("tracking.relay")
 
+# Of a client that is polled: librdkafka keeps its lines until then.
+library: Final = logging.getLogger("tracking.relay.library")
 TOPIC: Final = "tracking.live"
 # PostGIS is the truth: whoever was away for longer reads there.
 TOPIC_CONFIG: Final = {"retention.ms": "600000", "segment.bytes": "67108864"}
@@ -32,7 +34,6 @@ def options(settings: Settings) -> dict[str, Any]:
         "reconnect.backoff.max.ms": 1_000,
         "topic.metadata.refresh.interval.ms": 5_000,
         "topic.metadata.propagation.max.ms": 1_000,
-        "logger": logging.getLogger("tracking.relay.library"),
     }
     if settings.uses_tls:
         files = {

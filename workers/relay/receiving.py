@@ -21,7 +21,7 @@ from tracking.live.rooms import Rooms
 from tracking.metrics import Metrics
 from tracking.settings import Settings
 from tracking.wire.relay import Unreadable, changes_in, sign_of
-from workers.relay.client import ANSWER_S, TOPIC, options, partitions_of
+from workers.relay.client import ANSWER_S, TOPIC, library, options, partitions_of
 from workers.relay.ingest_processes import IngestProcesses
 from workers.relay.sending import SIGN_KEY
 
@@ -33,6 +33,8 @@ RECORDS: Final = 500
 RETRY_S: Final = 0.5
 # A topic that was deleted, made again or got more partitions is noticed within so long.
 LOOK_S: Final = 5.0
+# Reading may go on though one question was not answered.
+MISSES: Final = 2
 
 CONSUMER_OPTIONS: Final[dict[str, Any]] = {
     "group.id": "not used",
@@ -62,7 +64,7 @@ class RelayReceiver:
         self._publish = publish
         self._died = died
         self._topic = settings.topic(TOPIC)
-        self._consumer = Consumer(options(settings) | CONSUMER_OPTIONS)
+        self._consumer = Consumer(options(settings) | CONSUMER_OPTIONS | {"logger": library})
         self._assigned = 0  # partitions
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._main, name="relay", daemon=True)
@@ -70,6 +72,7 @@ class RelayReceiver:
         self.processes = IngestProcesses()
         self.connected = threading.Event()  # where to read from was settled, once
         self.is_connected = False  # a broker answers
+        self._unanswered = 0  # questions, one after the other
         self.last_poll = time.monotonic()  # the thread lives
 
     def start(self) -> None:
@@ -99,10 +102,7 @@ class RelayReceiver:
             self.last_poll = time.monotonic()
             if self.last_poll >= due:
                 self._assign()
-                due = self.last_poll + (LOOK_S if self._assigned else RETRY_S)
-            if not self._assigned:
-                self._stopping.wait(RETRY_S)
-                continue
+                due = time.monotonic() + (LOOK_S if self._assigned else RETRY_S)
             first = self._consumer.poll(POLL_S)
             if first is not None:
                 self._received([first, *self._consumer.consume(RECORDS, 0)])
@@ -116,10 +116,12 @@ class RelayReceiver:
                 log.info("reading %d partitions of %s", count, self._topic)
                 self._assigned = count
         except KafkaException as error:
-            if self.is_connected or not self._assigned:
+            self._unanswered += 1
+            if self._unanswered == MISSES:
                 log.warning("no broker answers for %s, trying on: %s", self._topic, error)
-            self.is_connected = False
+            self.is_connected = self.is_connected and self._unanswered < MISSES
         else:
+            self._unanswered = 0
             self.is_connected = count > 0
             if count:
                 self.connected.set()

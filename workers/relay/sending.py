@@ -19,7 +19,7 @@ from tracking.domain.changes import BookingChanges
 from tracking.metrics import Metrics
 from tracking.settings import Settings
 from tracking.wire.relay import SignOfLife, bundles, by_partition, sign_of_life
-from workers.relay.client import TOPIC, ensure_topic, options
+from workers.relay.client import TOPIC, ensure_topic, library, options
 
 log = logging.getLogger("tracking.relay")
 
@@ -63,7 +63,7 @@ class RelaySender:
         self._wanted = settings.relay_partitions
         self._partitions = 0  # 0: not known yet, or not any more
         self._options = options(settings)
-        self._producer = Producer(self._options | PRODUCER_OPTIONS)
+        self._producer = Producer(self._options | PRODUCER_OPTIONS | {"logger": library})
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._main, name="relay", daemon=True)
         self.dropped = 0  # changes, since the start
@@ -94,8 +94,11 @@ class RelaySender:
             self._producer.produce(
                 self._topic, value, key, partition, on_delivery=partial(self._delivered, count)
             )
-        except (BufferError, KafkaException):
+        except BufferError:
             self._drop(count)
+        except KafkaException:
+            self._drop(count)
+            self._partitions = 0  # the topic has fewer than before
 
     def _delivered(self, count: int, error: Any, _: Any) -> None:
         """On the relay thread."""
@@ -121,7 +124,7 @@ class RelaySender:
             self._died(error)
 
     def _run(self) -> None:
-        admin = AdminClient(self._options)
+        admin = AdminClient(self._options | {"log_level": 0})  # nobody would read its lines
         due = 0.0
         while not self._stopping.is_set():
             if not self._partitions:
@@ -155,5 +158,7 @@ class RelaySender:
 
     def wait(self, timeout_s: float) -> bool:
         """Not on the IOLoop; False if it takes longer."""
+        if self._thread.ident is None:
+            return True  # it was never started
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
