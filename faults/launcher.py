@@ -18,13 +18,11 @@ PLACES: Final = {
     "before the watermark": ("tracking.store.outbox.watermarks", "advance", True),
     "before the outbox's end": ("tracking.store.outbox.events", "delete_events", True),
 }
-# ... of a process that stores and does not serve.
-INGEST_PLACES: Final = {"before sending": ("workers.relay.sending", "by_partition", True)}
 
 
 def arm(place: str, number: int) -> None:
     """The process dies at the given pass, as if the power had gone."""
-    module_name, name, is_before = (PLACES | INGEST_PLACES)[place]
+    module_name, name, is_before = PLACES[place]
     module = importlib.import_module(module_name)
     setattr(module, name, _deadly(getattr(module, name), number, is_before))
 

@@ -29,7 +29,12 @@ def test_it_has_our_own_metrics_and_readiness(server: Server) -> None:
     assert delays["samples"][0]["labels"] == {}
     assert delays["samples"][0]["value"] > 0
     joins = metrics["tracking_database_connections_in_use"]["samples"]
-    assert {sample["labels"]["pool"] for sample in joins} == {"requests", "reads", "ingest"}
+    assert {sample["labels"]["pool"] for sample in joins} == {
+        "requests",
+        "reads",
+        "links",
+        "ingest",
+    }
 
 
 def test_each_user_may_ask_at_a_rate(server: Server) -> None:

@@ -157,9 +157,11 @@ def test_ops_trip(browser: Browser, server: Server, numbered: tuple[Trip, str, s
 
 
 def test_ops_list(browser: Browser, server: Server, platform: Platform) -> None:
+    """With the trips of other tests, which may have no number."""
     stored_trip(server, platform)
     with looked_at(browser) as opened:
         open_ops(opened, server)
+        opened.page.fill("input[type=search]", "BK-")
         opened.wait_text(".row:not([hidden]) strong", "BK-")
 
 

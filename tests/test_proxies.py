@@ -232,7 +232,8 @@ def test_no_token_is_logged_and_what_is_for_machines_is_not_there(proxy: Proxy) 
     paths = ("/s/{}", "/ws/shared/{}", "/api/v1/tracking/shared/{}",
              f"/ws/tracking/{uuid4()}?token={{}}")  # fmt: skip
     for path, secret in zip(paths, secrets, strict=True):
-        assert proxy.get(path.format(secret)) >= 400
+        # The page is the same for every token; it is there if the pages are built.
+        assert proxy.get(path.format(secret)) >= (200 if path == "/s/{}" else 400)
     assert [proxy.get("/metrics"), proxy.get("/readiness")] == [404, 404]
     wait_until(lambda: "/readiness" in proxy.logged(), "logged")
     assert "/ws/tracking/" in proxy.logged()

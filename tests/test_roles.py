@@ -10,11 +10,14 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+import sqlalchemy as sa
 from confluent_kafka.admin import AdminClient
 from tornado.httpclient import HTTPRequest
 from tornado.websocket import WebSocketClientConnection, websocket_connect
 
 from tests.running import Platform, Server, Trip, connect, running_server, wait_until
+from tracking.domain.events import LocationUpdate
+from tracking.store.ingest.batch import store_batch
 
 API = "/api/v1/tracking"
 
@@ -29,13 +32,11 @@ class Company:
         stack.callback(self.platform.close)
         self._admin = AdminClient({"bootstrap.servers": environ["KAFKA_BROKERS"]})
 
-    def start(
-        self, role: str, program: tuple[str, ...] = ("server.py",), **settings: str
-    ) -> Server:
+    def start(self, role: str, **settings: str) -> Server:
         log = self._folder / f"{role}-{uuid4().hex[:4]}.log"
         own = {"KAFKA_TOPIC_PREFIX": self.prefix, "KAFKA_GROUP_ID": self.prefix,
                "RELAY_PARTITIONS": "4", "UNKNOWN_BOOKING_GRACE": "0", **settings}  # fmt: skip
-        server = running_server(self._environ, log, (*program, "--role", role), **own)
+        server = running_server(self._environ, log, ("server.py", "--role", role), **own)
         return self._stack.enter_context(server)
 
     async def watch(self, server: Server, trip: Trip) -> "Viewer":
@@ -145,19 +146,22 @@ async def test_a_relay_topic_that_is_deleted_costs_nobody_a_waypoint(company: Co
 
 
 @pytest.mark.gen_test
-async def test_killed_between_commit_and_sending_the_next_start_tells(company: Company) -> None:
+async def test_killed_between_commit_and_sending_the_next_start_tells(
+    company: Company, engine: sa.Engine
+) -> None:
     """Without a new event: what was committed comes again, and it is nothing new to the table."""
-    launcher = ("-m", "faults.launcher")
-    company.start("ingest", launcher, FAULT="before sending:3")
-    live = company.start("live")
+    ingest, live = company.start("ingest"), company.start("live")
     trip = Trip()
     company.platform.accept(trip)
     company.platform.update(trip, 1)
     known(live, trip)
     viewer = await company.watch(live, trip)
     await viewer.told(1)
-    company.platform.update(trip, 2)
-    wait_until(lambda: company.head(trip) == 2, "stored")
+    ingest.stop(signal.SIGKILL)
+    at = trip.at(2)
+    ids = (trip.runner_id, trip.booking_id)
+    store_batch(engine, [LocationUpdate(*ids, 106.8, -6.2, 1.0, 1.0, at, at, at)])  # told nobody
+    assert company.head(trip) == 2
     company.start("ingest")
     assert await viewer.told(2) == [1, 2]
 
