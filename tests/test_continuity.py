@@ -127,6 +127,15 @@ def test_what_waits_is_bounded_and_nothing_of_it_is_lost_unnoticed() -> None:
     assert waiting.is_broken
 
 
+def test_what_was_not_held_is_missing_though_everything_before_it_has_come() -> None:
+    """Without another change nobody else would tell."""
+    continuity = begun(0)
+    for version in range(1, MOST_HELD + 2):
+        continuity.take(moved(version, version + 1))
+    continuity.take(moved(0, 1))
+    assert (continuity.version, continuity.is_broken) == (MOST_HELD + 1, True)
+
+
 @given(st.lists(st.integers(0, 30), max_size=80), st.integers(0, 30))
 def test_however_it_comes_what_is_told_has_no_gap_and_nothing_twice(
     coming: list[int], begin: int

@@ -1,6 +1,7 @@
 """workers.relay on a real broker: what is sent arrives, and what is not is counted."""
 
 import asyncio
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from uuid import uuid4
@@ -19,7 +20,7 @@ from tracking.settings import Settings
 from workers.relay import announcing
 from workers.relay import sending as sending_module
 from workers.relay.checks import receiver_checks, sender_checks
-from workers.relay.client import TOPIC, ensure_topic, partitions_of
+from workers.relay.client import TOPIC, Seldom, ensure_topic, partitions_of
 from workers.relay.receiving import RelayReceiver
 from workers.relay.sending import RelaySender
 
@@ -250,3 +251,14 @@ def test_a_topic_that_somebody_else_makes_at_once_is_no_error(environ: dict[str,
     topic = f"relay-{uuid4().hex[:8]}"
     assert ensure_topic(admin, topic, 5) == 5
     assert ensure_topic(admin, topic, 7) == 5
+
+
+def test_librdkafka_is_heard_once_a_minute_of_each_kind(caplog: pytest.LogCaptureFixture) -> None:
+    """A broker that is away is one line, not hundreds."""
+    library = logging.getLogger("of librdkafka in a test")
+    library.addFilter(Seldom())
+    for number in range(50):
+        library.error("FAIL [client#%d]: Connection refused", number)
+    library.error("REQTMOUT [client]: Timed out")
+    said = [record.getMessage() for record in caplog.records if record.name == library.name]
+    assert said == ["FAIL [client#0]: Connection refused", "REQTMOUT [client]: Timed out"]

@@ -76,7 +76,7 @@ class Continuity:
             self._expected = max(self._expected, move.after)
             return [booking, *self._following()]
         else:
-            self._expected = max(self._expected, move.before)
+            self._expected = max(self._expected, move.after)  # it may not be held
         self._hold(booking)
         return []
 

@@ -5,6 +5,7 @@ arrive at once librdkafka takes a fifth of the CPU and of the time (ADR 0043).
 """
 
 import logging
+import time
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any, Final
 
@@ -16,8 +17,27 @@ from tracking.settings import Settings
 
 log = logging.getLogger("tracking.relay")
 
+SAID_EVERY_S: Final = 60.0
+
+
+class Seldom(logging.Filter):
+    """librdkafka tells of each failed connection, tens a second: of each kind one line a minute."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said_at: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        kind, now = record.getMessage().partition(" ")[0], time.monotonic()
+        if now - self._said_at.get(kind, -SAID_EVERY_S) < SAID_EVERY_S:
+            return False
+        self._said_at[kind] = now
+        return True
+
+
 # Of a client that is polled: librdkafka keeps its lines until then.
 library: Final = logging.getLogger("tracking.relay.library")
+library.addFilter(Seldom())
 TOPIC: Final = "tracking.live"
 # PostGIS is the truth: whoever was away for longer reads there.
 TOPIC_CONFIG: Final = {"retention.ms": "600000", "segment.bytes": "67108864"}
