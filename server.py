@@ -12,6 +12,7 @@ from roles.building import Building
 from roles.starting import start
 from tracking import __version__, logs
 from tracking.errors import SettingsError
+from tracking.journal import complain
 from tracking.settings import IngestSettings, Settings
 from workers.connection_check import check_connections
 from workers.stop import EXIT_FAILED, Stop
@@ -65,7 +66,7 @@ def main() -> int:
         kind = IngestSettings if arguments.role == "ingest" else Settings
         settings = kind.from_environment()
     except SettingsError as error:
-        print(error, file=sys.stderr)
+        complain(error)
         return EXIT_SETTINGS
     if arguments.check:
         return EXIT_FAILED if check_connections(settings) else 0

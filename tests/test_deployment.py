@@ -281,6 +281,21 @@ def test_the_processes_have_no_user_no_rights_and_no_secrets_in_their_environmen
     assert installed.environ["JWT_SECRET"] not in environ
 
 
+def test_the_journal_knows_how_severe_a_line_is(installed: Deployed) -> None:
+    machine, unit = installed.machine, "without-settings.service"
+    program = f"WorkingDirectory={OPT}/current\nExecStart={OPT}/current/.venv/bin/python server.py"
+    machine.write(f"/etc/systemd/system/{unit}", f"[Service]\nType=oneshot\n{program}\n")
+    machine.run("systemctl", "daemon-reload", status=0)
+    machine.run("systemctl", "start", unit, status=1)
+    log = ["journalctl", "-o", "cat", "-t", "python", "-u"]
+    assert "JWT_SECRET: none is set" not in machine.run(*log, unit, "-p", "crit").stdout
+    grave = machine.run(*log, unit, "-p", "err").stdout
+    assert grave.startswith("JWT_SECRET, JWT_PUBLIC_KEY, JWT_JWKS_URL: none is set")
+    assert " INFO " in machine.run(*log, BLUE).stdout
+    assert " INFO " not in machine.run(*log, BLUE, "-p", "warning").stdout
+    machine.path(f"/etc/systemd/system/{unit}").unlink()
+
+
 def test_a_second_run_changes_nothing(installed: Deployed) -> None:
     machine = installed.machine
     before = [machine.main_pid(unit) for unit in (BLUE, *INTAKES)]

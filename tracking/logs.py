@@ -8,6 +8,8 @@ from typing import Final
 
 import msgspec
 
+from tracking.journal import JournalFormatter, is_journal
+
 # Whatever a library logs: a JWT, or what follows token= in a URL.
 _SECRETS: Final = re.compile(
     r"eyJ[\w-]+\.[\w-]+\.[\w-]*|(?<=token=)[^\s&\"']+|(?<=bearer\.)[\w.-]+"
@@ -17,7 +19,8 @@ _SECRETS: Final = re.compile(
 def configure(level: str, format_: str) -> None:
     """Everything to standard error, where the supervisor's journal picks it up."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter() if format_ == "json" else TextFormatter())
+    formatter = JsonFormatter() if format_ == "json" else TextFormatter()
+    handler.setFormatter(JournalFormatter(formatter) if is_journal(sys.stderr) else formatter)
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     # No line of ours says where in the code it comes from, or in which thread or process.
     logging._srcfile = None  # as the logging HOWTO, "Optimization", has it
