@@ -83,6 +83,13 @@ def brokers(value: str) -> tuple[str, ...]:
     return found
 
 
+def address(value: str) -> str:
+    host, _, port = value.rpartition(":")
+    if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
+        raise ValueError("host:port")
+    return value
+
+
 def topic_prefix(value: str) -> str:
     if not all(c.isascii() and (c.isalnum() or c in "._-") for c in value) or len(value) > 200:
         raise ValueError("letters, digits, '.', '_' and '-'; empty for bare topic names")

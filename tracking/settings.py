@@ -8,6 +8,7 @@ from tracking.page_settings import PageSettings
 from tracking.setting_values import (
     MIN_SECRET_BYTES,
     Network,
+    address,
     base_url,
     brokers,
     https_url,
@@ -42,6 +43,9 @@ class DatabaseSettings(EnvironmentSettings):
     db_name: str = variable("tracking_db", text, "database with the PostGIS extension")
     db_ssl_mode: str = variable("prefer", one_of(*SSL_MODES), "libpq's sslmode")
     db_ssl_root_cert: str = variable("", text, "file with the CA of PostgreSQL's certificate")
+    db_pooler: str = variable(
+        "", address, "host:port of a PgBouncer for what serves clients; empty for none"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,5 @@
 """`server.py --check`: try every connection that the settings name, and say what is wrong."""
 
-import sys
 from typing import Final
 
 import sqlalchemy as sa
@@ -8,22 +7,36 @@ from kafka import KafkaAdminClient
 from kafka.errors import KafkaError
 
 from tracking.errors import SchemaOutdated
+from tracking.journal import complain
 from tracking.settings import Settings
 from tracking.store.engine import check_schema, create_engine, expected_revision
 from workers.kafka.clients import connection_options, explained
 
+# PgBouncer's, of the parameter in which our limits are.
+NO_OPTIONS: Final = "unsupported startup parameter"
+NO_OPTIONS_HINT: Final = (
+    " (is this a PgBouncer? DB_HOST has to be PostgreSQL itself, a PgBouncer belongs into"
+    " DB_POOLER)"
+)
+WHICH_SERVER: Final = sa.text(
+    "SELECT current_database(), pg_postmaster_start_time(), pg_is_in_recovery()"
+)
 NEEDED_TOPICS: Final = ("booking.events", "runner.events", "tracking.events", "dead-letter")
 
 
 def check_connections(settings: Settings) -> int:
     """One line for each, on stdout or, if it failed, on stderr; how many failed."""
     failed = 0
-    for name, attempt in (("database", _check_database), ("kafka", _check_kafka)):
+    checks = {"database": _check_database, "pooler": _check_pooler, "kafka": _check_kafka}
+    if not settings.db_pooler or not settings.serves_clients:
+        del checks["pooler"]
+    for name, attempt in checks.items():
         try:
             print(f"{name}: {attempt(settings)}")
         except (sa.exc.SQLAlchemyError, SchemaOutdated, KafkaError, OSError) as error:
             text = str(getattr(error, "orig", None) or error).strip().splitlines()
-            print(f"{name}: {text[0] if text else repr(error)}", file=sys.stderr)
+            said = text[0] if text else repr(error)
+            complain(f"{name}: {said}{NO_OPTIONS_HINT if NO_OPTIONS in said else ''}")
             failed += 1
     return failed
 
@@ -37,6 +50,20 @@ def _check_database(settings: Settings) -> str:
     finally:
         engine.dispose()
     return f"ok, schema {expected_revision()}, PostGIS {version}"
+
+
+def _check_pooler(settings: Settings) -> str:
+    """It has to lead to the same primary: who joins must not be told of an older state."""
+    engine = create_engine(settings, name="check", pool_size=1, autocommit=True)
+    direct = create_engine(settings, name="check", pool_size=1)
+    try:
+        with engine.connect() as through, direct.connect() as connection:
+            if through.execute(WHICH_SERVER).one() != connection.execute(WHICH_SERVER).one():
+                raise OSError("leads to another server or database than DB_HOST and DB_NAME")
+    finally:
+        engine.dispose()
+        direct.dispose()
+    return "ok, leads to the database of DB_HOST"
 
 
 def _check_kafka(settings: Settings) -> str:

@@ -19,6 +19,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from tracking.errors import DatabaseUnavailable, SchemaOutdated
 from tracking.settings import DatabaseSettings
+from tracking.store.pooler import direct, pooled
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -67,19 +68,13 @@ def create_engine(
 
     `ping` asks a pooled connection whether it lives before each use: one round trip, which work
     that is tried again anyway can save. With `autocommit` each statement is a transaction of its
-    own: work of single statements saves two round trips.
+    own: work of single statements saves two round trips, and may go through the pooler.
     """
-    url = sa.URL.create(
-        "postgresql+psycopg2",
-        username=settings.db_user,
-        password=settings.db_password or None,
-        host=settings.db_host,
-        port=settings.db_port,
-        database=settings.db_name,
-    )
+    pooler = settings.db_pooler if autocommit else ""
     return sa.create_engine(
-        url,
-        connect_args=_connect_arguments(settings, name, statement_timeout_s),
+        _url(settings, pooler),
+        connect_args=_connect_arguments(settings, name)
+        | (pooled if pooler else direct)(_limits(statement_timeout_s)),
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=2,
@@ -88,23 +83,34 @@ def create_engine(
     )
 
 
-def _connect_arguments(
-    settings: DatabaseSettings, name: str, statement_timeout_s: float
-) -> dict[str, Any]:
-    """What libpq is told of a connection: its limits and how it notices a dead link."""
-    limits = {
-        "statement_timeout": statement_timeout_s,
-        "lock_timeout": LOCK_TIMEOUT_S,
-        "idle_in_transaction_session_timeout": 60,
+def _url(settings: DatabaseSettings, pooler: str) -> sa.URL:
+    host, _, port = pooler.rpartition(":")
+    return sa.URL.create(
+        "postgresql+psycopg2",
+        username=settings.db_user,
+        password=settings.db_password or None,
+        host=host.strip("[]") or settings.db_host,
+        port=int(port or settings.db_port),
+        database=settings.db_name,
+    )
+
+
+def _limits(statement_timeout_s: float) -> dict[str, object]:
+    """PostgreSQL's own settings, of every transaction."""
+    return {
+        "statement_timeout": round(statement_timeout_s * 1000),
+        "lock_timeout": LOCK_TIMEOUT_S * 1000,
+        "timezone": "UTC",
+        # Compiling a query takes 300 ms here, more than any of ours takes to run.
+        "jit": "off",
     }
-    options = " ".join(f"-c {limit}={round(s * 1000)}" for limit, s in limits.items())
+
+
+def _connect_arguments(settings: DatabaseSettings, name: str) -> dict[str, Any]:
+    """What libpq is told of a connection: above all how it notices a dead link."""
     arguments: dict[str, Any] = {
         "application_name": f"service-tracking {name}",
         "connect_timeout": CONNECT_TIMEOUT_S,
-        # Compiling a query takes 300 ms here, more than any of ours takes to run.
-        "options": f"{options} -c timezone=UTC -c jit=off"
-        # What is prepared is planned once, and not for each array that it gets.
-        " -c plan_cache_mode=force_generic_plan",
         "sslmode": settings.db_ssl_mode,
         "tcp_user_timeout": TCP_USER_TIMEOUT_MS,
         "keepalives_idle": 10,

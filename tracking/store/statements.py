@@ -98,7 +98,8 @@ def transaction(engine: sa.Engine) -> Iterator[Statements]:
         driver: Any = connection.connection.driver_connection
         try:
             if driver.autocommit:
-                with driver.cursor(cursor_factory=Statements) as cursor:
+                kind = driver.cursor_factory or Statements
+                with driver.cursor(cursor_factory=kind) as cursor:
                     yield cursor
             else:
                 plans = connection.connection.info.setdefault(_Plans, _Plans())
