@@ -1,0 +1,155 @@
+"""Which waypoints of a route cannot be true. Pure functions of the route in recorded order.
+
+The rule: the fewest waypoints are left out that make the rest possible. A hop from one waypoint to
+another is possible if its metres are at most speed * seconds + slack. The longest chain of possible
+hops is kept; a hop spans at most `look_back` waypoints. Of chains of equal length each waypoint
+follows the nearest predecessor, and the chain that ends first is kept: the newest waypoint is
+doubtful until something follows it. If more than a fifth would be left out, none is: then it is not
+known which of them are wrong ("implausible").
+
+A wrong position less than some 300 m off within 5 s is not seen: a car could have been there.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from enum import IntEnum
+from typing import Final, NamedTuple
+
+from msgspec import Struct
+
+from tracking.domain.hops import METRES_PER_DEGREE, Recorded, is_within
+
+
+class Verdict(IntEnum):
+    """As it is stored. What is not OK counts for no distance and moves no marker."""
+
+    OK = 0
+    JUMP = 1
+    NULL_ISLAND = 2  # exactly (0, 0): what a receiver without a fix says
+    PENDING = 3  # impossible from the newest good one, and nothing good behind it yet
+
+
+class Rule(Struct, frozen=True):
+    """The rule's parameters: stored with what they judged."""
+
+    # No motorcycle or car in a city's traffic is faster: 0 to 0.3 % of real traces are flagged.
+    max_speed_kmh: float = 150.0
+    slack_m: float = 100.0  # what a phone's error may add to one hop
+    look_back: int = 30  # waypoints: two to five minutes of wrong ones are bridged
+    most_left_out: float = 0.2  # share of the waypoints with a position
+
+
+class Judgement(Struct, frozen=True):
+    """`verdicts` by seq, of the waypoints that are not OK.
+
+    `left_out`: how many the rule leaves out; if it is `implausible`, they are OK all the same.
+    """
+
+    verdicts: dict[int, Verdict]
+    left_out: int
+    implausible: bool
+
+
+STANDARD: Final = Rule()
+
+
+def is_possible(before: Recorded, after: Recorded, rule: Rule = STANDARD) -> bool:
+    """Whether somebody could go from one to the other in time."""
+    seconds = after.at_s - before.at_s
+    return is_within(before, after, rule.max_speed_kmh / 3.6 * seconds + rule.slack_m)
+
+
+def has_position(waypoint: Recorded) -> bool:
+    """Whether the receiver knew where it was."""
+    return bool(waypoint.longitude or waypoint.latitude)
+
+
+def all_possible(waypoints: Iterable[Recorded], rule: Rule = STANDARD) -> bool:
+    """Whether each hop to the next one is possible; then nothing is left out.
+
+    The fast path: 0.4 µs for each waypoint. It may be asked of a part of a route whose other hops
+    are known to be possible: a late waypoint with its two neighbours.
+    """
+    degrees_a_second = rule.max_speed_kmh / 3.6 / METRES_PER_DEGREE
+    slack = rule.slack_m / METRES_PER_DEGREE
+    before: Recorded | None = None
+    for waypoint in waypoints:
+        if before is None:
+            before = waypoint
+        _, then, x, y = before
+        _, now, east, north = waypoint
+        # What `is_within` tries first, without calling it.
+        reach = degrees_a_second * (now - then) + slack
+        if abs(east - x) + abs(north - y) > reach and not is_possible(before, waypoint, rule):
+            return False
+        before = waypoint
+    return True
+
+
+def judge(route: Sequence[Recorded], rule: Rule = STANDARD) -> Judgement:
+    """The whole route, in recorded order."""
+    placed = [w for w in route if w.longitude or w.latitude]
+    verdicts = {w.seq: Verdict.NULL_ISLAND for w in route if not has_position(w)}
+    if all_possible(placed, rule):
+        return Judgement(verdicts, 0, False)
+    links = _links(placed, rule)
+    end = max(range(len(links)), key=lambda number: links[number].length)  # the first of them
+    left_out = len(placed) - links[end].length
+    if is_implausible(left_out, len(placed), rule):
+        return Judgement(verdicts, left_out, True)
+    kept, number = set(), end
+    while number >= 0:
+        kept.add(number)
+        number = links[number].before
+    for number, waypoint in enumerate(placed):
+        if number not in kept:
+            verdicts[waypoint.seq] = Verdict.PENDING if number > end else Verdict.JUMP
+    return Judgement(verdicts, left_out, False)
+
+
+def final(verdicts: Mapping[int, Verdict]) -> dict[int, Verdict]:
+    """When nothing can follow any more: what is pending was a jump."""
+    return {seq: Verdict.JUMP if v is Verdict.PENDING else v for seq, v in verdicts.items()}
+
+
+def changes(before: Mapping[int, Verdict], after: Mapping[int, Verdict]) -> dict[int, Verdict]:
+    """The verdicts that differ, by seq, as they are afterwards; what is absent is OK."""
+    seqs = sorted(before.keys() | after.keys())
+    found = {seq: after.get(seq, Verdict.OK) for seq in seqs}
+    return {seq: v for seq, v in found.items() if v is not before.get(seq, Verdict.OK)}
+
+
+class Link(NamedTuple):
+    """A waypoint at the end of its longest chain."""
+
+    number: int  # in the route, from 0, those without a position left out
+    waypoint: Recorded
+    length: int  # waypoints of the chain
+    before: int  # the number of its predecessor, -1 at the chain's start
+
+
+def _links(placed: Sequence[Recorded], rule: Rule) -> list[Link]:
+    links: list[Link] = []
+    recent: deque[Link] = deque(maxlen=rule.look_back)
+    longest = 0
+    for waypoint in placed:
+        link = link_to(len(links), waypoint, recent, longest, rule)
+        longest = max(longest, link.length)
+        links.append(link)
+        recent.append(link)
+    return links
+
+
+def link_to(number: int, waypoint: Recorded, recent: deque[Link], longest: int, rule: Rule) -> Link:
+    """`longest`: of all chains so far. The nearest one of that length ends the search."""
+    before, length = -1, 0
+    for link in reversed(recent):
+        if link.length > length and is_possible(link.waypoint, waypoint, rule):
+            before, length = link.number, link.length
+            if length == longest:
+                break
+    return Link(number, waypoint, length + 1, before)
+
+
+def is_implausible(left_out: int, count: int, rule: Rule) -> bool:
+    return left_out > rule.most_left_out * count
