@@ -1,84 +1,41 @@
 """deploy/*.sh and the units, on a machine with a systemd of its own (tests/machine.py)."""
 
-import hashlib
-import importlib.metadata
 import re
 import shutil
 import signal
 import socket
-import subprocess
-import sys
-import threading
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
-from dev.private_server import free_port
 from dev.tokens import access_token
-from tests.machine import Machine, tree
-from tests.running import CHECKOUT, Platform, Trip, administer, connect, wait_until
+from tests.deploying import (
+    BLUE,
+    CLIENTS,
+    ETC,
+    GREEN,
+    INTAKES,
+    OPT,
+    SOURCE,
+    Deployed,
+    Traffic,
+    expanded,
+    fill_in,
+    hammered,
+    lend_packages,
+    next_release,
+    packed,
+)  # fmt: skip
+from tests.machine import Machine
+from tests.resuming import Crowd
+from tests.running import administer, connect, wait_until
 from tracking import __version__
+from tracking.store.engine import expected_revision
 
-DEPLOY = CHECKOUT / "deploy"
-# What is installed: a copy, since somebody may be writing in the checkout.
-SOURCE = "/srv/checkout"
-OPT, ETC = "/opt/service-tracking", "/etc/service-tracking"
-BLUE, GREEN = "service-tracking-live@blue.service", "service-tracking-live@green.service"
-INTAKES = ("service-tracking-ingest@1.service", "service-tracking-ingest@2.service")
-PYTHON = "/usr/bin/python3"
-CLIENTS = 4
-
-
-class Deployed:
-    """The service on that machine, and the platform around it."""
-
-    def __init__(self, machine: Machine, environ: dict[str, str], release: str) -> None:
-        self.machine, self.environ, self.release = machine, environ, release
-        self.port, self.management_port = free_port(), free_port()
-        self.platform = Platform(environ["KAFKA_BROKERS"], environ["KAFKA_TOPIC_PREFIX"])
-        self.before = self.traces()
-
-    def traces(self) -> set[str]:
-        """What an installation may leave where systemd and programs look."""
-        folders = ("/etc/systemd", "/opt", "/var/lib/private", "/usr/local")
-        found = {f"{top}/{name}" for top in folders for name in tree(self.machine.path(top))}
-        # systemd's own folders of links, which `systemctl enable` makes.
-        return {path for path in found if not path.endswith(".target.wants")}
-
-    def get(self, path: str, token: str = "", port: int = 0) -> tuple[int, bytes]:
-        connection = HTTPConnection("127.0.0.1", port or self.port, timeout=60)
-        try:
-            connection.request("GET", path, headers={"Authorization": f"Bearer {token}"})
-            answer = connection.getresponse()
-            return answer.status, answer.read()
-        finally:
-            connection.close()
-
-    def stores_and_shows(self) -> None:
-        """An event that comes in now is answered to its owner."""
-        trip = Trip()
-        token = access_token(self.environ["JWT_SECRET"], trip.owner_id, "owner")
-        self.platform.accept(trip)
-        self.platform.update(trip, 1)
-        path = f"/api/v1/tracking/{trip.booking_id}"
-        wait_until(
-            lambda: b'"seq": 1' in (b := self.get(path, token)[1]) or b'"seq":1' in b, "shown"
-        )
-
-    def is_active(self, *units: str) -> list[bool]:
-        return [self.machine.shows(unit, "ActiveState") == ["active"] for unit in units]
-
-    def runs(self, unit: str) -> str:
-        """The release whose code the unit's process runs."""
-        pid = self.machine.main_pid(unit)
-        return (
-            self.machine.run("readlink", f"/proc/{pid}/cwd", status=0).stdout.strip().split("/")[-1]
-        )
+VIEWERS, TRIPS, UPDATES_PER_S = 300, 30, 30.0
+OLDEST_S = 10.0
 
 
 @pytest.fixture(scope="module")
@@ -129,124 +86,12 @@ def deployed(
     deployed.platform.close()
 
 
-def fill_in(deployed: Deployed) -> None:
-    machine, environ = deployed.machine, deployed.environ
-    names = (
-        "DB_HOST",
-        "DB_PORT",
-        "DB_NAME",
-        "KAFKA_BROKERS",
-        "KAFKA_TOPIC_PREFIX",
-        "KAFKA_GROUP_ID",
-    )
-    own = {"DB_USER": f"{environ['DB_NAME']}_service", "RELAY_PARTITIONS": "4"}
-    lines = [f"{name}={value}" for name, value in [*((n, environ[n]) for n in names), *own.items()]]
-    machine.write(f"{ETC}/env", "\n".join(lines) + "\n", 0o640)
-    machine.write(f"{ETC}/db_password", "for-service\n", 0o600)
-    machine.write(f"{ETC}/jwt_secret", environ["JWT_SECRET"], 0o600)
-    machine.write(f"{ETC}/migrations.env", f"MIGRATIONS_DB_USER={environ['DB_NAME']}_migrations\n")
-    machine.write(f"{ETC}/migrations_db_password", "for-migrations\n", 0o600)
-    for number in (1, 2):
-        text = f"SERVICE_PORT={free_port()}\nMANAGEMENT_PORT=\n"
-        machine.write(f"{ETC}/ingest-{number}.env", text)
-    units = "/etc/systemd/system"
-    for unit, port in (("", deployed.port), ("-management", deployed.management_port)):
-        text = f"[Socket]\nListenStream=\nListenStream=127.0.0.1:{port}\n"
-        machine.write(f"{units}/service-tracking{unit}.socket.d/port.conf", text)
-
-
-def lend_packages(machine: Machine) -> None:
-    """What pip would install, from the environment of these tests: a minute and the net are saved.
-
-    Where /usr/bin/python3 is another Python they do not fit, and install.sh gets them itself.
-    """
-    version = subprocess.run([PYTHON, "--version"], capture_output=True, text=True).stdout
-    lock = (CHECKOUT / "requirements.lock").read_bytes()
-    if version.split(".")[:2] != f"Python {sys.version}".split(".")[:2]:
-        return
-    digest = hashlib.sha256(version.encode() + lock).hexdigest()[:16]
-    venv = f"{OPT}/venvs/{digest}"
-    machine.run("mkdir", "-p", f"{OPT}/venvs", status=0)
-    machine.run(PYTHON, "-m", "venv", "--without-pip", venv, status=0)
-    (packages,) = machine.path(f"{venv}/lib").glob("python*/site-packages")
-    for name in re.findall(r"^([\w-]+)==", lock.decode(), re.MULTILINE):
-        distribution = importlib.metadata.distribution(name)
-        for file in distribution.files or ():
-            if ".." not in file.parts and "__pycache__" not in file.parts:
-                copy_with_bytecode(Path(str(file.locate())), packages / file)
-    machine.run("touch", f"{venv}/.complete", status=0)
-
-
-def copy_with_bytecode(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copy2(source, target)  # with its time, by which the bytecode is recognised
-    for each in source.parent.glob(f"__pycache__/{source.stem}.*.pyc"):
-        (target.parent / "__pycache__").mkdir(exist_ok=True)
-        shutil.copy2(each, target.parent / "__pycache__")
-
-
 @pytest.fixture(scope="module")
 def installed(deployed: Deployed) -> Deployed:
     said = deployed.machine.run(f"{SOURCE}/deploy/install.sh", status=0).stdout
     print(said)
     deployed.release = said.split(f" is in {OPT}")[0].rsplit(" ", 1)[1]
     return deployed
-
-
-class Hammer:
-    """Clients that ask for /health as fast as they are answered, each time on a new connection."""
-
-    def __init__(self, deployed: Deployed) -> None:
-        self._deployed = deployed
-        self._over = threading.Event()
-        self.answered = 0
-        self.failed: list[str] = []
-        self.longest_s = 0.0
-
-    def _ask(self) -> None:
-        while not self._over.is_set():
-            began = time.monotonic()
-            try:
-                status = self._deployed.get("/health")[0]
-            except (OSError, HTTPException) as error:
-                took_s = time.monotonic() - began
-                self.failed.append(f"{time.strftime('%T')} {error!r} after {took_s:.2f} s")
-                continue
-            if status != 200:
-                self.failed.append(str(status))
-            self.answered += 1
-            self.longest_s = max(self.longest_s, time.monotonic() - began)
-            self._over.wait(0.01)
-
-
-@contextmanager
-def hammered(deployed: Deployed) -> Iterator[Hammer]:
-    hammer = Hammer(deployed)
-    threads = [threading.Thread(target=hammer._ask) for _ in range(CLIENTS)]
-    for each in threads:
-        each.start()
-    try:
-        yield hammer
-    finally:
-        hammer._over.set()
-        for each in threads:
-            each.join()
-        print(f"{hammer.answered} answered, longest {hammer.longest_s:.2f} s")
-
-
-def next_release(folder: Path, version: str, **changes: str) -> Path:
-    """A checkout like this one with another version, and other lines in some files."""
-    listing = f'. "{DEPLOY}/lib.sh"; release_tar "{CHECKOUT}" | tar -C "{folder}" -xf -'
-    folder.mkdir()
-    subprocess.run(["bash", "-c", listing], check=True)
-    init = folder / "tracking" / "__init__.py"
-    init.write_text(re.sub(r'__version__ = ".*"', f'__version__ = "{version}"', init.read_text()))
-    (folder / "web" / "dist").mkdir(parents=True, exist_ok=True)
-    for name, text in changes.items():
-        file = folder / name.replace("__", "/")
-        file = file.with_name(f"{file.name}.py")
-        file.write_text(text + file.read_text())
-    return folder
 
 
 def test_installed_it_stores_and_serves_under_systemd(installed: Deployed) -> None:
@@ -305,28 +150,85 @@ def test_a_second_run_changes_nothing(installed: Deployed) -> None:
     assert machine.path(f"{ETC}/env").read_text() == env
 
 
-def test_upgrade_and_rollback_refuse_no_request(installed: Deployed, tmp_path: Path) -> None:
-    machine = installed.machine
+def test_upgrade_and_rollback_refuse_nobody_and_lose_nothing(
+    installed: Deployed, tmp_path: Path
+) -> None:
+    """With a migration in between, viewers who resume, and requests all the time."""
     checkout = next_release(tmp_path / "next", "9.9.9")
-    packed = subprocess.run(
-        [checkout / "deploy" / "pack.sh", tmp_path], capture_output=True, text=True, check=True
-    ).stdout.strip()
-    assert packed == str(tmp_path / "service-tracking-9.9.9.tar.gz")
-    machine.run("mkdir", "-p", "/tmp/new", status=0)
-    shutil.copy(packed, machine.path("/tmp/new"))
-    new = f"/tmp/new/{Path(packed).name}"
-    with hammered(installed) as hammer:
-        print(machine.run(f"{SOURCE}/deploy/upgrade.sh", new, status=0).stdout)
-        assert [installed.runs(unit) for unit in (GREEN, *INTAKES)] == ["9.9.9"] * 3
-        assert installed.is_active(BLUE, GREEN) == [False, True]
-        installed.stores_and_shows()
-        said = machine.run(f"{OPT}/current/deploy/rollback.sh", status=0).stdout
-        assert f"service-tracking {installed.release} runs." in said
+    revision = expanded(checkout)
+    new = packed(checkout, installed.machine)
+    with Traffic(installed, TRIPS, UPDATES_PER_S) as traffic:
+        owner = traffic.trips[0]
+        paths = ["/health", f"/api/v1/tracking/{owner.booking_id}"]
+        token = access_token(installed.environ["JWT_SECRET"], owner.owner_id, "owner")
+        with (
+            Crowd(traffic.viewers(installed.port, VIEWERS)) as crowd,
+            hammered(installed, paths, token) as hammer,
+        ):
+            wait_until(crowd.are_right, "everybody watches")
+            upgraded(installed, new, revision)
+            wait_until(crowd.are_right, "everybody is back after the upgrade")
+            refused(installed)
+            rolled_back(installed)
+            wait_until(crowd.are_right, "everybody is back after the rollback")
+            traffic.end()
+            wait_until(lambda: traffic.heads().items() >= traffic.sent.items(), "all stored")
+            wait_until(lambda: crowd.have(traffic.sent), "all shown")
+    saw_everything_once(crowd, times_cut=2)
+    assert hammer.failed == []
+    assert hammer.answered > 100
+
+
+def upgraded(installed: Deployed, new: str, revision: str) -> None:
+    """To a schema of its own; the release before runs on it while the colours change."""
+    print(installed.machine.run(f"{SOURCE}/deploy/upgrade.sh", new, status=0).stdout)
+    assert [installed.runs(unit) for unit in (GREEN, *INTAKES)] == ["9.9.9"] * 3
+    assert installed.is_active(BLUE, GREEN) == [False, True]
+    assert rows(installed, "SELECT version_num FROM alembic_version") == [(revision,)]
+    installed.stores_and_shows()
+
+
+def refused(installed: Deployed) -> None:
+    """A rollback, when a migration has taken away what the code before needs."""
+    before = expected_revision()
+    rows(installed, f"DELETE FROM code_revisions WHERE revision = '{before}' RETURNING 1")
+    said = installed.machine.run(f"{OPT}/current/deploy/rollback.sh", status=1).stdout
+    assert f"on which the code of {before} does not run: install a newer release" in said
+    assert "nothing else was changed" in said
+    assert [installed.runs(unit) for unit in (GREEN, *INTAKES)] == ["9.9.9"] * 3
+    rows(installed, f"INSERT INTO code_revisions VALUES ('{before}') RETURNING 1")
+
+
+def rolled_back(installed: Deployed) -> None:
+    """The release before stores and serves on the newer schema."""
+    said = installed.machine.run(f"{OPT}/current/deploy/rollback.sh", status=0).stdout
+    assert f"service-tracking {installed.release} runs." in said
     assert [installed.runs(unit) for unit in (BLUE, *INTAKES)] == [installed.release] * 3
     assert installed.is_active(BLUE, GREEN) == [True, False]
     installed.stores_and_shows()
-    assert hammer.failed == []
-    assert hammer.answered > 100
+
+
+def saw_everything_once(crowd: Crowd, times_cut: int) -> None:
+    away, total = crowd.away_s(), len(crowd.viewers) * times_cut
+    print(
+        f"{crowd.codes()}, away {away[len(away) // 2]:.2f} s, at most {away[-1]:.2f} s,"
+        f" oldest live position {crowd.oldest_s():.2f} s"
+    )
+    assert crowd.failed() == []
+    assert crowd.problems() == []
+    assert crowd.codes() == {1001: total}
+    assert sum(viewer.recovered for viewer in crowd.viewers) == total
+    assert all(sorted(v.points) == list(range(1, v.last + 1)) for v in crowd.viewers)
+    # 2 s on a machine that has nothing else to do.
+    assert crowd.oldest_s() < OLDEST_S
+
+
+def rows(installed: Deployed, statement: str) -> list[tuple[object, ...]]:
+    with connect(installed.environ) as connection, connection.cursor() as cursor:
+        cursor.execute(statement)
+        found = list(cursor.fetchall())
+    connection.close()
+    return found
 
 
 def test_a_release_that_does_not_become_ready_leaves_the_old_one_serving(

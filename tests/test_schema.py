@@ -6,6 +6,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
 
+from tests.programs import run_program
 from tests.running import CHECKOUT, Trip
 from tests.test_store_ingest import accepted, delivered, update
 from tracking.domain.events import Event
@@ -47,6 +48,23 @@ def test_code_goes_on_while_the_next_release_is_deployed(own_engine: sa.Engine) 
         connection.execute(sa.text("DELETE FROM code_revisions"))
         with pytest.raises(SchemaOutdated, match="install a newer release"):
             check_schema(connection, expected_revision())
+
+
+def test_a_correction_of_the_old_release_goes_in_after_a_rollback(
+    own_engine: sa.Engine, environ: dict[str, str]
+) -> None:
+    """Its `alembic upgrade head` meets a revision that it doesn't know."""
+    name = str(own_engine.url.database)
+    upgrade = ("-m", "alembic", "upgrade", "head")
+    with own_engine.begin() as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+    done = run_program(*upgrade, environ={**environ, "DB_NAME": name})
+    assert (done.returncode, "nothing to migrate" in done.stdout) == (0, True), done.stderr
+    with own_engine.begin() as connection:
+        connection.execute(sa.text("DELETE FROM code_revisions"))
+    done = run_program(*upgrade, environ={**environ, "DB_NAME": name})
+    assert done.returncode != 0
+    assert "Can't locate revision identified by '9999'" in done.stdout
 
 
 def test_an_older_schema_is_never_enough(own_engine: sa.Engine) -> None:

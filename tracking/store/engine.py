@@ -196,6 +196,13 @@ def check_schema(connection: sa.Connection, expected: str) -> None:
     )
 
 
+def is_newer_schema(connection: sa.Connection) -> bool:
+    """A later release has migrated it, and this code runs on it all the same."""
+    expected = expected_revision()
+    found = MigrationContext.configure(connection).get_current_revision()
+    return found not in (None, expected) and _runs_on_newer(connection, expected)
+
+
 def _runs_on_newer(connection: sa.Connection, expected: str) -> bool:
     """What the newer schema's migrations say of this code."""
     if connection.scalar(sa.text("SELECT to_regclass('code_revisions')")) is None:
