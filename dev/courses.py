@@ -49,11 +49,12 @@ class StreetCourse:
         """One for each interval; the speed as it really is at this factor."""
         index, seconds = 0, 0.0
         while seconds < self.delivered_s:
-            yield seconds, self._at(seconds)
+            yield seconds, self.at(seconds)
             index += 1
             seconds = index * self._interval_s
 
-    def _at(self, seconds: float) -> Position:
+    def at(self, seconds: float) -> Position:
+        """Where the runner is after so many seconds."""
         if seconds < self.picked_up_s:
             position = self._approach.at(seconds * self._speed)
         else:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 from itertools import chain
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, Protocol, TypeAlias
 from uuid import UUID
 
 from pyproj import Geod
@@ -26,6 +26,15 @@ class Vertex(NamedTuple):
     latitude: float
 
 
+class Located(Protocol):
+    """What has a place; WGS84 degrees."""
+
+    @property
+    def longitude(self) -> float: ...
+    @property
+    def latitude(self) -> float: ...
+
+
 class Gap(NamedTuple):
     """Two stored neighbours; None at an end of the route. New waypoints fall into gaps."""
 
@@ -45,7 +54,7 @@ def _chain(gap: Gap, vertices: Sequence[Vertex]) -> list[Vertex]:
     return [*((before,) if before else ()), *vertices, *((after,) if after else ())]
 
 
-def lengths_mm(chains: Sequence[Sequence[Vertex]]) -> list[int]:
+def lengths_mm(chains: Sequence[Sequence[Located]]) -> list[int]:
     """Each chain's length: a sum of whole millimetres, so that the order of addition can't show."""
     vertices = [*chain.from_iterable(chains)]
     if len(vertices) < 2:
