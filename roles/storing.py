@@ -20,12 +20,14 @@ def start_storing(building: Building, publisher: Publisher, more: int = 0) -> In
     """
     settings, metrics, stop = building.settings, building.metrics, building.stop
     engine = building.engine("ingest", CONNECTIONS + more)
-    intake = Intake(settings, metrics, engine, building.threads("ingest"), publisher, stop.died)
+    intake = Intake(
+        settings, metrics, engine, building.threads("ingest"), publisher, stop.died,
+    )  # fmt: skip
     intake.start()
     building.stack.push_async_callback(intake.stop, stop)
     maintenance = Maintenance(
         engine, building.threads("maintenance"), metrics, intake.ingest.offer,
-        intake.delay_s, partial(oldest_unread_s, settings),
+        intake.delay_s, partial(oldest_unread_s, settings), settings.partitions_by_day,
     )  # fmt: skip
     building.start_jobs(watch_thread(intake.consumer, stop.died), maintenance.run())
     building.signs.append(lambda: intake.consumer.last_poll)

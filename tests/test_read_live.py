@@ -8,7 +8,14 @@ from tests.running import Trip
 from tests.test_store_ingest import accepted, delivered, track_of, update
 from tracking.store.ingest.batch import store_batch
 from tracking.store.ingest.bookings import ensure_bookings
-from tracking.store.read.live import count_rows, live_state, missed_page
+from tracking.store.read.live import (
+    RECENT_MOVES,
+    count_rows,
+    live_state,
+    missed_page,
+    recent_moves,
+)
+from tracking.store.statements import transaction
 
 
 def test_a_booking_that_nothing_is_known_of_has_no_state(engine: sa.Engine) -> None:
@@ -50,3 +57,20 @@ def test_missed_rows_come_in_order_of_seq_without_those_that_left_the_route(
     assert [row.seq for row in missed_page(engine, track.id, 0, 2)] == [1, 2]
     # ... but is counted: a seq without a row would mean that months were dropped.
     assert count_rows(engine, track.id, 0, 4) == 4
+
+
+def test_tracks_that_moved_lately_are_found_without_going_through_all(engine: sa.Engine) -> None:
+    active, ended = Trip(), Trip()
+    for trip in (active, ended):
+        store_batch(engine, [accepted(trip), update(trip, 1)])
+    store_batch(engine, [delivered(ended, 60)])
+    moves = {move.booking_id: move.move for move in recent_moves(engine, 60)}
+    for trip in (active, ended):
+        assert moves[trip.booking_id] is not None
+    assert active.booking_id not in {move.booking_id for move in recent_moves(engine, 0)}
+    with transaction(engine) as cursor:
+        cursor.execute("SET LOCAL enable_seqscan = off")
+        cursor.execute("EXPLAIN " + RECENT_MOVES, (60,))
+        plan = str(cursor.fetchall())
+    assert "tracks_active" in plan
+    assert "tracks_metadata_waiting" in plan

@@ -140,6 +140,9 @@ class Settings(KafkaSettings, DatabaseSettings, PageSettings):
     batch_records: int = variable(
         5000, whole(1, 100_000), "most records in one transaction; fewer drain a backlog slower"
     )
+    waypoint_partitions: str = variable(
+        "month", one_of("month", "day"), "what a new partition of the table waypoints holds"
+    )
     jwt_secret: str = variable("", secret_key, "shared secret of HS256 tokens", secret=True)
     jwt_public_key: str = variable(
         "", public_key, "PEM public key of RS256 or ES256 tokens", secret=True
@@ -199,6 +202,10 @@ class Settings(KafkaSettings, DatabaseSettings, PageSettings):
     )
     log_level: str = variable("info", one_of(*LOG_LEVELS), "least severe level that is logged")
     log_format: str = variable("text", one_of("text", "json"), "one line each, text or json")
+
+    @property
+    def partitions_by_day(self) -> bool:
+        return self.waypoint_partitions == "day"
 
     @property
     def share_link_max_s(self) -> int:

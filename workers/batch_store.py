@@ -37,13 +37,19 @@ class BatchStore:
     """Stores batches; one call at a time."""
 
     def __init__(
-        self, engine: sa.Engine, executor: Executor, metrics: Metrics, breaker: Breaker
+        self,
+        engine: sa.Engine,
+        executor: Executor,
+        metrics: Metrics,
+        breaker: Breaker,
+        by_day: bool = False,
     ) -> None:
+        """`by_day`: the partitions of waypoints that are made."""
         self._engine = engine
         self._executor = executor
         self._metrics = metrics
         self._breaker = breaker
-        self._known = TrackCache()  # the executor's one thread
+        self._known = TrackCache(by_day=by_day)  # the executor's one thread
 
     async def store(self, batch: Batch) -> tuple[list[Stored], Counter[tuple[str, str]]]:
         """One transaction, unless an event is poison: then halves, until it stands alone."""

@@ -50,10 +50,11 @@ class Maintenance:
         offer: Callable[[Batch], None],
         delay_s: Callable[[], float],
         unread_s: Callable[[], float],
+        by_day: bool = False,
     ) -> None:
         """`delay_s`: by how much this process is behind, at once, on the IOLoop. `unread_s`: how
         old the oldest event is that the consumer group has not stored; on the executor, KafkaError
-        or infinite if nobody knows.
+        or infinite if nobody knows. `by_day`: the partitions of waypoints.
         """
         self._engine = engine
         self._executor = executor
@@ -61,6 +62,7 @@ class Maintenance:
         self._offer = offer
         self._delay_s = delay_s
         self._unread_s = unread_s
+        self._by_day = by_day
         for task in TASKS:  # from the start at 0, so that the first error shows as an increase
             metrics.maintenance_errors.labels(task)
         self._failing: dict[str, str] = {}  # what was said of each task that fails now
@@ -104,7 +106,7 @@ class Maintenance:
         return await loop.run_in_executor(self._executor, function, *arguments)
 
     async def _make_partitions(self) -> None:
-        await self._call(partitions.ensure_ahead, self._engine, datetime.now(UTC))
+        await self._call(partitions.ensure_ahead, self._engine, datetime.now(UTC), self._by_day)
 
     async def _update_metadata(self) -> None:
         now = time.monotonic()

@@ -1,7 +1,14 @@
-"""The monthly partitions of `waypoints`: there before they are needed, whatever the date."""
+"""The partitions of `waypoints`: there before they are needed, whatever the date.
 
-from collections.abc import Collection
-from datetime import UTC, datetime
+By month, or by day for who stores so much that he wants to drop single days. What is there stays: a
+day of a month that has a partition needs none, and a month that has days gets no partition of its
+own. So the setting may be changed at any time, and processes may differ in it.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Collection, Iterable
+from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
 import sqlalchemy as sa
@@ -10,49 +17,115 @@ from psycopg2.extensions import cursor as Cursor
 from tracking.store.statements import transaction
 
 MONTHS_AHEAD: Final = 3
+DAYS_AHEAD: Final = 14
+
+_NAME: Final = re.compile(r"waypoints_y(\d{4,})m(\d\d)(?:d(\d\d))?")
 
 
-def ensure(cursor: Cursor, times: Collection[datetime], known: set[str] | None = None) -> None:
-    """Make the partitions that waypoints of these times need, in the caller's transaction.
+class Partitions:
+    """Which of them are known to be there; the one thread that stores batches calls."""
 
-    `known` ones are not asked for, and are told what is there if the transaction is committed.
-    """
-    known = set() if known is None else known
-    months = {(time.year, time.month) for time in (min(times), max(times))}
-    if len(months) > 1:
-        months = {(time.year, time.month) for time in times}
-    names = {_name(year, month): (year, month) for year, month in months}
-    if names.keys() <= known:
-        return
-    cursor.execute("SELECT n FROM unnest(%s) n WHERE to_regclass(n) IS NULL", (list(names),))
-    for name in sorted(name for (name,) in cursor.fetchall()):
-        _create(cursor, name, *names[name])
-    known.update(names)
+    def __init__(self, by_day: bool = False) -> None:
+        self._by_day = by_day
+        self._known: set[str] = set()
+
+    def forget(self) -> None:
+        """After a transaction that failed: one may have been made and be gone again."""
+        self._known.clear()
+
+    def ensure(self, cursor: Cursor, times: Collection[datetime]) -> None:
+        """Make those that waypoints of these times (UTC) need, in the caller's transaction.
+
+        It is committed, or `forget` is called.
+        """
+        first, last = min(times).date(), max(times).date()
+        if (first.year, first.month) == (last.year, last.month) and _month(first) in self._known:
+            return
+        days = {first, last} if first == last else {time.date() for time in times}
+        missing = {day for day in days if not self._has(day)}
+        if not missing:
+            return
+        found = _found(cursor, missing)
+        if not all(_month(day) in found or _day(day) in found for day in missing):
+            # Two processes may miss the same one: the second one waits, and finds it made.
+            cursor.execute("SELECT pg_advisory_xact_lock(hashtext('waypoints partitions'))")
+            found = _found(cursor, missing)
+            found |= self._make(cursor, missing, found)
+        self._known |= found
+
+    def _has(self, day: date) -> bool:
+        return _month(day) in self._known or _day(day) in self._known
+
+    def _make(self, cursor: Cursor, days: Iterable[date], found: set[str]) -> set[str]:
+        made = set()
+        by_month = defaultdict(set)
+        for day in days:
+            by_month[day.replace(day=1)].add(day)
+        for month, wanted in sorted(by_month.items()):
+            if _month(month) in found:
+                continue
+            if self._by_day or any(name.startswith(f"{_month(month)}d") for name in found):
+                missing = [day for day in sorted(wanted) if _day(day) not in found]
+                made |= {_create(cursor, _day(day), day, _next_day(day)) for day in missing}
+            else:
+                made.add(_create(cursor, _month(month), month, _next_month(month)))
+        return made
 
 
-def ensure_ahead(engine: sa.Engine, now: datetime) -> None:
-    """This month's and the next ones', so that nothing has to be made at midnight on the first."""
-    first = now.year * 12 + now.month - 1
-    months = range(first, first + MONTHS_AHEAD + 1)
+def ensure(cursor: Cursor, times: Collection[datetime]) -> None:
+    """As `Partitions.ensure`, for single waypoints that move: of a month without any, the month."""
+    Partitions().ensure(cursor, times)
+
+
+def ensure_ahead(engine: sa.Engine, now: datetime, by_day: bool = False) -> None:
+    """Today's and the next ones', so that nothing has to be made at midnight."""
+    if by_day:
+        times = [now + timedelta(days=n) for n in range(DAYS_AHEAD + 1)]
+    else:
+        first = now.year * 12 + now.month - 1
+        months = range(first, first + MONTHS_AHEAD + 1)
+        times = [datetime(m // 12, m % 12 + 1, 1, tzinfo=UTC) for m in months]
+        times += [now + timedelta(days=n) for n in range(DAYS_AHEAD + 1)]  # of a month with days
     with transaction(engine) as cursor:
-        ensure(cursor, [datetime(m // 12, m % 12 + 1, 1, tzinfo=UTC) for m in months])
+        Partitions(by_day).ensure(cursor, times)
 
 
-def _name(year: int, month: int) -> str:
-    return f"waypoints_y{year:04}m{month:02}"
+def _found(cursor: Cursor, days: Iterable[date]) -> set[str]:
+    """Names of the months' partitions and of all their days' that are there.
+
+    Not by to_regclass: it believes what this session found before it waited for a lock.
+    """
+    months = list({_month(day) for day in days})
+    cursor.execute(
+        "SELECT relname FROM pg_class WHERE relkind = 'r' AND pg_table_is_visible(oid)"
+        " AND left(relname, length(relname) - CASE WHEN relname ~ 'd[0-9]{2}$' THEN 3 ELSE 0 END)"
+        " = ANY(%s)",
+        (months,),
+    )
+    return {name for (name,) in cursor.fetchall() if _NAME.fullmatch(name)}
 
 
-def _create(cursor: Cursor, name: str, year: int, month: int) -> None:
+def _month(day: date) -> str:
+    return f"waypoints_y{day.year:04}m{day.month:02}"
+
+
+def _day(day: date) -> str:
+    return f"{_month(day)}d{day.day:02}"
+
+
+def _next_month(month: date) -> date:
+    return (month + timedelta(days=31)).replace(day=1)
+
+
+def _next_day(day: date) -> date:
+    return day + timedelta(days=1)
+
+
+def _create(cursor: Cursor, name: str, begin: date, end: date) -> str:
     """Attached rather than created in place, so that readers of the table are not locked out."""
-    end_year, end_month = (year + 1, 1) if month == 12 else (year, month + 1)
-    # Two processes may find the same month missing: the second one waits, and finds it made.
-    cursor.execute("SELECT pg_advisory_xact_lock(hashtext('waypoints partitions'))")
-    # Not to_regclass: it believes what this session found before it waited.
-    cursor.execute("SELECT FROM pg_class WHERE relname = %s AND pg_table_is_visible(oid)", (name,))
-    if cursor.fetchone() is not None:
-        return
     cursor.execute(f"CREATE TABLE {name} (LIKE waypoints INCLUDING DEFAULTS)")
     cursor.execute(
-        f"ALTER TABLE waypoints ATTACH PARTITION {name} FOR VALUES"
-        f" FROM ('{year:04}-{month:02}-01 00:00Z') TO ('{end_year:04}-{end_month:02}-01 00:00Z')"
+        f"ALTER TABLE waypoints ATTACH PARTITION {name}"
+        f" FOR VALUES FROM ('{begin.isoformat()} 00:00Z') TO ('{end.isoformat()} 00:00Z')"
     )
+    return name

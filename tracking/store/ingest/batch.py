@@ -88,7 +88,7 @@ def _store_at_once(
         with transaction(engine) as cursor:
             stored, tracks = _store(cursor, facts, updates, adopt, known, parked)
     except Exception:
-        known.partitions.clear()  # one may have been made and be gone again, or be missing
+        known.partitions.forget()
         raise
     known.put(tracks.values())
     return stored

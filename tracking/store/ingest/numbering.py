@@ -11,10 +11,10 @@ from typing import Final
 
 from tracking.domain.routes import Gap, Vertex, growth_mm
 from tracking.domain.waypoints import StoredWaypoint
-from tracking.store import partitions
 from tracking.store.ingest.heads import write_corrections, write_heads
 from tracking.store.ingest.track_state import Addition, TrackState
 from tracking.store.outbox import watermarks
+from tracking.store.partitions import Partitions
 from tracking.store.sql import (
     TIME_OF,
     WAYPOINT_COLUMNS,
@@ -38,7 +38,7 @@ _received: Final = lru_cache(maxsize=1024)(microseconds)
 
 
 def write_waypoints(
-    cursor: Statements, tracks: Collection[TrackState], known_partitions: set[str]
+    cursor: Statements, tracks: Collection[TrackState], partitions: Partitions
 ) -> list[StoredWaypoint]:
     """Number, measure and store what was gathered; move the heads.
 
@@ -51,7 +51,7 @@ def write_waypoints(
         return []
     watermarks.mark_grown(cursor, grown)
     times = [a.vertex.recorded_at for track in grown for a in track.added]
-    partitions.ensure(cursor, times, known_partitions)
+    partitions.ensure(cursor, times)
     stored: list[StoredWaypoint] = []
     if len(times) <= FEW_ROWS:
         _measure(grown)

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from tracking.domain.routes import Gap
 from tracking.store.ingest.track_state import TrackState
+from tracking.store.partitions import Partitions
 
 # A second process that writes is noticed by what it changed; for so long each batch asks first.
 OTHER_WRITER_S: Final = 60.0
@@ -22,9 +23,10 @@ class TrackCache:
     compares its version, under the booking's lock (`load_tracks`).
     """
 
-    def __init__(self, limit: int = LIMIT) -> None:
+    def __init__(self, limit: int = LIMIT, by_day: bool = False) -> None:
+        """`by_day`: which partitions of waypoints are made where there are none."""
         self._tracks: dict[UUID, TrackState] = {}
-        self.partitions: set[str] = set()  # of waypoints, that are there
+        self.partitions = Partitions(by_day)
         self._limit = limit
         self._asks_until = 0.0  # time.monotonic()
 

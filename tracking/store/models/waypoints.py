@@ -19,7 +19,7 @@ from tracking.store.models.base import Base, geometry
 
 
 class Waypoint(Base):
-    """One recorded position of a track. Partitioned by month: retention drops a partition."""
+    """One recorded position of a track. Partitioned by time: retention drops a partition."""
 
     __tablename__ = "waypoints"
     __table_args__ = (

@@ -61,15 +61,23 @@ def track_versions(
         return dict(cursor.fetchall())
 
 
+RECENT_MOVES: Final = """
+    SELECT booking_id, epoch, version, version, distance_mm FROM tracks
+    WHERE (status = 'active' OR NOT metadata_current AND status <> 'active')
+        AND updated_at > now() - make_interval(secs => %s)
+"""
+
+
 @translated
 def recent_moves(engine: sa.Engine, seconds: float) -> list[BookingChanges]:
-    """Where tracks stand that moved within so long: whoever knows less has missed something."""
+    """Where tracks stand that moved within so long: whoever knows less has missed something.
+
+    By the indexes of active tracks and of those that wait for their metadata, not by one of
+    `updated_at`, which every new head would have to change. A trip that ended and has its metadata
+    by now is missing here: its rooms ask for themselves when it is silent.
+    """
     with transaction(engine) as cursor:
-        cursor.execute(
-            "SELECT booking_id, epoch, version, version, distance_mm FROM tracks"
-            " WHERE updated_at > now() - make_interval(secs => %s)",
-            (seconds,),
-        )
+        cursor.execute(RECENT_MOVES, (seconds,))
         return [BookingChanges(row[0], [], TrackMove(*row[1:])) for row in cursor]
 
 
