@@ -85,6 +85,8 @@ def _add_trips(add: Callable[..., object]) -> None:
     add("--seed", type=int, metavar="N", help="the same seed gives the same trips [a new one]")
     add("--speed", type=_positive(float), default=1.0, metavar="FACTOR",
         help="how fast they drive, times the usual [1]")  # fmt: skip
+    add("--rush-hours", action="store_true", help="slower from 7 to 9 and from 17 to 19, in the"
+        " cities' time")  # fmt: skip
     add("--gpx", type=Path, metavar="FILE", help="every trip follows this GPX track, in its own"
         " times where they are possible, or a point each interval of --rate")  # fmt: skip
     add("--faults", type=_faults, default=frozenset(), metavar="LIST", help="what goes wrong,"
@@ -142,6 +144,7 @@ def _plan(arguments: argparse.Namespace) -> Plan:
         interval_s=arguments.trips / arguments.rate if arguments.rate else 5.0,
         start_ns=nanoseconds(arguments.start) if arguments.start else time.time_ns(),
         speed=arguments.speed,
+        rush_hours=arguments.rush_hours,
         unknown_booking=arguments.unknown_booking,
         faults=arguments.faults,
         gpx=tuple(read_gpx(arguments.gpx)) if arguments.gpx else (),

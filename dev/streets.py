@@ -18,6 +18,8 @@ TURN_RADIUS_M = 12.0
 TURN_SPEED = 4.5  # m/s, 16 km/h
 ACCELERATION = 1.6  # m/s²; braking is as hard
 LIGHTS = 0.15  # share of straight crossings at which the light is red
+RUSH_HOURS = ((7, 9), (17, 19))
+RUSH = 0.6  # of the usual speed
 
 Crossing = tuple[int, int]
 
@@ -41,6 +43,12 @@ class City:
     longitude: float
     block_m: float
     turned: float
+    utc_hours: int  # its time's offset
+
+    def pace(self, time_ns: int) -> float:
+        """How fast the traffic is at this time of its day, times the usual."""
+        hour = time_ns / 3_600_000_000_000 % 24 + self.utc_hours
+        return RUSH if any(begin <= hour % 24 < end for begin, end in RUSH_HOURS) else 1.0
 
     def on_plane(self, crossing: Crossing) -> tuple[float, float]:
         """The crossing's x and y before the grid is turned."""
@@ -59,8 +67,8 @@ class City:
         )
 
 
-KUALA_LUMPUR = City("Kuala Lumpur", "MYR", 3.1478, 101.7003, 210.0, 0.31)
-JAKARTA = City("Jakarta", "IDR", -6.2146, 106.8272, 190.0, -0.12)
+KUALA_LUMPUR = City("Kuala Lumpur", "MYR", 3.1478, 101.7003, 210.0, 0.31, 8)
+JAKARTA = City("Jakarta", "IDR", -6.2146, 106.8272, 190.0, -0.12, 7)
 CITIES = (KUALA_LUMPUR, JAKARTA)
 
 

@@ -25,6 +25,7 @@ class Plan:
     interval_s: float  # between two updates of one runner
     start_ns: int  # of the first request, nanoseconds since 1970
     speed: float = 1.0  # of the runners, times the usual one
+    rush_hours: bool = False  # slower in the morning and in the evening
     unknown_booking: float = 0.0  # share of the trips whose phone does not know the booking
     faults: frozenset[Fault] = frozenset()
     gpx: tuple[GpxPoint, ...] = ()  # every trip follows this track, if there is one
@@ -60,7 +61,8 @@ class Trip:
             interval_s = None if plan.gpx_own_times else plan.interval_s
             return GpxCourse(list(plan.gpx), interval_s, plan.speed)
         random = self.random("course")
-        return StreetCourse(self.city, self.start, random, plan.interval_s, plan.speed)
+        pace = self.city.pace(self.accepted_ns) if plan.rush_hours else 1.0
+        return StreetCourse(self.city, self.start, random, plan.interval_s, plan.speed * pace)
 
     @property
     def accepted_ns(self) -> int:

@@ -10,6 +10,7 @@ from dev.streets import (
     BLOCKS,
     CITIES,
     METRES_PER_DEGREE,
+    RUSH,
     City,
     Position,
     any_crossing,
@@ -55,6 +56,14 @@ def test_the_city_is_left_by_nobody(city: City) -> None:
         positions = driven(city, seed)
         assert max(metres(centre, each) for each in positions) < corner_m + 5
         assert 20 < max(each.speed_kmh for each in positions) < 50
+
+
+def test_traffic_is_slower_in_the_rush_hours_of_the_citys_own_time() -> None:
+    hour_ns = 3_600_000_000_000
+    for city in CITIES:
+        paces = [city.pace((20_000 * 24 + hour - city.utc_hours) * hour_ns) for hour in range(24)]
+        assert [hour for hour, pace in enumerate(paces) if pace == RUSH] == [7, 8, 17, 18]
+        assert {pace for pace in paces if pace != RUSH} == {1.0}
 
 
 def test_before_and_after_the_drive_it_stands_still() -> None:

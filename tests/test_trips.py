@@ -51,6 +51,14 @@ def test_the_rate_changes_how_often_and_not_where_to() -> None:
     assert booked(PLAN) == booked(replace(PLAN, interval_s=10.0))
 
 
+def test_in_rush_hours_the_same_way_takes_longer() -> None:
+    for runner in range(3):  # at 18:30 and 17:30 of their cities
+        usual = next(trips_of(PLAN, runner)).course
+        rush = next(trips_of(replace(PLAN, rush_hours=True), runner)).course
+        assert rush.dropoff == usual.dropoff
+        assert rush.picked_up_s == pytest.approx(usual.picked_up_s / 0.6)
+
+
 def test_faults_on_a_phone_lose_and_invent_no_update() -> None:
     ids = {event.id for event in events_in(PLAN)}
     faulty = Counter(event.id for event in events_in(FAULTY))
