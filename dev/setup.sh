@@ -2,7 +2,7 @@
 # Installs what the project needs: system packages, Kafka's jars, .venv (with Node, which dev/web.py
 # runs). Run by `make setup`; silent and fast when nothing is missing.
 #
-# `setup.sh tests` installs Chromium, nginx, HAProxy and PgBouncer, too; CHROMIUM names one that is elsewhere.
+# `setup.sh tests` installs Chromium, nginx, HAProxy, PgBouncer and pgBackRest, too; CHROMIUM names one that is elsewhere.
 #
 # With DB_HOST set no PostgreSQL is looked for, with KAFKA_BROKERS set no Java and Maven: then
 # somebody else's are used.
@@ -19,6 +19,7 @@ missing_packages() {
     [ -x /usr/sbin/nginx ] || command -v nginx >/dev/null || echo nginx-light
     [ -x /usr/sbin/haproxy ] || command -v haproxy >/dev/null || echo haproxy
     [ -x /usr/sbin/pgbouncer ] || command -v pgbouncer >/dev/null || echo pgbouncer # tests/test_pooler.py
+    [ -n "${DB_HOST:-}" ] || command -v pgbackrest >/dev/null || echo pgbackrest # tests/test_backup.py
   fi
   command -v promtool >/dev/null || echo prometheus # promtool checks the metrics in a test
   if [ -z "${DB_HOST:-}" ]; then
@@ -90,7 +91,7 @@ give_up() {
   echo "setup: these are missing and could not be installed from here:" >&2
   printf '  %s\n' "$@" >&2
   echo "setup: on Debian or Ubuntu, as root: apt-get install --no-install-recommends $*" >&2
-  echo "setup: elsewhere: Python 3.11+, PostgreSQL 15+ with PostGIS 3, Java 17+, Maven, promtool; for tests Chromium (CHROMIUM=its path), nginx, HAProxy, PgBouncer" >&2
+  echo "setup: elsewhere: Python 3.11+, PostgreSQL 15+ with PostGIS 3, Java 17+, Maven, promtool; for tests Chromium (CHROMIUM=its path), nginx, HAProxy, PgBouncer, pgBackRest" >&2
   exit 1
 }
 

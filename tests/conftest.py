@@ -21,7 +21,7 @@ from tracking.store.engine import create_engine
 LONGEST = (
     "test_group", "test_openapi", "test_kafka_security", "test_services", "test_demo",
     "test_outgoing", "test_server", "test_examples", "test_client_library", "test_any_order",
-    "test_coordinator",
+    "test_coordinator", "test_backup",
     "test_dead_letters", "test_handshake", "test_large_routes", "test_churn", "test_viewer_faults",
     "test_after_restore", "test_stop", "test_in_flight", "test_consumer", "test_outage",
     "test_apps", "test_store_outbox", "test_gates", "test_fuzz", "test_simulator",
