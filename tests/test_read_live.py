@@ -1,11 +1,13 @@
 """tracking.store.read.live on a real PostGIS: what a viewer is told who joins or comes back."""
 
+from datetime import UTC, datetime
 from uuid import uuid4
 
 import sqlalchemy as sa
 
 from tests.running import Trip
 from tests.test_store_ingest import accepted, delivered, track_of, update
+from tracking.store import partitions
 from tracking.store.ingest.batch import store_batch
 from tracking.store.ingest.bookings import ensure_bookings
 from tracking.store.read.live import (
@@ -15,6 +17,8 @@ from tracking.store.read.live import (
     missed_page,
     recent_moves,
 )
+from tracking.store.read.routes import RouteSlice, page, spans_half_the_globe
+from tracking.store.read.tracks import last_position
 from tracking.store.statements import transaction
 
 
@@ -74,3 +78,33 @@ def test_tracks_that_moved_lately_are_found_without_going_through_all(engine: sa
         plan = str(cursor.fetchall())
     assert "tracks_active" in plan
     assert "tracks_metadata_waiting" in plan
+
+
+def test_partitions_in_which_a_trip_has_nothing_are_left_alone(own_engine: sa.Engine) -> None:
+    """Whoever plans for a partition locks it."""
+    trip = Trip()
+    store_batch(own_engine, [accepted(trip), *(update(trip, n) for n in range(3))])
+    track = track_of(own_engine, trip)
+    with transaction(own_engine) as cursor:
+        partitions.ensure(cursor, [datetime(2001, 5, 1, tzinfo=UTC)])
+    with transaction(own_engine) as cursor:
+        cursor.execute("LOCK TABLE waypoints_y2001m05 IN ACCESS EXCLUSIVE MODE")
+        state = live_state(own_engine, trip.booking_id)
+        assert state is not None
+        assert state.last == last_position(own_engine, trip.booking_id)
+        assert state.last is not None
+        assert state.last.recorded_at == trip.at(2)
+        assert [row.seq for row in missed_page(own_engine, track.id, 0, 3)] == [1, 2, 3]
+        whole = RouteSlice(track.id, 0, 3)
+        assert [row.seq for row in page(own_engine, whole, None)] == [1, 2, 3]
+        assert not spans_half_the_globe(own_engine, whole)
+
+
+def test_a_trip_without_a_waypoint_has_no_rows(engine: sa.Engine) -> None:
+    trip = Trip()
+    store_batch(engine, [accepted(trip)])
+    track = track_of(engine, trip)
+    assert missed_page(engine, track.id, 0, 0) == []
+    assert page(engine, RouteSlice(track.id, 0, 0), None) == []
+    assert not spans_half_the_globe(engine, RouteSlice(track.id, 0, 0))
+    assert last_position(engine, trip.booking_id) is None

@@ -73,6 +73,7 @@ TESTED_BY = {
     "tracking/store/outbox/watermarks.py": "test_store_outbox",
     "tracking/store/read/active_trips.py": "test_fleet",
     "tracking/store/read/routes.py": "test_tracks",
+    "tracking/store/read/spans.py": "test_read_live",
     "tracking/store/read/trip_records.py": "test_ops",
     "tracking/store/read/tracks.py": "test_tracks",
     "tracking/page_settings.py": "test_settings",

@@ -9,42 +9,46 @@ import sqlalchemy as sa
 
 from tracking.domain.changes import BookingChanges, TrackMove
 from tracking.domain.tracks import LiveState
-from tracking.domain.waypoints import MissedWaypoint, StoredWaypoint
+from tracking.domain.waypoints import MissedWaypoint
+from tracking.errors import DatabaseUnavailable
 from tracking.store.engine import translated
+from tracking.store.read.spans import PLACE, span_of, stored_waypoint, waypoint_at
 from tracking.store.statements import transaction
 
 # Points of one backfill: some 130 kB as text.
 PAGE: Final = 1_000
+TRIES: Final = 3
 
 
 @translated
 def live_state(engine: sa.Engine, booking_id: UUID) -> LiveState | None:
     """None for a booking that nothing is known of."""
     with transaction(engine) as cursor:
-        cursor.execute(
-            """
-            SELECT b.booking_id, b.owner_id, t.runner_id, t.id, t.epoch,
-                   coalesce(t.status, 'requested'), t.phase, t.started_at,
-                   coalesce(t.head_seq, 0), t.picked_up_at, t.completed_at,
-                   coalesce(t.version, 0), w.seq, w.runner_id,
-                   ST_X(w.position), ST_Y(w.position), w.speed_kmh, w.heading_degrees,
-                   w.recorded_at, w.received_at
-            FROM bookings b LEFT JOIN tracks t ON t.booking_id = b.booking_id
-            LEFT JOIN waypoints w ON w.track_id = t.id
-                AND w.recorded_at = t.last_recorded_at AND w.runner_id = t.last_runner_id
-                AND w.reported_at = t.last_reported_at AND w.position = t.last_position
-            WHERE b.booking_id = %s
-            """,
-            (booking_id,),
-        )
-        row = cursor.fetchone()
-    if row is None:
-        return None
-    state = LiveState(*row[:10], None, *row[10:12])  # type: ignore[call-arg]
-    if row[12] is not None:
-        track_id = row[3]
-        state.last = StoredWaypoint(booking_id, track_id, *row[12:], False)  # type: ignore[call-arg]
-    return state
+        # Whose newest waypoint is moved between both statements has another one by then.
+        for _ in range(TRIES):
+            cursor.execute(_STATE, (booking_id,))
+            row = cursor.fetchone()
+            if row is None:
+                return None
+            state = LiveState(*row[:10], None, *row[10:12])  # type: ignore[call-arg]
+            track_id, place = row[3], row[12:]
+            if place[0] is None:
+                return state
+            waypoint = waypoint_at(cursor, track_id, place)
+            if waypoint is not None:
+                state.last = stored_waypoint(booking_id, track_id, waypoint)
+                return state
+    raise DatabaseUnavailable("the newest waypoint moves all the time")
+
+
+_STATE: Final = f"""
+    SELECT b.booking_id, b.owner_id, t.runner_id, t.id, t.epoch,
+           coalesce(t.status, 'requested'), t.phase, t.started_at,
+           coalesce(t.head_seq, 0), t.picked_up_at, t.completed_at,
+           coalesce(t.version, 0), {PLACE}
+    FROM bookings b LEFT JOIN tracks t ON t.booking_id = b.booking_id
+    WHERE b.booking_id = %s
+"""
 
 
 @translated
@@ -94,17 +98,18 @@ def missed_page(
     Rows at or below a head never change, so no transaction stays open for a slow reader. What left
     the route is nobody's to see: its seq is missing here. So is what was recorded before `since`.
     """
-    from_then, values = "", (track_id, after_seq, head_seq)
-    if since is not None:
-        from_then, values = "AND recorded_at >= %s", (*values, since)  # type: ignore[assignment]
     with transaction(engine) as cursor:
+        span = span_of(cursor, track_id)
+        if span is None:
+            return []
+        first = span.first if since is None else max(since, span.first)
         cursor.execute(
             f"""
             SELECT seq, ST_Y(position), ST_X(position), speed_kmh, heading_degrees, recorded_at
             FROM waypoints WHERE track_id = %s AND seq > %s AND seq <= %s AND in_route
-                {from_then} ORDER BY seq LIMIT {PAGE}
+                AND recorded_at BETWEEN %s AND %s ORDER BY seq LIMIT {PAGE}
             """,
-            values,
+            (track_id, after_seq, head_seq, first, span.last),
         )
         return [MissedWaypoint(*row) for row in cursor]
 

@@ -11,6 +11,7 @@ from msgspec import Struct
 from tracking.domain.routes import Order
 from tracking.domain.waypoints import RouteWaypoint
 from tracking.store.engine import translated
+from tracking.store.read.spans import span_of
 from tracking.store.sql import ROUTE_ORDER
 from tracking.store.statements import transaction
 
@@ -37,12 +38,16 @@ def spans_half_the_globe(engine: sa.Engine, part: RouteSlice) -> bool:
     Only then may a leg cross the antimeridian.
     """
     with transaction(engine) as cursor:
+        span = span_of(cursor, part.track_id)
+        if span is None:
+            return False
         cursor.execute(
             """
             SELECT max(ST_X(position)) - min(ST_X(position)) > 180
             FROM waypoints WHERE track_id = %s AND seq > %s AND seq <= %s AND in_route
+                AND recorded_at BETWEEN %s AND %s
             """,
-            (part.track_id, part.since_seq, part.head_seq),
+            (part.track_id, part.since_seq, part.head_seq, *span),
         )
         row = cursor.fetchone()
     return bool(row and row[0])
@@ -58,14 +63,18 @@ def page(engine: sa.Engine, part: RouteSlice, after: Order | None) -> list[Route
     if part.since is not None:
         beyond, place = f"{beyond} AND recorded_at >= %s", (*place, part.since)
     with transaction(engine) as cursor:
+        span = span_of(cursor, part.track_id)
+        if span is None:
+            return []
         cursor.execute(
             f"""
             SELECT seq, runner_id, ST_X(position), ST_Y(position), speed_kmh, heading_degrees,
                    recorded_at, reported_at
             FROM waypoints WHERE track_id = %s {beyond} AND seq > %s AND seq <= %s AND in_route
+                AND recorded_at BETWEEN %s AND %s
             ORDER BY {ROUTE_ORDER} LIMIT {PAGE}
             """,
-            (part.track_id, *place, part.since_seq, part.head_seq),
+            (part.track_id, *place, part.since_seq, part.head_seq, *span),
         )
         rows: Iterator[tuple[Any, ...]] = iter(cursor)
         return [RouteWaypoint(*row) for row in rows]

@@ -1,6 +1,6 @@
 """What requests ask about a track. Raises DatabaseUnavailable when PostgreSQL is away."""
 
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -10,6 +10,7 @@ from tracking.domain.tracks import TrackView
 from tracking.domain.waypoints import StoredWaypoint
 from tracking.store.engine import translated
 from tracking.store.models import Booking, Track
+from tracking.store.read.spans import PLACE, stored_waypoint, waypoint_at
 from tracking.store.statements import transaction
 
 _ENDS: Final = {
@@ -49,15 +50,13 @@ def last_position(engine: sa.Engine, booking_id: UUID) -> StoredWaypoint | None:
     """The newest waypoint of the route: where the marker stands."""
     with transaction(engine) as cursor:
         cursor.execute(
-            """
-            SELECT t.booking_id, t.id, w.seq, w.runner_id, ST_X(w.position), ST_Y(w.position),
-                   w.speed_kmh, w.heading_degrees, w.recorded_at, w.received_at, false
-            FROM tracks t JOIN waypoints w ON w.track_id = t.id
-                AND w.recorded_at = t.last_recorded_at AND w.runner_id = t.last_runner_id
-                AND w.reported_at = t.last_reported_at AND w.position = t.last_position
-            WHERE t.booking_id = %s
-            """,
+            f"SELECT t.id, {PLACE} FROM tracks t"
+            " WHERE t.booking_id = %s AND t.last_recorded_at IS NOT NULL",
             (booking_id,),
         )
-        row: tuple[Any, ...] | None = cursor.fetchone()
-    return None if row is None else StoredWaypoint(*row)
+        row = cursor.fetchone()
+        if row is None:
+            return None
+        track_id, *place = row
+        found = waypoint_at(cursor, track_id, tuple(place))
+    return None if found is None else stored_waypoint(booking_id, track_id, found)

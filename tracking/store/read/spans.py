@@ -1,0 +1,57 @@
+"""When a track's waypoints were recorded, as constants for the statements that read them.
+
+Without them PostgreSQL plans for every partition of `waypoints`, and locks each: 13 ms for a page
+of what was missed beside a hundred partitions, 0.7 ms with them (docs/operations.md).
+"""
+
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+from uuid import UUID
+
+from psycopg2.extensions import cursor as Cursor
+
+from tracking.domain.trips import GRACE
+from tracking.domain.waypoints import StoredWaypoint
+
+# Of `tracks t`: where its newest waypoint is, as `waypoint_at` takes it.
+PLACE: Final = "t.last_recorded_at, t.last_runner_id, t.last_reported_at, t.last_position::text"
+# ... and what it gives back: the columns of a StoredWaypoint.
+COLUMNS: Final = (
+    "seq, runner_id, ST_X(position), ST_Y(position), speed_kmh, heading_degrees, recorded_at,"
+    " received_at"
+)
+
+
+class Span(NamedTuple):
+    """No waypoint of the route is older than its first, none newer than its last time."""
+
+    first: datetime
+    last: datetime
+
+
+def span_of(cursor: Cursor, track_id: UUID) -> Span | None:
+    """None where the route has no waypoint. As `TrackState.begins_at` and `ends_at` have it."""
+    cursor.execute(
+        "SELECT min(a.started_at) - %s, t.last_recorded_at"
+        " FROM tracks t JOIN assignments a USING (booking_id)"
+        " WHERE t.id = %s AND t.last_recorded_at IS NOT NULL GROUP BY t.last_recorded_at",
+        (GRACE, track_id),
+    )
+    row = cursor.fetchone()
+    return None if row is None else Span(*row)
+
+
+def waypoint_at(cursor: Cursor, track_id: UUID, place: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    """The one waypoint there; None if it was moved since the place was read."""
+    cursor.execute(
+        f"SELECT {COLUMNS} FROM waypoints WHERE track_id = %s AND recorded_at = %s"
+        " AND runner_id = %s AND reported_at = %s AND position = %s::geometry",
+        (track_id, *place),
+    )
+    found: tuple[Any, ...] | None = cursor.fetchone()
+    return found
+
+
+def stored_waypoint(booking_id: UUID, track_id: UUID, row: tuple[Any, ...]) -> StoredWaypoint:
+    """Of what `waypoint_at` found."""
+    return StoredWaypoint(booking_id, track_id, *row, False)  # type: ignore[call-arg]
