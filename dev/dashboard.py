@@ -108,6 +108,7 @@ ROWS: Final[dict[str, tuple[Panel, ...]]] = {
               rate("relay_changes_dropped")),
         panel("Bundles, changes received", "cps", rate("relay_bundles_received"),
               rate("relay_changes_received")),
+        panel("Partitions read", "short", now("relay_partitions_read")),
         panel("Gaps, rooms healed", "cps", rate("gaps"), rate("rooms_healed")),
         panel("Records that are none of ours", "cps", rate("relay_records_unreadable")),
     ),

@@ -77,11 +77,11 @@ async def start_live(building: Building) -> None:
     receiver.start()
     building.ends_with(receiver, RELAY_S, "relay")
     building.signs.append(lambda: receiver.last_poll)
-    measure_relay(building.metrics, receiver.processes)
+    measure_relay(building.metrics, receiver)
     await _connected(receiver)
     delay_s = receiver.processes.delay_s
     start_serving(building, watching, receiver_checks(receiver), delay_s)
-    building.start_jobs(watch_thread(receiver, building.stop.died))
+    building.start_jobs(watch_thread(receiver, building.stop.died), receiver.assignment.run())
 
 
 async def _connected(receiver: RelayReceiver) -> None:

@@ -19,6 +19,7 @@ from tracking.metrics import Metrics
 from tracking.settings import Settings
 from workers.relay import announcing
 from workers.relay import sending as sending_module
+from workers.relay.assignment import LINGER_S
 from workers.relay.checks import receiver_checks, sender_checks
 from workers.relay.client import TOPIC, Seldom, ensure_topic, partitions_of
 from workers.relay.receiving import RelayReceiver
@@ -32,7 +33,13 @@ def change(version: int = 1) -> BookingChanges:
 class Ends:
     """A sender and a receiver on a topic of their own."""
 
-    def __init__(self, stack: ExitStack, environ: dict[str, str], **settings: str) -> None:
+    def __init__(
+        self,
+        stack: ExitStack,
+        environ: dict[str, str],
+        linger_s: float = LINGER_S,
+        **settings: str,
+    ) -> None:
         own = {
             "KAFKA_TOPIC_PREFIX": f"relay-{uuid4().hex[:8]}",
             "RELAY_PARTITIONS": "3",
@@ -48,8 +55,9 @@ class Ends:
         self.came = asyncio.Event()
         self.sender = RelaySender(self.settings, self.metrics, "one", self.died.append)
         self.receiver = RelayReceiver(
-            self.settings, self.metrics, self.rooms, self.fleet, self.publish, self.died.append
-        )
+            self.settings, self.metrics, self.rooms, self.fleet, self.publish, self.died.append,
+            linger_s,
+        )  # fmt: skip
         self._stack = stack
 
     async def publish(self, bookings: Sequence[BookingChanges]) -> None:

@@ -126,6 +126,33 @@ async def test_what_one_stores_the_viewers_of_every_other_see(company: Company) 
 
 
 @pytest.mark.gen_test
+async def test_who_reads_its_rooms_partitions_only_misses_nothing(company: Company) -> None:
+    company.start("ingest")
+    servers = [company.start("live", LIVE_READS="rooms") for _ in range(2)]
+    trips = [Trip() for _ in range(4)]
+    for trip in trips:
+        company.platform.accept(trip)
+        company.platform.update(trip, 1)
+    known(servers[0], trips[-1])
+    read = [server.metric("tracking_relay_partitions_read") for server in servers]
+    assert read == [1, 1]
+    viewers = [await company.watch(servers[0], trip) for trip in trips]
+    for second in (2, 3, 4):
+        for trip in trips:
+            company.platform.update(trip, second)
+    for viewer in viewers:
+        assert await viewer.told(4) == [1, 2, 3, 4]
+    shards = {trip.booking_id.bytes[-1] % 4 for trip in trips}
+    read = [server.metric("tracking_relay_partitions_read") for server in servers]
+    assert read[0] in (len(shards), len(shards) + 1)
+    assert read[1] == 1
+    fleet = await company.watch_fleet(servers[1], servers[1].token(uuid4(), "admin"))
+    await fleet.read_message()
+    assert servers[1].metric("tracking_relay_partitions_read") == 4
+    assert [server.metric("tracking_gaps_total") for server in servers] == [0, 0]
+
+
+@pytest.mark.gen_test
 async def test_a_relay_topic_that_is_deleted_costs_nobody_a_waypoint(company: Company) -> None:
     ingest, live = company.start("ingest"), company.start("live")
     trip = Trip()

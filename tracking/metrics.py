@@ -179,6 +179,9 @@ class Metrics:
         self.relay_unreadable = self._counter(
             "relay_records_unreadable", "Records of the relay's topic that are none of ours."
         )
+        self.relay_partitions = self._gauge(
+            "relay_partitions_read", "Partitions of the relay's topic that are read here."
+        )
         self.ingest_processes = self._gauge(
             "ingest_processes", "Processes that store events and have told so lately."
         )

@@ -137,6 +137,9 @@ class Settings(KafkaSettings, DatabaseSettings, PageSettings):
     relay_partitions: int = variable(
         16, whole(1, 256), "partitions of the relay's topic, when --role ingest makes it"
     )
+    live_reads: str = variable(
+        "all", one_of("all", "rooms"), "what --role live reads: all partitions, or its rooms'"
+    )
     batch_records: int = variable(
         5000, whole(1, 100_000), "most records in one transaction; fewer drain a backlog slower"
     )

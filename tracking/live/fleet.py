@@ -48,6 +48,8 @@ class Fleet:
         self._unseen: deque[BookingChanges] = deque()
         self._read_trips: Read | None = None
         self._again: asyncio.Task[None] | None = None
+        # Until whatever other processes publish comes. Bounded.
+        self.before_read: Callable[[], Awaitable[None]] = _at_once
 
     def __len__(self) -> int:
         return len(self._subscribers)
@@ -83,6 +85,7 @@ class Fleet:
         """What is published from now on is held, and applied to what was read."""
         table = FleetTable()
         try:
+            await self.before_read()
             await table.begin(await read(None))
             await table.look(datetime.now(UTC), 0.0)
             while self._unseen:
@@ -158,6 +161,10 @@ class Fleet:
             except Exception as error:
                 subscriber.fail(error)
             await asyncio.sleep(0)
+
+
+async def _at_once() -> None:
+    """Of a process that reads all there is, or stores it itself."""
 
 
 def _looked_at(reading: "asyncio.Future[FleetTable]") -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
+from typing import Protocol
 from uuid import UUID
 
 from tracking.domain.tracks import LiveState
@@ -9,6 +10,19 @@ from tracking.live.room import Room
 from tracking.live.subscriber import Subscriber
 
 Read = Callable[[UUID], Awaitable[LiveState | None]]
+
+
+class Reads(Protocol):
+    """Brings what other processes publish of the bookings that are watched."""
+
+    def opened(self, booking_id: UUID) -> None:
+        """Somebody watches it."""
+
+    def closed(self, booking_id: UUID) -> None:
+        """Nobody does any more."""
+
+    async def positioned(self, booking_id: UUID) -> None:
+        """Until whatever is published of it comes. Bounded."""
 
 
 class Rooms:
@@ -20,6 +34,7 @@ class Rooms:
         # Read by the relay's thread: whoever is here before its state is read misses nothing.
         self.watched: set[bytes] = set()
         self.on_gap: Callable[[Room], None] = _nobody_heals
+        self.reads: Reads = _Everything()
 
     def __len__(self) -> int:
         return len(self._rooms)
@@ -37,6 +52,7 @@ class Rooms:
         if room is None:
             room = self._rooms[booking_id] = Room(booking_id, self)
             self.watched.add(booking_id.bytes)
+            self.reads.opened(booking_id)
         room.entering += 1
         try:
             if room.state is None or room.is_outdated:
@@ -52,8 +68,19 @@ class Rooms:
     async def _read(self, room: Room, read: Read) -> None:
         if room.reading is None:
             room.expect()
-            room.reading = asyncio.ensure_future(_begin(room, read))
+            room.reading = asyncio.ensure_future(self._begin(room, read))
         await asyncio.shield(room.reading)
+
+    async def _begin(self, room: Room, read: Read) -> None:
+        """In one step with the end of reading, or a change in between would be forgotten."""
+        try:
+            # First from where on changes come, then what was before.
+            await self.reads.positioned(room.booking_id)
+            state = await read(room.booking_id)
+        finally:
+            room.reading = None
+        if state is not None:
+            room.begin(state)
 
     def withdraw(self, room: Room) -> None:
         """Entered, but will not join."""
@@ -73,9 +100,11 @@ class Rooms:
 
     def _forget_if_empty(self, room: Room) -> None:
         """Memory follows the viewers, not history."""
-        if not room.entering and room.is_empty:
-            self._rooms.pop(room.booking_id, None)
+        if room.entering or not room.is_empty:
+            return
+        if self._rooms.pop(room.booking_id, None) is not None:
             self.watched.discard(room.booking_id.bytes)
+            self.reads.closed(room.booking_id)
 
     def room(self, booking_id: UUID) -> Room | None:
         """None if nobody watches."""
@@ -95,11 +124,14 @@ def _nobody_heals(_: Room) -> None:
     """Until somebody does: see healing.py."""
 
 
-async def _begin(room: Room, read: Read) -> None:
-    """In one step with the end of reading, or a change in between would be forgotten."""
-    try:
-        state = await read(room.booking_id)
-    finally:
-        room.reading = None
-    if state is not None:
-        room.begin(state)
+class _Everything:
+    """Where nothing is read: all that is published comes from this process."""
+
+    def opened(self, _: UUID) -> None:
+        pass
+
+    def closed(self, _: UUID) -> None:
+        pass
+
+    async def positioned(self, _: UUID) -> None:
+        pass

@@ -13,7 +13,7 @@ from tracking.live.rooms import Rooms
 from tracking.metrics import Metrics
 from workers.ingest import Ingest
 from workers.monitoring.thread_cpu import ThreadCpu
-from workers.relay.ingest_processes import IngestProcesses
+from workers.relay.receiving import RelayReceiver
 
 SAMPLE_S: Final = 0.1
 LOOK_S: Final = 1.0
@@ -50,8 +50,10 @@ def measure_ingest(metrics: Metrics, ingest: Ingest) -> None:
     metrics.oldest_unstored.set_function(lambda: ingest.oldest_wait(time.monotonic()))
 
 
-def measure_relay(metrics: Metrics, processes: IngestProcesses) -> None:
+def measure_relay(metrics: Metrics, receiver: RelayReceiver) -> None:
     """Of a process that hears what others store."""
+    processes = receiver.processes
+    metrics.relay_partitions.set_function(lambda: receiver.partitions)
     metrics.ingest_processes.set_function(lambda: len(processes))
     metrics.ingest_silence.set_function(processes.silence_s)
 

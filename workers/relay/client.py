@@ -91,10 +91,10 @@ def ensure_topic(admin: AdminClient, topic: str, partitions: int) -> int:
     return partitions_of(admin, topic)
 
 
-def partitions_of(client: Any, topic: str) -> int:
+def partitions_of(client: Any, topic: str, answer_s: float = ANSWER_S) -> int:
     """0 if it is not there. Raises KafkaException when no broker answers.
 
     All topics are asked for: a broker may make the one that is named.
     """
-    found = client.list_topics(timeout=ANSWER_S).topics.get(topic)
+    found = client.list_topics(timeout=answer_s).topics.get(topic)
     return 0 if found is None or found.error is not None else len(found.partitions)

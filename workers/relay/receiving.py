@@ -13,7 +13,7 @@ from concurrent.futures import CancelledError
 from contextlib import suppress
 from typing import Any, Final
 
-from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Message
 
 from tracking.domain.changes import BookingChanges
 from tracking.live.fleet import Fleet
@@ -21,13 +21,17 @@ from tracking.live.rooms import Rooms
 from tracking.metrics import Metrics
 from tracking.settings import Settings
 from tracking.wire.relay import Unreadable, changes_in, sign_of
-from workers.relay.client import ANSWER_S, TOPIC, library, options, partitions_of
+from workers.relay.assignment import LINGER_S, Assignment, Reading
+from workers.relay.client import TOPIC, library, options
 from workers.relay.ingest_processes import IngestProcesses
+from workers.relay.positions import Positions
 from workers.relay.sending import SIGN_KEY
 
 log = logging.getLogger("tracking.relay")
 
-POLL_S: Final = 0.2
+# What is wanted is looked at so often; and so often while Kafka is asked, which takes 3 ms.
+POLL_S: Final = 0.05
+ASKING_S: Final = 0.005
 # Records that are looked at before the rooms are told.
 RECORDS: Final = 500
 RETRY_S: Final = 0.5
@@ -42,6 +46,9 @@ CONSUMER_OPTIONS: Final[dict[str, Any]] = {
     "auto.offset.reset": "latest",
     "fetch.error.backoff.ms": 100,
 }
+# A partition that is read anew waits for the answer of those that are: where they come and go, for
+# less than the 500 ms of a quiet topic.
+ROOMS_OPTIONS: Final[dict[str, Any]] = {"fetch.wait.max.ms": 100}
 
 Publish = Callable[[Sequence[BookingChanges]], Coroutine[Any, Any, None]]
 
@@ -57,6 +64,7 @@ class RelayReceiver:
         fleet: Fleet,
         publish: Publish,
         died: Callable[[BaseException], None],
+        linger_s: float = LINGER_S,
     ) -> None:
         self._metrics = metrics
         self._rooms = rooms
@@ -64,19 +72,33 @@ class RelayReceiver:
         self._publish = publish
         self._died = died
         self._topic = settings.topic(TOPIC)
-        self._consumer = Consumer(options(settings) | CONSUMER_OPTIONS | {"logger": library})
-        self._assigned = 0  # partitions
+        reads_all = settings.live_reads == "all"
+        own = CONSUMER_OPTIONS | ({} if reads_all else ROOMS_OPTIONS)
+        self._consumer = Consumer(options(settings) | own | {"logger": library})
+        self._positions = Positions(settings, self._consumer)
+        self.assignment = Assignment(rooms, fleet, reads_all, linger_s)
+        self._reading = Reading(0, 0, frozenset())  # as the loop knows it
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._main, name="relay", daemon=True)
         self._loop = asyncio.get_event_loop()
         self.processes = IngestProcesses()
         self.connected = threading.Event()  # where to read from was settled, once
-        self.is_connected = False  # a broker answers
+        self._is_answered = False
         self._unanswered = 0  # questions, one after the other
         self.last_poll = time.monotonic()  # the thread lives
 
     def start(self) -> None:
         self._thread.start()
+
+    @property
+    def is_connected(self) -> bool:
+        """A broker answers, and something is read. Any thread."""
+        return self._is_answered and self.partitions > 0
+
+    @property
+    def partitions(self) -> int:
+        """That are read now. Any thread."""
+        return len(self._positions.read)
 
     def stop(self) -> None:
         """Any thread; `wait` for the end."""
@@ -101,35 +123,41 @@ class RelayReceiver:
         while not self._stopping.is_set():
             self.last_poll = time.monotonic()
             if self.last_poll >= due:
-                self._assign()
-                due = time.monotonic() + (LOOK_S if self._assigned else RETRY_S)
-            first = self._consumer.poll(POLL_S)
+                self._look()
+                due = time.monotonic() + (LOOK_S if self._positions.count else RETRY_S)
+            self._follow()
+            first = self._consumer.poll(ASKING_S if self._positions.is_asking else POLL_S)
             if first is not None:
                 self._received([first, *self._consumer.consume(RECORDS, 0)])
 
-    def _assign(self) -> None:
-        """All partitions there are, from their end: it is asked for before anybody is let in."""
+    def _look(self) -> None:
+        """How many partitions there are; of another number all are read anew."""
         try:
-            count = partitions_of(self._consumer, self._topic)
-            if count != self._assigned:
-                self._consumer.assign([self._end_of(partition) for partition in range(count)])
-                log.info("reading %d partitions of %s", count, self._topic)
-                self._assigned = count
+            count = self._positions.look()
         except KafkaException as error:
             self._unanswered += 1
             if self._unanswered == MISSES:
                 log.warning("no broker answers for %s, trying on: %s", self._topic, error)
-            self.is_connected = self.is_connected and self._unanswered < MISSES
-        else:
-            self._unanswered = 0
-            self.is_connected = count > 0
-            if count:
-                self.connected.set()
+            self._is_answered = self._is_answered and self._unanswered < MISSES
+            return
+        self._unanswered = 0
+        self._is_answered = count > 0
+        if count != self._positions.count:
+            log.info("%s has %d partitions", self._topic, count)
+            self._positions.begin(count)
 
-    def _end_of(self, partition: int) -> TopicPartition:
-        there = TopicPartition(self._topic, partition)
-        _, end = self._consumer.get_watermark_offsets(there, ANSWER_S)
-        return TopicPartition(self._topic, partition, end)
+    def _follow(self) -> None:
+        """Read what is wanted, and say so."""
+        wanted = self.assignment.wanted
+        self._positions.follow(wanted.partitions)
+        reading = Reading(wanted.number, self._positions.count, self._positions.read)
+        if reading == self._reading:
+            return
+        self._reading = reading
+        with suppress(RuntimeError):  # the loop has ended
+            self._loop.call_soon_threadsafe(self.assignment.told, reading)
+        if reading.partitions and reading.partitions == wanted.partitions:
+            self.connected.set()
 
     def _received(self, records: Sequence[Message]) -> None:
         """Publish what somebody watches; the next ones wait until that is done."""

@@ -8,6 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from math import inf
 from typing import Any, Final
@@ -19,13 +20,16 @@ from tracking.domain.changes import BookingChanges
 from tracking.metrics import Metrics
 from tracking.settings import Settings
 from tracking.wire.relay import SignOfLife, bundles, by_partition, sign_of_life
-from workers.relay.client import TOPIC, ensure_topic, library, options
+from workers.relay.client import TOPIC, ensure_topic, library, options, partitions_of
 
 log = logging.getLogger("tracking.relay")
 
 # A live process takes an ingest process for dead after five of them.
 SIGN_S: Final = 1.0
 RETRY_S: Final = 1.0
+# A topic that got more partitions: whoever reads some of them expects each booking in its new one.
+LOOK_S: Final = 5.0
+LOOK_ANSWER_S: Final = 1.0
 # What Kafka has not taken by then is old: viewers have it from the table.
 OLDEST_MS: Final = 5_000
 # Bundles that wait for Kafka: some seconds of a backlog.
@@ -125,10 +129,14 @@ class RelaySender:
 
     def _run(self) -> None:
         admin = AdminClient(self._options | {"log_level": 0})  # nobody would read its lines
-        due = 0.0
+        due = look_at = 0.0
         while not self._stopping.is_set():
             if not self._partitions:
                 self._find_topic(admin)
+                look_at = time.monotonic() + LOOK_S
+            elif time.monotonic() >= look_at:
+                self._look_again()
+                look_at = time.monotonic() + LOOK_S
             self._producer.poll(0.1)
             if self._partitions and time.monotonic() >= due:
                 due = time.monotonic() + SIGN_S
@@ -145,6 +153,10 @@ class RelaySender:
                 log.warning("the topic %s cannot be reached, trying on: %s", self._topic, error)
         if not self._partitions:
             self._stopping.wait(RETRY_S)
+
+    def _look_again(self) -> None:
+        with suppress(KafkaException):  # sending notices it, too
+            self._partitions = partitions_of(self._producer, self._topic, LOOK_ANSWER_S)
 
     def _tell(self, sign: SignOfLife) -> None:
         """In each partition: a live process may read only some of them."""
