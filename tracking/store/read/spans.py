@@ -1,7 +1,7 @@
 """When a track's waypoints were recorded, as constants for the statements that read them.
 
-Without them PostgreSQL plans for every partition of `waypoints`, and locks each: 13 ms for a page
-of what was missed beside a hundred partitions, 0.7 ms with them (docs/operations.md).
+Without them PostgreSQL plans for every partition of `waypoints`, and locks each: 15 ms for a page
+of what was missed beside a hundred partitions, 1 ms with them (docs/operations.md).
 """
 
 from datetime import datetime
