@@ -3,6 +3,7 @@
 from functools import partial
 
 from roles.building import Building
+from tracking.domain.verdicts import Rule
 from workers.ingest import Publisher
 from workers.intake import Intake
 from workers.kafka.unread import oldest_unread_s
@@ -28,6 +29,7 @@ def start_storing(building: Building, publisher: Publisher, more: int = 0) -> In
     maintenance = Maintenance(
         engine, building.threads("maintenance"), metrics, intake.ingest.offer,
         intake.delay_s, partial(oldest_unread_s, settings), settings.partitions_by_day,
+        Rule(max_speed_kmh=settings.max_speed_kmh),
     )  # fmt: skip
     building.start_jobs(watch_thread(intake.consumer, stop.died), maintenance.run())
     building.signs.append(lambda: intake.consumer.last_poll)

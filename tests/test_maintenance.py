@@ -13,6 +13,7 @@ from kafka.errors import KafkaConnectionError
 
 from tests.running import Trip
 from tests.test_store_ingest import accepted, delivered, track_of, update
+from tracking.domain.verdicts import Rule
 from tracking.metrics import Metrics
 from tracking.store.ingest.batch import store_batch
 from tracking.store.maintenance.metadata import update_metadata, waiting_tracks
@@ -177,7 +178,7 @@ async def test_a_route_that_cannot_be_added_up_holds_up_no_other(
     store_batch(own_engine, [accepted(second), delivered(second, 20)])
     bad = track_of(own_engine, first).id
 
-    def fails_for_one(engine: sa.Engine, track_id: UUID) -> None:
+    def fails_for_one(engine: sa.Engine, track_id: UUID, rule: Rule) -> None:
         if track_id == bad:
             raise sa.exc.OperationalError("", None, Exception("statement timeout"))
         update_metadata(engine, track_id)

@@ -54,3 +54,9 @@ def test_every_mistake_is_told_at_once_without_secrets() -> None:
 def test_exactly_one_kind_of_key_is_needed(extra: dict[str, str]) -> None:
     with pytest.raises(SettingsError, match="exactly one"):
         Settings.from_environment(extra)
+
+
+def test_the_speed_that_no_runner_exceeds_is_a_whole_number() -> None:
+    assert Settings.from_environment(SECRET).max_speed_kmh == 150
+    with pytest.raises(SettingsError, match="MAX_SPEED_KMH"):
+        Settings.from_environment({**SECRET, "MAX_SPEED_KMH": "5"})

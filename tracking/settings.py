@@ -5,6 +5,7 @@ from typing import ClassVar, Final
 
 from tracking.environment import EnvironmentSettings, variable
 from tracking.page_settings import PageSettings
+from tracking.route_settings import RouteSettings
 from tracking.setting_values import (
     MIN_SECRET_BYTES,
     Network,
@@ -120,7 +121,7 @@ class KafkaSettings(EnvironmentSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(KafkaSettings, DatabaseSettings, PageSettings):
+class Settings(KafkaSettings, DatabaseSettings, PageSettings, RouteSettings):
     """Everything that a deployment may choose, read once at start."""
 
     serves_clients: ClassVar[bool] = True

@@ -12,6 +12,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from tracking.domain.events import BookingEvent
+from tracking.domain.verdicts import STANDARD, Rule
 from tracking.metrics import Metrics
 from tracking.store import partitions, shares
 from tracking.store.engine import is_transient
@@ -51,10 +52,12 @@ class Maintenance:
         delay_s: Callable[[], float],
         unread_s: Callable[[], float],
         by_day: bool = False,
+        rule: Rule = STANDARD,
     ) -> None:
         """`delay_s`: by how much this process is behind, at once, on the IOLoop. `unread_s`: how
         old the oldest event is that the consumer group has not stored; on the executor, KafkaError
-        or infinite if nobody knows. `by_day`: the partitions of waypoints.
+        or infinite if nobody knows. `by_day`: the partitions of waypoints. `rule`: of the
+        verdicts.
         """
         self._engine = engine
         self._executor = executor
@@ -63,6 +66,7 @@ class Maintenance:
         self._delay_s = delay_s
         self._unread_s = unread_s
         self._by_day = by_day
+        self._rule = rule
         for task in TASKS:  # from the start at 0, so that the first error shows as an increase
             metrics.maintenance_errors.labels(task)
         self._failing: dict[str, str] = {}  # what was said of each task that fails now
@@ -116,7 +120,7 @@ class Maintenance:
         )
         for track_id in tracks:
             try:
-                await self._call(update_metadata, self._engine, track_id)
+                await self._call(update_metadata, self._engine, track_id, self._rule)
             except Exception:
                 self._postponed[track_id] = now + POSTPONED_S
                 raise

@@ -8,8 +8,11 @@ from collections.abc import Collection
 from typing import Final
 from uuid import UUID
 
+import msgspec
 import sqlalchemy as sa
 
+from tracking.domain.verdicts import STANDARD, Rule
+from tracking.store.maintenance.judging import RouteVerdicts, judge_track
 from tracking.store.statements import transaction
 
 # A leg slower than this is no movement: below walking pace a standing phone's position wanders.
@@ -32,34 +35,48 @@ def waiting_tracks(engine: sa.Engine, limit: int, without: Collection[UUID] = ()
         return [track_id for (track_id,) in cursor]
 
 
-def update_metadata(engine: sa.Engine, track_id: UUID) -> None:
-    """Compute one trip's metadata.
+def update_metadata(
+    engine: sa.Engine, track_id: UUID, rule: Rule = STANDARD
+) -> RouteVerdicts | None:
+    """Judge one ended trip's waypoints, and compute its metadata from those that are OK.
 
-    Takes no lock for which ingest would wait: a track that changed meanwhile stays not current.
+    Takes no lock for which ingest would wait longer than for a few rows: a track that changed
+    meanwhile stays not current, and None comes back if not even its verdicts could be stored.
     """
+    judged = judge_track(engine, track_id, rule)
+    if judged is None:
+        return None
+    values = {
+        "id": track_id,
+        "distance": judged.distance_mm / 1000,
+        "flagged": judged.flagged,
+        "implausible": judged.implausible,
+        "rule": msgspec.json.encode(rule).decode(),
+    }
     with transaction(engine) as cursor:
-        cursor.execute("SELECT version FROM tracks WHERE id = %s", (track_id,))
-        version = cursor.fetchone()
-        cursor.execute(_UPSERT, {"id": track_id})
+        cursor.execute(_UPSERT, values)
         cursor.execute(
             "UPDATE tracks SET metadata_current = true WHERE id = %s AND version = %s",
-            (track_id, version),
+            (track_id, judged.version),
         )
+    return judged
 
 
-# Each waypoint of the route with the leg that leads to it. `wraps` is -1 where that leg crosses the
-# antimeridian eastwards, 1 westwards, else 0; `part` counts the crossings up to here, `turn` is the
-# sum of `wraps`, so that longitude - 360 * turn never jumps.
+# Each waypoint of the route that is OK, with the leg that leads to it. `wraps` is -1 where that leg
+# crosses the antimeridian eastwards, 1 westwards, else 0; `part` counts the crossings up to here,
+# `turn` is the sum of `wraps`, so that longitude - 360 * turn never jumps.
 _ROUTE: Final = """
     head AS (
-        SELECT id, head_seq, waypoint_count, distance_mm FROM tracks WHERE id = %(id)s
+        SELECT id, head_seq, waypoint_count, distance_mm / 1000.0 AS reported_m,
+            %(distance)s AS distance_m
+        FROM tracks WHERE id = %(id)s
     ), places AS (
         SELECT *, ST_X(position) AS x, ST_Y(position) AS y,
             lag(position) OVER w AS before, lag(speed_kmh) OVER w AS speed_before,
             extract(epoch FROM recorded_at - lag(recorded_at) OVER w) AS gap,
             row_number() OVER w AS number
         FROM waypoints
-        WHERE track_id = %(id)s AND in_route
+        WHERE track_id = %(id)s AND in_route AND verdict = 0
             AND seq <= (SELECT head_seq FROM head)
         WINDOW w AS (ORDER BY recorded_at, runner_id, reported_at, ST_X(position),
                      ST_Y(position))
@@ -115,7 +132,7 @@ _SUMS: Final = """
         SELECT sums.*, head.*,
             -- Nobody could cover that distance at the speeds that the phone reports: its speeds
             -- are wrong, or the distance is noise. Without any speed nobody can tell.
-            coalesce(greatest(average, distance_mm * 0.0036 / nullif(duration, 0), 0) <= max_speed,
+            coalesce(greatest(average, distance_m * 3.6 / nullif(duration, 0), 0) <= max_speed,
                 false) AS agree,
             (last[1] - first[1]) * 360 + last[2] - first[2] >= 360 AS round_the_world
         FROM sums, head
@@ -127,12 +144,13 @@ _UPSERT: Final = f"""
     {_LINE.format(SIMPLIFIED=SIMPLIFIED_DEGREES)}, {_SUMS}
     INSERT INTO route_metadata (track_id, head_seq, waypoint_count, distance_m, duration_s,
         longest_gap_s, moving_s, average_speed_kmh, max_speed_kmh, west, south, east, north,
-        simplified, updated_at)
-    SELECT s.id, s.head_seq, s.waypoint_count, s.distance_mm / 1000.0, s.duration, s.longest_gap,
+        simplified, reported_distance_m, flagged, implausible, verdict_rule, updated_at)
+    SELECT s.id, s.head_seq, s.waypoint_count, s.distance_m, s.duration, s.longest_gap,
         CASE WHEN s.agree THEN s.moving END, CASE WHEN s.agree THEN s.average END,
         CASE WHEN s.agree THEN s.max_speed END,
         CASE WHEN s.round_the_world THEN -180 ELSE s.first[2] END, s.south,
-        CASE WHEN s.round_the_world THEN 180 ELSE s.last[2] END, s.north, line.simplified, now()
+        CASE WHEN s.round_the_world THEN 180 ELSE s.last[2] END, s.north, line.simplified,
+        s.reported_m, %(flagged)s, %(implausible)s, %(rule)s::jsonb, now()
     FROM judged s, line
     ON CONFLICT (track_id) DO UPDATE SET head_seq = excluded.head_seq,
         waypoint_count = excluded.waypoint_count, distance_m = excluded.distance_m,
@@ -140,5 +158,7 @@ _UPSERT: Final = f"""
         moving_s = excluded.moving_s, average_speed_kmh = excluded.average_speed_kmh,
         max_speed_kmh = excluded.max_speed_kmh, west = excluded.west, south = excluded.south,
         east = excluded.east, north = excluded.north, simplified = excluded.simplified,
+        reported_distance_m = excluded.reported_distance_m, flagged = excluded.flagged,
+        implausible = excluded.implausible, verdict_rule = excluded.verdict_rule,
         updated_at = now()
 """

@@ -8,11 +8,12 @@ from sqlalchemy import (
     ForeignKey,
     Identity,
     Index,
+    SmallInteger,
     UniqueConstraint,
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import DOUBLE_PRECISION
+from sqlalchemy.dialects.postgresql import DOUBLE_PRECISION, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from tracking.store.models.base import Base, geometry
@@ -57,10 +58,13 @@ class Waypoint(Base):
     heading_degrees: Mapped[float | None]
     # False once its trip turned out to have ended, or changed its runner, before it was recorded.
     in_route: Mapped[bool] = mapped_column(server_default=text("true"))
+    # tracking.domain.verdicts.Verdict of a waypoint of the route, judged when its trip has ended.
+    verdict: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
 
 
 class RouteMetadata(Base):
-    """What an ended trip's route adds up to. The route: its waypoints with `in_route`, in order.
+    """What an ended trip's route adds up to. The route: its waypoints with `in_route`, in order;
+    everything but head_seq, waypoint_count and reported_distance_m is of those with verdict 0.
 
     Current while its track has `metadata_current`. NULL is unknown, never "none". Speeds that
     contradict each other are not given: `average_speed_kmh` and `distance_m` over `duration_s` are
@@ -95,6 +99,13 @@ class RouteMetadata(Base):
     # across the antimeridian, else a LineString.
     simplified: Mapped[WKBElement | None] = mapped_column(geometry("GEOMETRY"))
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    # Of all waypoints; NULL, like the following, of what was computed before there were verdicts.
+    reported_distance_m: Mapped[float | None] = mapped_column(DOUBLE_PRECISION)
+    # How many waypoints are not OK; `implausible`: so many that none is flagged.
+    flagged: Mapped[int | None]
+    implausible: Mapped[bool | None]
+    # tracking.domain.verdicts.Rule that they were judged by.
+    verdict_rule: Mapped[dict[str, float] | None] = mapped_column(JSONB)
 
 
 class ParkedUpdate(Base):
