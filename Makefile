@@ -24,7 +24,9 @@ LOCK := .venv/bin/uv pip compile --quiet --universal --generate-hashes --python-
 
 lock: setup ## after a change of requirements*.txt: write the locks and install them
 	@$(LOCK) requirements.txt -o requirements.lock
-	@$(LOCK) -c requirements.lock requirements.txt requirements-dev.txt -o requirements-dev.lock
+	@$(LOCK) -c requirements.lock requirements.txt requirements-otel.txt -o requirements-otel.lock
+	@$(LOCK) -c requirements-otel.lock requirements.txt requirements-otel.txt requirements-dev.txt \
+		-o requirements-dev.lock
 	@dev/setup.sh
 
 services: setup ## start a private PostgreSQL and Kafka, settings in .dev/env

@@ -59,7 +59,7 @@ alone() {
 release_files() {
   local each
   for each in server.py dead_letters.py after_restore.py verdicts.py alembic.ini alembic tracking handlers workers roles deploy \
-    docs requirements.lock LICENSE CHANGELOG.md web/dist; do
+    docs requirements.lock requirements-otel.lock LICENSE CHANGELOG.md web/dist; do
     [ ! -e "$1/$each" ] || echo "$each"
   done
 }
@@ -104,6 +104,8 @@ unpack() {
     slowly "Compiling release $RELEASE" "$to/.venv/bin/python" -m compileall -q \
       "$to/server.py" "$to/tracking" "$to/handlers" "$to/workers" "$to/roles" "$to/alembic"
     touch "$to/.complete"
+  else
+    make_venv "$to" # a setting may need more packages than before
   fi
   [ -z "$beside" ] || rm -rf "$beside"
   say "Release $RELEASE is in $to"
@@ -111,16 +113,18 @@ unpack() {
 
 # Releases with the same lock share one: an upgrade mostly installs nothing.
 make_venv() {
-  local release=$1 digest venv
-  digest=$({ "$PYTHON" --version && cat "$release/requirements.lock"; } | sha256sum | cut -c 1-16)
+  local release=$1 lock=requirements.lock digest venv
+  # Spans need packages that are of no use otherwise.
+  ! grep -qs '^OTEL_EXPORTER_OTLP_ENDPOINT=.' "$ETC/env" || lock=requirements-otel.lock
+  digest=$({ "$PYTHON" --version && cat "$release/$lock"; } | sha256sum | cut -c 1-16)
   venv=$OPT/venvs/$digest
   if [ ! -e "$venv/.complete" ]; then
     slowly "Making $venv with $PYTHON" "$PYTHON" -m venv --clear "$venv" ||
       fail "no virtual environment: is the package python3-venv installed?"
     # The lock is whole: pip, left to resolve, may find a newer version that has no hash there.
-    slowly "Installing requirements.lock, each package checked against its hash" \
+    slowly "Installing $lock, each package checked against its hash" \
       "$venv/bin/pip" install --quiet --disable-pip-version-check --require-hashes --no-deps \
-      -r "$release/requirements.lock" || fail "not installed; PIP_INDEX_URL or PIP_FIND_LINKS name another source"
+      -r "$release/$lock" || fail "not installed; PIP_INDEX_URL or PIP_FIND_LINKS name another source"
     slowly "Compiling the packages" "$venv/bin/python" -m compileall -q -j 0 "$venv/lib" || true
     touch "$venv/.complete"
   fi

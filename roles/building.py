@@ -24,6 +24,7 @@ from tracking.store.engine import create_engine, expected_revision
 from workers.monitoring.readiness import Check, Readiness
 from workers.stop import Stop
 from workers.supervisor import Supervisor, inherited_sockets, tell_supervisor
+from workers.tracing import Tracing, tracing_of
 
 log = logging.getLogger("tracking.server")
 
@@ -35,6 +36,8 @@ STANDS_S: Final = 60.0
 VIEWERS_S: Final = 1.5
 REQUESTS_S: Final = 2.0
 CLOSING_S: Final = 0.2
+# Spans that are left.
+TRACING_S: Final = 1.0
 TIMEOUTS_S: Final = {"requests": REQUEST_TIMEOUT_S, "reads": READ_TIMEOUT_S, "links": ANSWER_S}
 
 
@@ -58,12 +61,19 @@ class Building:
         self.metrics = Metrics()
         self.engines: dict[str, sa.Engine] = {}
         self.supervisor = Supervisor()
+        self.tracing: Tracing | None = None
         # time.monotonic() of the last sign of life of each thread that must not stand still.
         self.signs: list[Callable[[], float]] = []
 
     def _is_alive(self) -> bool:
         now = time.monotonic()
         return all(now - sign() < STANDS_S for sign in self.signs)
+
+    def start_tracing(self, role: str) -> None:
+        """Before what makes spans, so that it ends behind it."""
+        self.tracing = tracing_of(self.settings, role)
+        if self.tracing is not None:
+            self.ends_with(self.tracing, TRACING_S, "tracing")
 
     def engine(self, name: str, size: int, statement_s: float = 30) -> sa.Engine:
         """A pool of connections; `name` is what PostgreSQL shows."""

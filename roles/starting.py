@@ -14,6 +14,7 @@ from roles.serving import Watching, start_serving
 from roles.storing import start_storing
 from tracking.domain.changes import BookingChanges
 from tracking.store.read.live import recent_moves
+from workers.ingest import Publisher
 from workers.monitoring.intake_checks import IntakeChecks
 from workers.monitoring.watchdog import (
     measure_loop,
@@ -34,7 +35,10 @@ RELAY_S: Final = 2.5
 async def start_all(building: Building) -> None:
     """One process alone: what it stores it shows, with no hop in between."""
     watching = Watching(building)
-    intake = start_storing(building, watching.broadcast)
+    publisher: Publisher = watching.broadcast
+    if building.tracing is not None:
+        publisher = building.tracing.traced(publisher.publish)
+    intake = start_storing(building, publisher)
     checks = IntakeChecks(intake, is_alone=True).by_name()
     start_serving(building, watching, checks, intake.delay_s)
 
@@ -43,7 +47,7 @@ async def start_ingest(building: Building) -> None:
     """Stores, and tells the live processes; serves nobody but the operator."""
     settings, metrics = building.settings, building.metrics
     process = f"{socket.gethostname()}:{secrets.token_hex(4)}"  # a process id is not unique
-    sender = RelaySender(settings, metrics, process, building.stop.died)
+    sender = RelaySender(settings, metrics, process, building.stop.died, building.tracing)
     building.ends_with(sender, RELAY_S, "relay")
     intake = start_storing(building, sender, 2)  # for readiness, and for announcing
     sender.start(intake.delay_s)
@@ -72,7 +76,7 @@ async def start_live(building: Building) -> None:
     watching, settings = Watching(building), building.settings
     receiver = RelayReceiver(
         settings, building.metrics, watching.rooms, watching.fleet, watching.broadcast.publish,
-        building.stop.died,
+        building.stop.died, tracing=building.tracing,
     )  # fmt: skip
     receiver.start()
     building.ends_with(receiver, RELAY_S, "relay")
@@ -91,6 +95,7 @@ async def _connected(receiver: RelayReceiver) -> None:
 
 async def start(role: str, building: Building) -> None:
     """Everything that the role has; raises KeyError for one that there is not."""
+    building.start_tracing(role)
     await ROLES[role](building)
     building.start_jobs(measure_loop(building.metrics))
     measure_process(building.metrics, building.engines)

@@ -23,6 +23,7 @@ def start_storing(building: Building, publisher: Publisher, more: int = 0) -> In
     engine = building.engine("ingest", CONNECTIONS + more)
     intake = Intake(
         settings, metrics, engine, building.threads("ingest"), publisher, stop.died,
+        building.tracing,
     )  # fmt: skip
     intake.start()
     building.stack.push_async_callback(intake.stop, stop)

@@ -7,9 +7,13 @@ import pytest
 from tests.running import CHECKOUT
 
 PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", re.MULTILINE)
-LISTS = {"requirements.txt", "requirements-dev.txt"}
+LISTS = {"requirements.txt", "requirements-otel.txt", "requirements-dev.txt"}
 # Lock -> the lists that it is made from.
-LOCKS = {"requirements.lock": {"requirements.txt"}, "requirements-dev.lock": LISTS}
+LOCKS = {
+    "requirements.lock": {"requirements.txt"},
+    "requirements-otel.lock": {"requirements.txt", "requirements-otel.txt"},
+    "requirements-dev.lock": LISTS,
+}
 
 
 def canonical(name: str) -> str:
@@ -58,5 +62,6 @@ def test_every_locked_package_has_its_hashes(lock: str) -> None:
 
 def test_the_server_runs_in_tests_on_what_it_is_deployed_with() -> None:
     development = pins("requirements-dev.lock")
-    for name, version in pins("requirements.lock").items():
-        assert development[name] == version, name
+    for lock in ("requirements.lock", "requirements-otel.lock"):
+        for name, version in pins(lock).items():
+            assert development[name] == version, name

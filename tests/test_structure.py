@@ -15,6 +15,7 @@ LIBRARIES = {
     "psycopg2": ("tracking/store/",),
     "kafka": ("workers/",),
     "confluent_kafka": ("workers/relay/",),
+    "opentelemetry": ("workers/tracing.py",),
     "tornado": ("handlers/", "workers/", "roles/"),
 }
 # For the annotation of an engine that is only passed on.

@@ -84,3 +84,34 @@ def test_shellcheck_has_nothing_to_say(name: str) -> None:
     command = ["shellcheck", "-x", "-P", str(DEPLOY), "-e", "SC1091,SC2153", str(DEPLOY / name)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
+
+
+PYTHON = """#!/bin/sh
+[ "$1" = --version ] && exec echo Python 3.11.2
+[ "$2" = venv ] || exit 0
+mkdir -p "$4/bin" "$4/lib"
+printf '#!/bin/sh\\necho "$@" >>"{log}"\\n' >"$4/bin/pip"
+printf '#!/bin/sh\\n' >"$4/bin/python"
+chmod +x "$4/bin/pip" "$4/bin/python"
+"""
+
+
+def test_packages_for_spans_are_installed_where_spans_are_sent(tmp_path: Path) -> None:
+    release, python, log = tmp_path / "releases" / "1", tmp_path / "python", tmp_path / "pip.log"
+    release.mkdir(parents=True)
+    (tmp_path / "venvs").mkdir()
+    for lock in ("requirements.lock", "requirements-otel.lock"):
+        shutil.copy(CHECKOUT / lock, release)
+    python.write_text(PYTHON.format(log=log))
+    python.chmod(0o755)
+    made = []
+    for line in ("#OTEL_EXPORTER_OTLP_ENDPOINT=http://c:4318", "OTEL_EXPORTER_OTLP_ENDPOINT=",
+                 "OTEL_EXPORTER_OTLP_ENDPOINT=http://c:4318"):  # fmt: skip
+        (tmp_path / "env").write_text(f"{line}\n")
+        script = f". {DEPLOY}/lib.sh; OPT={tmp_path} ETC={tmp_path} PYTHON={python}"
+        subprocess.run(["bash", "-c", f"{script}; make_venv {release}"], check=True)
+        made.append((release / ".venv").resolve())
+    assert made[0] == made[1] != made[2]
+    first, second = log.read_text().splitlines()
+    assert first.endswith("/requirements.lock")
+    assert second.endswith("/requirements-otel.lock")

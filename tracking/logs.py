@@ -28,6 +28,7 @@ def configure(level: str, format_: str) -> None:
     # kafka-python tells of every attempt to reconnect, several times a second.
     logging.getLogger("kafka").setLevel(max(logging.WARNING, logging.getLogger().level))
     handler.addFilter(Seldom("kafka"))
+    handler.addFilter(Seldom("opentelemetry"))
     logging.getLogger("alembic").setLevel(logging.WARNING)
     # Ours says the same with the request's id and without its query.
     logging.getLogger("tornado.access").setLevel(logging.CRITICAL)

@@ -1,6 +1,7 @@
 """What the value of a setting may be: text -> value. ValueError says what was expected."""
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Final
@@ -127,6 +128,18 @@ def base_url(value: str) -> str:
     if urlsplit(value).scheme not in ("http", "https") or not urlsplit(value).hostname:
         raise ValueError("an http:// or https:// URL")
     return value.rstrip("/")
+
+
+def otlp_endpoint(value: str) -> str:
+    """Only where the packages are there: they are no part of requirements.txt."""
+    found = base_url(value)
+    try:
+        is_there = find_spec("opentelemetry.exporter.otlp.proto.http.trace_exporter") is not None
+    except ModuleNotFoundError:
+        is_there = False
+    if not is_there:
+        raise ValueError("the packages of requirements-otel.lock to be installed")
+    return found
 
 
 def origins(value: str) -> tuple[str, ...]:

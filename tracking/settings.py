@@ -18,6 +18,7 @@ from tracking.setting_values import (
     one_of,
     optional_port,
     origins,
+    otlp_endpoint,
     public_key,
     readable_file,
     secret_key,
@@ -203,6 +204,9 @@ class Settings(KafkaSettings, DatabaseSettings, PageSettings, RouteSettings):
     )
     tracking_updated_interval: int = variable(
         0, whole(0, 86_400), "seconds of recorded time between a track's tracking.updated; 0: all"
+    )
+    otel_exporter_otlp_endpoint: str = variable(
+        "", otlp_endpoint, "where spans are sent, OTLP over HTTP; empty: none are made"
     )
     log_level: str = variable("info", one_of(*LOG_LEVELS), "least severe level that is logged")
     log_format: str = variable("text", one_of("text", "json"), "one line each, text or json")

@@ -1,6 +1,8 @@
 """`server.py --check`: try every connection that the settings name, and say what is wrong."""
 
+import socket
 from typing import Final
+from urllib.parse import urlsplit
 
 import sqlalchemy as sa
 from kafka import KafkaAdminClient
@@ -18,6 +20,7 @@ NO_OPTIONS_HINT: Final = (
     " (is this a PgBouncer? DB_HOST has to be PostgreSQL itself, a PgBouncer belongs into"
     " DB_POOLER)"
 )
+COLLECTOR_S: Final = 3.0
 WHICH_SERVER: Final = sa.text(
     "SELECT current_database(), pg_postmaster_start_time(), pg_is_in_recovery()"
 )
@@ -27,9 +30,12 @@ NEEDED_TOPICS: Final = ("booking.events", "runner.events", "tracking.events", "d
 def check_connections(settings: Settings) -> int:
     """One line for each, on stdout or, if it failed, on stderr; how many failed."""
     failed = 0
-    checks = {"database": _check_database, "pooler": _check_pooler, "kafka": _check_kafka}
+    checks = {"database": _check_database, "pooler": _check_pooler, "kafka": _check_kafka,
+              "tracing": _check_tracing}  # fmt: skip
     if not settings.db_pooler or not settings.serves_clients:
         del checks["pooler"]
+    if not settings.otel_exporter_otlp_endpoint:
+        del checks["tracing"]
     for name, attempt in checks.items():
         try:
             print(f"{name}: {attempt(settings)}")
@@ -76,3 +82,14 @@ def _check_kafka(settings: Settings) -> str:
     needed = [settings.topic(name) for name in NEEDED_TOPICS]
     missing = [name for name in needed if name not in topics]
     return "ok" + (f", not there yet: {', '.join(missing)}" if missing else "")
+
+
+def _check_tracing(settings: Settings) -> str:
+    """A remark only: a collector that is away costs spans, and no upgrade waits for it."""
+    address = urlsplit(settings.otel_exporter_otlp_endpoint)
+    port = address.port or (443 if address.scheme == "https" else 80)
+    try:
+        socket.create_connection((str(address.hostname), port), COLLECTOR_S).close()
+    except OSError as error:
+        return f"ok, but spans are lost until the collector is there: {error.strerror or error}"
+    return "ok, somebody listens there"

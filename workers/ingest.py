@@ -9,6 +9,7 @@ import logging
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Final, Protocol
 
 from tracking.domain.changes import BookingChanges
@@ -17,6 +18,7 @@ from tracking.store.ingest.batch import Stored
 from workers.batch_store import BatchStore
 from workers.breaker import IntakeStopped
 from workers.kafka.batches import Batch
+from workers.tracing import Tracing
 
 log = logging.getLogger("tracking.ingest")
 
@@ -41,6 +43,7 @@ class Ingest:
         metrics: Metrics,
         batch_records: int,
         died: Callable[[BaseException], None],
+        tracing: Tracing | None = None,
     ) -> None:
         self._store_batch = store.store
         self._publisher = publisher
@@ -49,6 +52,7 @@ class Ingest:
         # Told of each batch after its commit: the consumer, and who sends events out.
         self.stored: list[Callable[[Batch], None]] = []
         self._died = died
+        self._tracing = tracing
         self._waiting: deque[Batch] = deque()
         self._current: Batch | None = None
         self._task: asyncio.Task[None] | None = None
@@ -89,7 +93,7 @@ class Ingest:
         try:
             while self._waiting and not self._stopped:
                 self._current = self._next()
-                await self._store(self._current)
+                await self._trace(self._current)
                 self._current = None
         except IntakeStopped:
             self._stopped = True  # the batch waits for another version, its offsets with it
@@ -106,9 +110,17 @@ class Ingest:
             batch.extend(self._waiting.popleft())
         return batch
 
-    async def _store(self, batch: Batch) -> None:
+    async def _trace(self, batch: Batch) -> None:
+        if self._tracing is None:
+            await self._store(batch, nullcontext())
+            return
+        with self._tracing.batch(batch):
+            await self._store(batch, self._tracing.step("store batch"))
+
+    async def _store(self, batch: Batch, storing: AbstractContextManager[None]) -> None:
         started = time.perf_counter()
-        stored, outcomes = await self._store_batch(batch)
+        with storing:
+            stored, outcomes = await self._store_batch(batch)
         self._metrics.batch_seconds.observe(time.perf_counter() - started)
         for result in stored:
             await self._publish(result)

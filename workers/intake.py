@@ -20,6 +20,7 @@ from workers.kafka.consumer import Consumer
 from workers.kafka.dead_letter_sender import DeadLetterSender
 from workers.outgoing import Outgoing
 from workers.stop import Stop
+from workers.tracing import Tracing
 
 log = logging.getLogger("tracking.server")
 
@@ -41,13 +42,14 @@ class Intake:
         executor: Executor,
         publisher: Publisher,
         died: Callable[[BaseException], None],
+        tracing: Tracing | None = None,
     ) -> None:
         """`executor` has one thread: the store's cache belongs to it."""
         self.breaker = Breaker(metrics)
         self.dead_letters = DeadLetterSender(settings, metrics, died)
         self.consumer = Consumer(settings, metrics, self.dead_letters, self.breaker, died)
         store = BatchStore(engine, executor, metrics, self.breaker, settings.partitions_by_day)
-        self.ingest = Ingest(store, publisher, metrics, settings.batch_records, died)
+        self.ingest = Ingest(store, publisher, metrics, settings.batch_records, died, tracing)
         self.outgoing = Outgoing(settings, engine, metrics, died)
 
     def start(self) -> None:

@@ -26,6 +26,7 @@ from workers.relay.client import TOPIC, library, options
 from workers.relay.ingest_processes import IngestProcesses
 from workers.relay.positions import Positions
 from workers.relay.sending import SIGN_KEY
+from workers.tracing import NAME, Tracing
 
 log = logging.getLogger("tracking.relay")
 
@@ -65,12 +66,14 @@ class RelayReceiver:
         publish: Publish,
         died: Callable[[BaseException], None],
         linger_s: float = LINGER_S,
+        tracing: Tracing | None = None,
     ) -> None:
         self._metrics = metrics
         self._rooms = rooms
         self._fleet = fleet
         self._publish = publish
         self._died = died
+        self._tracing = tracing
         self._topic = settings.topic(TOPIC)
         reads_all = settings.live_reads == "all"
         own = CONSUMER_OPTIONS | ({} if reads_all else ROOMS_OPTIONS)
@@ -174,7 +177,11 @@ class RelayReceiver:
                 log.warning("a record of %s is none of ours: %s", self._topic, problem)
         if changes and not self._stopping.is_set():
             self._metrics.relay_changes.inc(len(changes))
-            published = asyncio.run_coroutine_threadsafe(self._publish(changes), self._loop)
+            publishing = self._publish(changes)
+            if self._tracing is not None:
+                parents = [p for p in map(_traceparent, records) if p]
+                publishing = self._tracing.publish(publishing, changes, parents)
+            published = asyncio.run_coroutine_threadsafe(publishing, self._loop)
             with suppress(CancelledError):  # the loop ends
                 published.result()
 
@@ -186,3 +193,9 @@ class RelayReceiver:
         self._metrics.relay_bundles.inc()
         watched = None if self._fleet.is_watched else self._rooms.watched
         changes.extend(changes_in(value, watched))
+
+
+def _traceparent(record: Message) -> str:
+    """Of the batch whose changes the record brings."""
+    value = dict(record.headers() or ()).get(NAME) or b""
+    return value if isinstance(value, str) else value.decode("ascii", "replace")

@@ -21,6 +21,7 @@ from tracking.metrics import Metrics
 from tracking.settings import Settings
 from tracking.wire.relay import SignOfLife, bundles, by_partition, sign_of_life
 from workers.relay.client import TOPIC, ensure_topic, library, options, partitions_of
+from workers.tracing import Tracing
 
 log = logging.getLogger("tracking.relay")
 
@@ -48,6 +49,9 @@ PRODUCER_OPTIONS: Final[dict[str, Any]] = {
 }
 
 
+Headers = Sequence[tuple[str, bytes]]
+
+
 class RelaySender:
     """`publish` on the IOLoop; a thread of its own makes the topic and hears what became of it."""
 
@@ -57,12 +61,14 @@ class RelaySender:
         metrics: Metrics,
         process: str,
         died: Callable[[BaseException], None],
+        tracing: Tracing | None = None,
     ) -> None:
         """`process` names this one among all."""
         self._metrics = metrics
         self._process = process
         self._delay_s: Callable[[], float] = lambda: inf
         self._died = died
+        self._tracing = tracing
         self._topic = settings.topic(TOPIC)
         self._wanted = settings.relay_partitions
         self._partitions = 0  # 0: not known yet, or not any more
@@ -89,15 +95,32 @@ class RelaySender:
         if not partitions:
             self._drop(len(bookings))
             return
+        if self._tracing is None:
+            self._send_all(bookings, partitions, [])
+            return
+        with self._tracing.relay(len(bookings)) as headers:
+            self._send_all(bookings, partitions, headers)
+
+    def _send_all(
+        self, bookings: Sequence[BookingChanges], partitions: int, headers: Headers
+    ) -> None:
         for partition, part in by_partition(bookings, partitions).items():
             for count, bundle in bundles(part):
-                self._send(partition, bundle, count)
+                self._send(partition, bundle, count, headers=headers)
 
-    def _send(self, partition: int, value: bytes, count: int, key: bytes | None = None) -> None:
+    def _send(
+        self,
+        partition: int,
+        value: bytes,
+        count: int,
+        key: bytes | None = None,
+        headers: Headers = (),
+    ) -> None:
         try:
             self._producer.produce(
-                self._topic, value, key, partition, on_delivery=partial(self._delivered, count)
-            )
+                self._topic, value, key, partition, partial(self._delivered, count),
+                headers=list(headers),
+            )  # fmt: skip
         except BufferError:
             self._drop(count)
         except KafkaException:
