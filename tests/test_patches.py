@@ -17,7 +17,7 @@ from tests.running import CHECKOUT, wait_until
 from tracking.settings import Settings
 from workers.kafka.clients import connection_options
 from workers.kafka.coordinator import LEAST_WAIT_S
-from workers.kafka.patches import VERSION, patch
+from workers.kafka.patches import VERSION, patch, resume_join
 
 RECORDS = 300
 POLL = 10
@@ -178,3 +178,28 @@ def test_a_lone_record_costs_one_hand_over_to_the_thread_of_kafka_python(
         producer.close(timeout=5)
         assert sum(map(len, found.values())) == 1
         assert handed_over == [1]
+
+
+def test_after_a_rebalance_all_is_read_again_that_was_not_committed(
+    environ: dict[str, str], topic: str
+) -> None:
+    group, brokers = f"test-{uuid4().hex[:12]}", environ["KAFKA_BROKERS"]
+    with patched_consumer(
+        environ, 100, group_id=group, metadata_max_age_ms=200, enable_auto_commit=False
+    ) as consumer:
+        consumer.subscribe(pattern=f"^{topic}.*")
+        reading = Reading(consumer)
+        reading.until(lambda: reading.read.total() >= RECORDS, "half of it read")
+        before = reading.read.total()
+        admin = KafkaAdminClient(bootstrap_servers=brokers)
+        admin.create_topics([NewTopic(f"{topic}-new", 1, 1)])
+        admin.close()
+        new = TopicPartition(f"{topic}-new", 0)
+
+        def has_joined_again() -> bool:
+            resume_join(consumer)
+            return new in consumer.assignment()
+
+        reading.until(has_joined_again, "the new topic is ours")
+        everything = before + 2 * RECORDS
+        reading.until(lambda: reading.read.total() >= everything, "all of it read again")

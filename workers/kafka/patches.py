@@ -5,12 +5,14 @@ private parts. No public call helps with any of it.
 """
 
 import traceback
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, Final
 
 import kafka
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.consumer.fetcher import Fetcher
+from kafka.consumer.subscription_state import SubscriptionState
 from kafka.coordinator.base import MemberState
 from kafka.errors import KafkaError, KafkaTimeoutError, UnsupportedCodecError
 from kafka.future import Future
@@ -35,6 +37,7 @@ def patch(consumer: KafkaConsumer) -> None:
     """Once, before the first `poll()`. The consumer's thread."""
     consumer._fetcher.__class__ = _Fetcher
     consumer._fetcher.last_stable = {}
+    consumer._subscription.__class__ = _Subscription
     consumer._coordinator.__class__ = Coordinator
 
 
@@ -135,6 +138,20 @@ def _offset_behind(batch: Any) -> int | None:
 def lacks_codec(error: BaseException) -> bool:
     """A codec that could be installed is no poison; one that nobody knows is."""
     return isinstance(error, UnsupportedCodecError) and "Libraries for" in str(error)
+
+
+class _Subscription(SubscriptionState):  # type: ignore[misc]
+    def _apply_assignment(
+        self, partitions: Iterable[TopicPartition], randomize: bool = False
+    ) -> None:
+        """After a rebalance all is read from where the group has committed, as by Kafka's client.
+
+        The library keeps the position of a partition that stays ours, but says that it was revoked,
+        and whoever then lets go of what was read and not stored would never get it again.
+        """
+        if randomize:  # the group's assignment, not the user's
+            self.assignment.clear()
+        super()._apply_assignment(partitions, randomize)
 
 
 class _Fetcher(Fetcher):  # type: ignore[misc]
