@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from bench import backlog, fanout, fleet, growth, latency, pages, relay, store
+from bench import backlog, fanout, fleet, group, growth, latency, pages, relay, store
 from bench.report import circumstances
 from tests.running import NEEDED
 
@@ -19,6 +19,7 @@ BENCHES: dict[str, Callable[[dict[str, str]], str]] = {
     "fanout": fanout.run,
     "fleet": fleet.run,
     "relay": relay.run,
+    "group": group.run,
     "pages": pages.run,
 }
 

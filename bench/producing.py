@@ -42,14 +42,18 @@ def values(fleet: list[Trip], count: int, poison: float) -> Iterator[bytes]:
         yield value.replace(b'"latitude"', b'"attitude"') if is_malformed else value
 
 
-def produce(brokers: str, topic: str, values: Iterable[bytes], *, keyed: bool = True) -> None:
+def produce(
+    brokers: str, topic: str, values: Iterable[bytes], *, keyed: bool = True,
+    by_booking: bool = False,
+) -> None:  # fmt: skip
     """As fast as they can; returns when all are acknowledged. Not keyed: by one producer."""
+    key_of = booking_id if by_booking else event_id
     producers = [
         KafkaProducer(bootstrap_servers=brokers, linger_ms=20, batch_size=262_144)
         for _ in range(PRODUCERS if keyed else 1)
     ]
     for value in values:
-        random.choice(producers).send(topic, key=event_id(value) if keyed else None, value=value)
+        random.choice(producers).send(topic, key=key_of(value) if keyed else None, value=value)
     for producer in producers:
         producer.flush(timeout=120)
         producer.close(timeout=5)
@@ -67,3 +71,8 @@ def drive(job: dict[str, Any]) -> None:
 def event_id(value: bytes) -> bytes:
     """The `id` with which `update` begins, as the record key."""
     return str(UUID(value[8:44].decode())).encode()
+
+
+def booking_id(value: bytes) -> bytes:
+    """The other key that a platform may choose."""
+    return str(json.loads(value)["data"]["booking_id"]).encode()

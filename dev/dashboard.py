@@ -109,6 +109,8 @@ ROWS: Final[dict[str, tuple[Panel, ...]]] = {
         panel("Bundles, changes received", "cps", rate("relay_bundles_received"),
               rate("relay_changes_received")),
         panel("Partitions read", "short", now("relay_partitions_read")),
+        panel("Records forwarded, not taken", "cps", rate("records_forwarded"),
+              rate("records_not_forwarded")),
         panel("Gaps, rooms healed", "cps", rate("gaps"), rate("rooms_healed")),
         panel("Records that are none of ours", "cps", rate("relay_records_unreadable")),
     ),

@@ -1,5 +1,6 @@
 """workers.kafka.alignment: what of a backlog goes on, and what waits for other partitions."""
 
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -116,3 +117,33 @@ def test_what_waits_of_a_partition_can_be_asked_for(reading: Reading) -> None:
     assert reading.alignment.waiting()
     reading.alignment.clear()
     assert not reading.alignment.waiting()
+
+
+def test_a_backlog_waits_for_what_others_forward_from_theirs_and_the_reverse() -> None:
+    reading = Reading()
+    routed = TopicPartition("r", 0)
+    reading.alignment = Alignment("r")
+    reading.offsets[routed], reading.ends[routed] = 0, 5  # no backlog of its own
+
+    def poll(a: list[float], forwarded: list[float]) -> list[float]:
+        records = {
+            partition: [reading._record(partition, each, 10) for each in times]
+            for partition, times in ((A, a), (routed, forwarded))
+            if times
+        }
+        reading.now += POLL_S
+        found = reading.alignment.merged(records, reading.ends.get, reading.now)
+        return sorted(record.timestamp / 1000 for going in found.values() for record in going)
+
+    assert poll([1, 2, 3], [1, 2]) == [1, 1, 2, 2]
+    assert poll([4], [3, 9]) == [3, 3, 4]
+    assert poll([10], []) == [9]
+
+
+def test_what_others_forward_live_waits_for_nobodys_past() -> None:
+    reading = Reading()
+    routed, now = TopicPartition("r", 0), time.time()
+    reading.alignment = Alignment("r")
+    reading.offsets[routed] = 0
+    records = {A: [reading._record(A, 1, 10)], routed: [reading._record(routed, now, 10)]}
+    assert reading.alignment.merged(records, reading.ends.get, POLL_S).keys() == {A, routed}

@@ -79,6 +79,7 @@ TESTED_BY = {
     "tracking/store/read/tracks.py": "test_tracks",
     "tracking/page_settings.py": "test_settings",
     "tracking/route_settings.py": "test_settings",
+    "tracking/limit_settings.py": "test_settings",
     "tracking/store/sql.py": "test_store_ingest",
     "tracking/wire/fleet_protocol.py": "test_asyncapi",
     "handlers/base.py": "test_base",

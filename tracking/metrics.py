@@ -182,6 +182,12 @@ class Metrics:
         self.relay_partitions = self._gauge(
             "relay_partitions_read", "Partitions of the relay's topic that are read here."
         )
+        self.forwarded = self._counter(
+            "records_forwarded", "Read here, and given to the process that stores their booking."
+        )
+        self.not_forwarded = self._counter(
+            "records_not_forwarded", "Kafka has not taken them for it: stored here."
+        )
         self.ingest_processes = self._gauge(
             "ingest_processes", "Processes that store events and have told so lately."
         )

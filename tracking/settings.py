@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from tracking.environment import EnvironmentSettings, variable
+from tracking.limit_settings import LimitSettings
 from tracking.page_settings import PageSettings
 from tracking.route_settings import RouteSettings
 from tracking.setting_values import (
@@ -122,7 +123,7 @@ class KafkaSettings(EnvironmentSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(KafkaSettings, DatabaseSettings, PageSettings, RouteSettings):
+class Settings(KafkaSettings, DatabaseSettings, PageSettings, RouteSettings, LimitSettings):
     """Everything that a deployment may choose, read once at start."""
 
     serves_clients: ClassVar[bool] = True
@@ -137,7 +138,15 @@ class Settings(KafkaSettings, DatabaseSettings, PageSettings, RouteSettings):
         None, optional_port, "port for /metrics and /readiness, which SERVICE_PORT then has not"
     )
     relay_partitions: int = variable(
-        16, whole(1, 256), "partitions of the relay's topic, when --role ingest makes it"
+        16,
+        whole(1, 256),
+        "partitions of each topic between processes, when --role ingest makes it",
+    )
+    kafka_keyed_by: str = variable(
+        "event",
+        one_of("event", "booking"),
+        "what the platform's record keys are; with event (or anything else but the booking)"
+        " processes with --role ingest pass records on to the one that stores their booking",
     )
     live_reads: str = variable(
         "all", one_of("all", "rooms"), "what --role live reads: all partitions, or its rooms'"
@@ -176,28 +185,8 @@ class Settings(KafkaSettings, DatabaseSettings, PageSettings, RouteSettings):
     share_link_max_hours: int = variable(
         168, whole(1, 8760), "longest life that may be asked for; SHARE_LINK_HOURS if that is more"
     )
-    max_viewers_per_link: int = variable(
-        1_000, whole(0, 1_000_000), "WebSockets of one share link at the most; 0 for no limit"
-    )
-    max_viewers_per_user: int = variable(
-        50, whole(0, 1_000_000), "WebSockets of one user at the most; 0 for no limit"
-    )
-    max_viewers_per_address: int = variable(
-        5_000,
-        whole(0, 1_000_000),
-        "WebSockets from one address (or IPv6 /64); 0 for no limit",
-    )
-    joins_per_second: int = variable(
-        200, whole(0, 1_000_000), "new WebSockets a second from one address; 0 for no limit"
-    )
-    requests_per_second: int = variable(
-        200, whole(0, 1_000_000), "REST requests a second from one address; 0 for no limit"
-    )
     unknown_booking_grace: int = variable(
         30, whole(0, 3600), "seconds in which a viewer of an unknown booking is told to come back"
-    )
-    max_viewers: int = variable(
-        0, whole(0, 1_000_000), "WebSockets at the most; 0 for what the descriptor limit allows"
     )
     tracking_updated: bool = variable(
         True, switch, "send a tracking.updated event for each waypoint"
@@ -214,6 +203,11 @@ class Settings(KafkaSettings, DatabaseSettings, PageSettings, RouteSettings):
     @property
     def partitions_by_day(self) -> bool:
         return self.waypoint_partitions == "day"
+
+    @property
+    def forwards(self) -> bool:
+        """Whether records go on to the process that stores their booking."""
+        return not self.serves_clients and self.kafka_keyed_by == "event"
 
     @property
     def share_link_max_s(self) -> int:

@@ -22,7 +22,7 @@ from tracking.store.ingest.batch import Stored, store_batch
 from tracking.store.ingest.track_cache import TrackCache
 from workers.breaker import Breaker
 from workers.kafka.batches import Batch
-from workers.kafka.dead_letters import DeadLetter
+from workers.kafka.dead_letters import DeadLetter, coordinates_of
 
 log = logging.getLogger("tracking.ingest")
 
@@ -141,8 +141,9 @@ class BatchStore:
                 self._breaker.failed("store", _type(event), record, error)
         for record in batch.records:
             batch.poison.append(DeadLetter(record, reason))
+            source = coordinates_of(record)
             log.error("event in %s/%s at offset %s %s",
-                      record.topic, record.partition, record.offset, reason)  # fmt: skip
+                      source.topic, source.partition, source.offset, reason)  # fmt: skip
         return Counter((_type(event), "dead") for event in batch.events)
 
 

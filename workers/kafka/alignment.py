@@ -3,8 +3,10 @@
 A trip's events are spread over all partitions. Read one partition after the other, every waypoint
 of the second would be late: it costs look-ups, and viewers get backfills instead of positions. So
 what was read of a partition with a backlog goes on only as far as all such partitions were read.
+What another process forwards to this one comes from a backlog that this one does not see.
 """
 
+import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple
@@ -17,6 +19,8 @@ from workers.kafka.dead_letters import size_of
 BACKLOG: Final = 1_000
 # A partition of which so many records wait is not read further.
 AHEAD_RECORDS: Final = 2_000
+# Forwarded records of so long ago are a backlog's: they and ours wait for each other.
+OLD_S: Final = 10.0
 # Of all partitions: what waits is in memory. With more, everything goes on as it came.
 HELD_BYTES: Final = 8 << 20
 # A partition that has given nothing for so long (its broker is away, a transaction is open) holds
@@ -37,7 +41,9 @@ class _Position(NamedTuple):
 class Alignment:
     """What was read of each partition and waits for the others."""
 
-    def __init__(self) -> None:
+    def __init__(self, routed_topic: str = "") -> None:
+        """`routed_topic`: what comes from it was read by other processes."""
+        self._routed_topic = routed_topic
         self._positions: dict[TopicPartition, _Position] = {}
         self._held: Records = {}
         self._clock = 0.0  # seconds in which partitions were read
@@ -73,12 +79,22 @@ class Alignment:
 
     def _behind(self, end_of: Callable[[TopicPartition], int | None]) -> dict[TopicPartition, int]:
         """The partitions that have a backlog and move, and until when they were read."""
-        return {
-            partition: position.timestamp
+        moving = {
+            partition: position
             for partition, position in self._positions.items()
-            if (end_of(partition) or 0) - position.offset > BACKLOG
-            and self._clock - position.read_at < PROGRESS_S
+            if self._clock - position.read_at < PROGRESS_S
         }
+        behind = {
+            partition: position.timestamp
+            for partition, position in moving.items()
+            if (end_of(partition) or 0) - position.offset > BACKLOG
+        }
+        if behind:
+            old = (time.time() - OLD_S) * 1000
+            for partition, position in moving.items():
+                if partition.topic == self._routed_topic and position.timestamp < old:
+                    behind[partition] = position.timestamp
+        return behind
 
     def released(self, partitions: Iterable[TopicPartition]) -> Records:
         """All that waits of these partitions."""

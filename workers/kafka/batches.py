@@ -2,9 +2,11 @@
 
 import time
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
+from kafka import TopicPartition
 from msgspec import Struct, field
 
 from tracking.domain.events import Event
@@ -21,6 +23,8 @@ class Batch(Struct):
     offsets: dict[tuple[str, int], int] = field(default_factory=dict)
     # ... in which generation of the partition they were read: see workers/kafka/offsets.py.
     generations: dict[tuple[str, int], int] = field(default_factory=dict)
+    # Offsets of records that came back from forwarding: held back until this is stored.
+    held: list[Mapping[TopicPartition, int]] = field(default_factory=list)
     # Outcomes that are known without the database: ignored, dead, skipped, by type.
     outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
     # Details that could not be used, by field.
@@ -38,6 +42,7 @@ class Batch(Struct):
         self.records += other.records
         self.offsets |= other.offsets
         self.generations |= other.generations
+        self.held += other.held
         self.outcomes += other.outcomes
         self.dropped += other.dropped
         self.poison += other.poison

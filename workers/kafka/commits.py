@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Container
 from functools import partial
 from typing import Final
 
@@ -9,7 +10,10 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 from kafka.structs import OffsetAndMetadata
 
+from workers.kafka.alignment import Records
+from workers.kafka.forwarded import end_of
 from workers.kafka.offsets import Offsets
+from workers.kafka.patches import next_offset
 
 log = logging.getLogger("tracking.consumer")
 
@@ -89,6 +93,20 @@ class Commits:
         for partition, offset in offsets.items():
             if generations[partition] == self._offsets.generation(partition):
                 self._pending.setdefault(partition, offset.offset)  # unless there is a newer one
+
+
+def ends_of(
+    consumer: KafkaConsumer, part: Records, behind: Container[TopicPartition]
+) -> dict[TopicPartition, int]:
+    """The offsets to be committed for a part; more of the partitions `behind` was read.
+
+    Of the others the control records that follow were read, too.
+    """
+    ends = {partition: end_of(records[-1]) for partition, records in part.items()}
+    return {
+        partition: end if partition in behind else next_offset(consumer, partition) or end
+        for partition, end in ends.items()
+    }
 
 
 def _log_lost(error: KafkaError) -> None:

@@ -13,6 +13,7 @@ from tracking.settings import Settings
 from workers.kafka.clients import connection_options, explained, telling
 from workers.kafka.decoding import topic_pattern
 from workers.kafka.flow_control import POLL_RECORDS
+from workers.kafka.forwarded import ROUTED_TOPIC
 from workers.kafka.patches import patch
 
 log = logging.getLogger("tracking.consumer")
@@ -47,7 +48,7 @@ class Connection:
             return None
         patch(consumer)
         listener = _Listener(consumer, self._stopped_partitions, self._revoked)
-        consumer.subscribe(pattern=topic_pattern(self._settings), listener=listener)
+        consumer.subscribe(pattern=topic_pattern(self._settings, ROUTED_TOPIC), listener=listener)
         tried()
         log.info("connected to Kafka, group %s", self._settings.kafka_group_id)
         return consumer

@@ -7,7 +7,9 @@ dead letters below it, never before.
 import logging
 import threading
 import time
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from itertools import chain
 from typing import Final
 
 from kafka import KafkaConsumer, TopicPartition
@@ -17,16 +19,18 @@ from tracking.settings import Settings
 from workers.breaker import Breaker, IntakeStopped
 from workers.kafka.alignment import Records
 from workers.kafka.batches import Batch
-from workers.kafka.commits import Commits
+from workers.kafka.commits import Commits, ends_of
 from workers.kafka.connection import Connection
 from workers.kafka.dead_letter_sender import DeadLetterSender
 from workers.kafka.dead_letters import DeadLetter
 from workers.kafka.decoding import Decoder
 from workers.kafka.flow_control import HELD_TIMEOUT_MS, POLL_RECORDS, FlowControl
+from workers.kafka.forwarded import ROUTED_TOPIC
 from workers.kafka.in_flight import InFlight
 from workers.kafka.lag import Lag
-from workers.kafka.patches import has_joined, next_offset, resume_join
+from workers.kafka.patches import has_joined, resume_join
 from workers.kafka.recovery import Recovery
+from workers.relay.forwarding import Forwarder
 
 log = logging.getLogger("tracking.consumer")
 
@@ -45,6 +49,7 @@ FEW_RECORDS: Final = 200
 FEW_S: Final = 0.02
 # A healthy Kafka acknowledges in milliseconds.
 DEAD_LETTERS_S: Final = 1.0
+FORWARDED_S: Final = 1.0
 
 
 class Consumer:
@@ -76,7 +81,8 @@ class Consumer:
         self.lag = Lag(metrics, is_alone=settings.serves_clients)
         self._decoder = Decoder(settings, breaker)
         self._in_flight = InFlight(settings.batch_records, metrics, dead_letters)
-        self._flow = FlowControl(self._poll_records)
+        self._forwarder = Forwarder(settings, metrics, self._in_flight.kept)
+        self._flow = FlowControl(self._poll_records, settings.topic(ROUTED_TOPIC))
         self._commits = Commits(self._in_flight.offsets)
         self._connection = Connection(settings, self._stopping, self.stopped)
         self._recovery = Recovery(self._stopping, self.stopped)
@@ -131,6 +137,7 @@ class Consumer:
         """Whatever is in flight may still be stored: commit it, then leave the group."""
         in_flight = self._in_flight
         self._flow.clear()
+        self._take_back(FORWARDED_S)
         if self._stopping.is_set():
             while not self._finished.wait(HELD_TIMEOUT_MS / 1000):
                 in_flight.collect()
@@ -144,6 +151,7 @@ class Consumer:
 
     def _poll_once(self, consumer: KafkaConsumer) -> bool:
         """One poll and what follows; False when this consumer cannot be used any more."""
+        self._take_back()
         self._in_flight.collect(FULL_S if self._is_full() else 0.0)
         if self._is_full():
             timeout_ms = self._flow.pause_all(consumer)
@@ -176,6 +184,8 @@ class Consumer:
         self._returned(consumer)
         if not polled and time.thread_time() - begin > SPIN_S:
             self._stopping.wait(REST_S)
+        polled, leaving = self._forwarder.exchange(polled, consumer)
+        self._in_flight.forward(leaving)
         resume_join(consumer)
         if polled or not self._is_full():
             self._process(consumer, self._flow.going_on(polled, consumer))
@@ -186,14 +196,21 @@ class Consumer:
         self._in_flight.waiting_bytes = self._flow.waiting_bytes
         for number, part in enumerate(parts):
             try:
-                batch, dead_letters = self._decoder.decode(part)
+                batch, dead_letters = self._decoder.decode(chain.from_iterable(part.values()))
             except IntakeStopped:
                 return self._unread(consumer, parts[number:])
             self.lag.polled(consumer, part)
             self._in_flight.give_up(dead_letters)
             behind = self._flow.waiting().keys() | {p for rest in parts[number + 1 :] for p in rest}
-            self._in_flight.give(batch, _ends(consumer, part, behind))
+            self._in_flight.give(batch, ends_of(consumer, part, behind))
         return None
+
+    def _take_back(self, wait_s: float = 0.0) -> None:
+        """What could not be forwarded is stored here."""
+        for bundle in self._forwarder.returned(wait_s):
+            with suppress(IntakeStopped):  # its offsets stay uncommitted: the next start reads it
+                batch, dead_letters = self._decoder.decode(bundle.records)
+                self._in_flight.take_back(bundle, batch, dead_letters)
 
     def _unread(self, consumer: KafkaConsumer, parts: list[Records]) -> None:
         """They are not read, says the lag, and neither is what waits."""
@@ -223,17 +240,3 @@ class Consumer:
         self._commits.revoked(partitions)
         self._flow.revoked(partitions)
         self.lag.revoked(partitions)
-
-
-def _ends(
-    consumer: KafkaConsumer, part: Records, behind: Container[TopicPartition]
-) -> dict[TopicPartition, int]:
-    """The offsets to be committed for a part; more of the partitions `behind` was read.
-
-    Of the others the control records that follow were read, too.
-    """
-    ends = {partition: records[-1].offset + 1 for partition, records in part.items()}
-    return {
-        partition: end if partition in behind else next_offset(consumer, partition) or end
-        for partition, end in ends.items()
-    }

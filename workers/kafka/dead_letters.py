@@ -69,6 +69,14 @@ def size_of(record: Any) -> int:
     return size + sum(len(n) + len(v or b"") for n, v in record.headers) if record.headers else size
 
 
+def coordinates_of(record: Any) -> Any:
+    """What has the topic, partition and offset that the platform knows.
+
+    Another process may have read the record and forwarded it: workers/kafka/forwarded.py.
+    """
+    return getattr(record, "source", record)
+
+
 def source_of(headers: Sequence[tuple[str, bytes]]) -> dict[str, bytes]:
     """The headers that this service added to a dead letter."""
     return {name: value for name, value in headers if name.startswith(PREFIX)}
@@ -82,10 +90,11 @@ def original_headers(headers: Sequence[tuple[str, bytes]]) -> list[tuple[str, by
 def message_of(dead_letter: DeadLetter, now: datetime) -> Message:
     """The dead letter as it goes to the topic, whole."""
     record = dead_letter.record
+    source = coordinates_of(record)
     added = {
-        TOPIC: record.topic.encode(),
-        PARTITION: b"%d" % record.partition,
-        OFFSET: b"%d" % record.offset,
+        TOPIC: source.topic.encode(),
+        PARTITION: b"%d" % source.partition,
+        OFFSET: b"%d" % source.offset,
         TIMESTAMP: b"%d" % record.timestamp,
     }
     before = source_of(record.headers)

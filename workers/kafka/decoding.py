@@ -2,11 +2,10 @@
 
 import logging
 import re
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final
-
-from kafka import TopicPartition
 
 from tracking.domain.decoding import Decoded, decode
 from tracking.domain.envelopes import envelope_of
@@ -14,7 +13,15 @@ from tracking.errors import InvalidEvent
 from tracking.settings import KafkaSettings
 from workers.breaker import Breaker
 from workers.kafka.batches import Batch
-from workers.kafka.dead_letters import RETRY_TOPIC, DeadLetter, original_headers, retried, size_of
+from workers.kafka.dead_letters import (
+    RETRY_TOPIC,
+    DeadLetter,
+    coordinates_of,
+    original_headers,
+    retried,
+    size_of,
+)
+from workers.kafka.forwarded import Elsewhere
 
 log = logging.getLogger("tracking.consumer")
 
@@ -23,10 +30,11 @@ LAST_TIMESTAMP_MS: Final = 4_102_444_800_000
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def topic_pattern(settings: KafkaSettings) -> str:
-    """Both layouts, `<prefix>.booking.events` and a topic for each type; and what is retried."""
+def topic_pattern(settings: KafkaSettings, *more: str) -> str:
+    """Both layouts, `<prefix>.booking.events` and a topic for each type; retries; `more` topics."""
     prefix = f"{re.escape(settings.kafka_topic_prefix)}\\." if settings.kafka_topic_prefix else ""
-    return f"^{prefix}((booking|runner)\\.[a-z_]+|{re.escape(RETRY_TOPIC)})$"
+    others = "|".join(map(re.escape, (RETRY_TOPIC, *more)))
+    return f"^{prefix}((booking|runner)\\.[a-z_]+|{others})$"
 
 
 class Decoder:
@@ -36,21 +44,23 @@ class Decoder:
         self._settings = settings
         self._breaker = breaker
 
-    def decode(self, polled: dict[TopicPartition, list[Any]]) -> tuple[Batch, list[DeadLetter]]:
-        """One poll's events, and the records that are none: counted, logged, to be kept.
+    def decode(self, records: Iterable[Any]) -> tuple[Batch, list[DeadLetter]]:
+        """The events of a poll, and the records that are none: counted, logged, to be kept.
 
         Raises IntakeStopped when it is us who cannot decode.
         """
         batch, dead_letters = Batch(), []
-        for partition, records in polled.items():
-            name = self._plain_name(partition.topic)
-            for record in records:
-                reason = self._add(batch, name, record)
-                if reason is not None:
-                    batch.outcomes[name, "dead"] += 1
-                    dead_letters.append(DeadLetter(record, reason))
-                    log.warning("malformed event in %s/%s at offset %s: %s",
-                                *partition, record.offset, reason)  # fmt: skip
+        for record in records:
+            if isinstance(record, Elsewhere):
+                continue
+            source = coordinates_of(record)
+            name = self._plain_name(source.topic)
+            reason = self._add(batch, name, record)
+            if reason is not None:
+                batch.outcomes[name, "dead"] += 1
+                dead_letters.append(DeadLetter(record, reason))
+                log.warning("malformed event in %s/%s at offset %s: %s",
+                            source.topic, source.partition, source.offset, reason)  # fmt: skip
         return batch, dead_letters
 
     def _add(self, batch: Batch, name: str, record: Any) -> str | None:

@@ -23,9 +23,9 @@ HELD_TIMEOUT_MS: Final = 100
 class FlowControl:
     """Waiting is the backpressure: a partition is paused, and `poll()` goes on."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, routed_topic: str = "") -> None:
         """`limit` is how many records one poll() may give."""
-        self._alignment = Alignment()
+        self._alignment = Alignment(routed_topic)
         self._limit = limit
 
     def going_on(self, polled: Records, consumer: KafkaConsumer) -> list[Records]:

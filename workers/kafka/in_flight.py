@@ -1,7 +1,8 @@
 """What was read and is not committed: where it is given to, and what comes back.
 
-Records go one of two ways, and both come back once: events to ingest, which stores them; records
-that are none, and events that the database can never store, to the dead-letter topic.
+Records go one of three ways, and all come back once: events to ingest, which stores them; records
+that are none, and events that the database can never store, to the dead-letter topic; events of
+bookings that another process stores, to that process.
 """
 
 import queue
@@ -15,6 +16,7 @@ from tracking.metrics import Metrics
 from workers.kafka.batches import Batch
 from workers.kafka.dead_letter_sender import DeadLetterSender
 from workers.kafka.dead_letters import DeadLetter
+from workers.kafka.forwarded import Bundle
 from workers.kafka.offsets import Offsets
 
 # Two batches of ordinary records are 4 MiB; 32 MiB bound those of a producer gone wild.
@@ -41,6 +43,7 @@ class InFlight:
         self.waiting_bytes = 0  # of records that wait for other partitions
         self.records = 0  # read, and not stored
         self.dead_letters = 0  # not acknowledged
+        self._forwarded_bytes = 0
         self.offsets = Offsets()
 
     def start(self, hand_over: Callable[[Batch], None]) -> None:
@@ -54,7 +57,8 @@ class InFlight:
     @property
     def bytes(self) -> int:
         """At most one poll() above MAX_BYTES_IN_FLIGHT."""
-        return self._batch_bytes + self._dead_letter_bytes + self.waiting_bytes
+        given = self._batch_bytes + self._dead_letter_bytes + self._forwarded_bytes
+        return given + self.waiting_bytes
 
     def is_full(self) -> bool:
         """Nothing more may be read."""
@@ -89,6 +93,27 @@ class InFlight:
         """Records that are no events, to the dead-letter topic."""
         self.offsets.unreadable(dead_letters)
         self._send(dead_letters)
+
+    def forward(self, bundles: Sequence[Bundle]) -> None:
+        """They are on their way to another process."""
+        for each in bundles:
+            self.offsets.hold(each.offsets)
+            self._forwarded_bytes += each.bytes
+
+    def kept(self, bundle: Bundle) -> None:
+        """Kafka has it for the other process."""
+        self._arrived(bundle)
+        self.offsets.release(bundle.offsets)
+
+    def take_back(self, bundle: Bundle, batch: Batch, dead_letters: Sequence[DeadLetter]) -> None:
+        """Kafka has not taken it: these are its events and the rest."""
+        self._arrived(bundle)
+        batch.held.append(bundle.offsets)
+        self.give_up(dead_letters)
+        self.give(batch, {})
+
+    def _arrived(self, bundle: Bundle) -> None:
+        self._forwarded_bytes -= bundle.bytes
 
     def pass_control_records(self, positions: Mapping[TopicPartition, int]) -> None:
         """What ends a transaction, or was aborted, has an offset, and poll() never gives it."""

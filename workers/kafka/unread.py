@@ -13,6 +13,7 @@ from kafka import KafkaConsumer, TopicPartition
 from tracking.settings import KafkaSettings
 from workers.kafka.clients import connection_options
 from workers.kafka.decoding import topic_pattern
+from workers.kafka.forwarded import ROUTED_TOPIC, unbundled
 
 TIMEOUT_MS: Final = 10_000
 # Of each partition the first unread records are enough.
@@ -37,7 +38,7 @@ def oldest_unread_s(settings: KafkaSettings) -> float:
         allow_auto_create_topics=False,
     )
     try:
-        pattern = re.compile(topic_pattern(settings))
+        pattern = re.compile(topic_pattern(settings, ROUTED_TOPIC))
         places = [
             TopicPartition(topic, number)
             for topic in sorted(filter(pattern.match, consumer.topics()))
@@ -57,7 +58,8 @@ def _oldest_s(consumer: KafkaConsumer, places: list[TopicPartition]) -> float:
         if time.monotonic() > end:
             return math.inf
         for place, records in consumer.poll(timeout_ms=500).items():
-            oldest = min(oldest, min(record.timestamp for record in records) / 1000)
+            times = [one.timestamp for record in records for one in unbundled(record)]
+            oldest = min(oldest, min(times) / 1000)
             waiting.discard(place)
             consumer.pause(place)
         for place in [place for place in waiting if _is_at_end(consumer, place)]:
