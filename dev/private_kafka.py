@@ -59,7 +59,7 @@ class PrivateKafka(PrivateServer):
     ) -> None:
         super().__init__(directory)
         self._extra = dict(properties or {})
-        self._listeners = listeners
+        self.listeners = listeners
         self._properties_file = self.directory / "server.properties"
 
     @property
@@ -88,7 +88,7 @@ class PrivateKafka(PrivateServer):
         listeners = [
             f"BROKER://127.0.0.1:{self.port}",
             f"CONTROLLER://127.0.0.1:{controller}",
-            *self._listeners,
+            *self.listeners,
         ]
         properties = {
             **PROPERTIES,

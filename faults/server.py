@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.error import URLError
 
+from faults.hosts import Host
 from tests.running import CHECKOUT, Server, wait_until
 
 # systemd's default.
@@ -25,7 +26,10 @@ class Usage(NamedTuple):
 
 
 class SupervisedServer(Server):
-    """Its port stays the same. `faults` (see the launcher) are for its first starts, one each."""
+    """Its port stays the same. `faults` (see the launcher) are for its first starts, one each.
+
+    On a host of its own, or on this machine.
+    """
 
     def __init__(
         self,
@@ -34,9 +38,13 @@ class SupervisedServer(Server):
         faults: Sequence[str] = (),
         restart: bool = True,
         role: str = "all",
+        host: Host | None = None,
     ) -> None:
         super().__init__(environ, log)
         self._role = role
+        self._prefix = () if host is None else host.prefix
+        if host is not None:
+            self.address = host.address
         self.port = int(environ["SERVICE_PORT"])
         self.statuses: list[int] = []  # of every process that ended
         self._faults = list(faults)
@@ -102,7 +110,7 @@ class SupervisedServer(Server):
         program = ["-m", "faults.launcher"] if fault else ["server.py"]
         with self.log.open("ab") as out:
             self.process = subprocess.Popen(
-                [sys.executable, *program, "--role", self._role],
+                [*self._prefix, sys.executable, *program, "--role", self._role],
                 cwd=CHECKOUT,
                 env={**self.environ, "FAULT": fault},
                 stderr=out,

@@ -8,19 +8,22 @@ import pytest
 from confluent_kafka.admin import AdminClient
 
 from dev.private_server import free_port
-from faults.scenario import EVENTS, RATE, Scenario, pause
+from faults.scenario import EVENTS, RATE, WATCHED, Scenario, pause
 from faults.server import SupervisedServer
-from tests.running import wait_until
+from tests.resuming import Crowd, Viewer
+from tests.running import Platform, Trip, wait_until
 
 # A guard against hanging: a process that serves is ready when it has heard one that stores.
 READY_S = 60.0
+# What the next start has to tell is told within so long.
+TOLD_S = 5.0
 
 
-def start_ingest(scenario: Scenario, name: str) -> SupervisedServer:
+def start_ingest(scenario: Scenario, name: str, *faults: str) -> SupervisedServer:
     """A process that stores, beside the one with the viewers; started again when it dies."""
     own = {"SERVICE_PORT": str(free_port()), "KAFKA_INSTANCE_ID": name, "RELAY_PARTITIONS": "4"}
     log = scenario.log.with_name(f"{name}.log")
-    made = SupervisedServer({**scenario.server.environ, **own}, log, role="ingest")
+    made = SupervisedServer({**scenario.server.environ, **own}, log, faults, role="ingest")
     scenario.stack.callback(scenario.stop_server, made)
     made.start()
     return made
@@ -54,6 +57,31 @@ def test_each_of_them_is_killed_at_random(scenario: Scenario, outage_s: float) -
         wait_until(victim.is_ready, "ready again", READY_S)
     scenario.drain()
     scenario.prove(counters=False)
+
+
+def test_killed_between_commit_and_sending(scenario: Scenario) -> None:
+    """Without a new event: the next start tells, and nobody is told twice."""
+    platform, trip = Platform(scenario.environ["KAFKA_BROKERS"], scenario.prefix), Trip()
+    scenario.stack.callback(platform.close)
+    live = scenario.start_server(role="live", ready=False, KAFKA_INSTANCE_ID="")
+    first = start_ingest(scenario, "ingest-1")
+    platform.accept(trip)
+    platform.update(trip, 1)
+    address, token = ("127.0.0.1", live.port), live.token(trip.owner_id, "owner")
+    with Crowd([Viewer(address, trip.booking_id, token) for _ in range(WATCHED)]) as crowd:
+        wait_until(lambda: crowd.have({trip.booking_id: 1}), "the first waypoint", READY_S)
+        assert first.stop() == 0
+        dying = start_ingest(scenario, "ingest-1", "after COMMIT:1").wait_ready()
+        platform.update(trip, 2)
+        wait_until(lambda: dying.outages == 1, "killed")
+        assert scenario.stored() == 2
+        wait_until(dying.is_ready, "ready again", READY_S)
+        wait_until(lambda: crowd.have({trip.booking_id: 2}), "told", TOLD_S)
+        # What would be told twice has come before this.
+        platform.update(trip, 3)
+        wait_until(lambda: crowd.have({trip.booking_id: 3}), "the next", TOLD_S)
+    assert crowd.problems() == []
+    assert crowd.codes() == {}
 
 
 def test_the_process_with_the_viewers_stands_still(scenario: Scenario, outage_s: float) -> None:

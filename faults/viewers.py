@@ -22,7 +22,9 @@ class Viewer:
     def __init__(self, server: SupervisedServer, booking_id: str, owner_id: str) -> None:
         self.booking_id = booking_id
         self.token = server.token(UUID(owner_id), "owner")
-        self.url = f"ws://127.0.0.1:{server.port}/ws/tracking/{booking_id}?token={self.token}"
+        self.url = (
+            f"ws://{server.address}:{server.port}/ws/tracking/{booking_id}?token={self.token}"
+        )
         self.connections: list[list[dict[str, Any]]] = []  # the frames of each
         self.socket: WebSocketClientConnection | None = None
 

@@ -41,9 +41,15 @@ class World(NamedTuple):
 
 @contextmanager
 def world(directory: Path) -> Iterator[World]:
-    """Remains of a run that was killed are removed first."""
+    """With servers of its own."""
     postgres = PrivatePostgres(directory / "postgres", SETTINGS)
-    kafka = PrivateKafka(directory / "kafka")
+    with running(postgres, PrivateKafka(directory / "kafka")) as made:
+        yield made
+
+
+@contextmanager
+def running(postgres: PrivatePostgres, kafka: PrivateKafka) -> Iterator[World]:
+    """Remains of a run that was killed are removed first."""
     servers: tuple[PrivateServer, ...] = (postgres, kafka)
     for server in servers:
         server.remove()

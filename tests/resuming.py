@@ -16,9 +16,11 @@ import msgspec
 
 # A client waits so long before it comes back, at random.
 JITTER_S: Final = 0.5
-CONNECT_S: Final = 10.0
+# Without an answer to its handshake it tries again.
+PATIENCE_S: Final = 10.0
 # The server says something at least every `heartbeat_s`; then its host is taken for gone.
 HEARTBEATS: Final = 1.5
+OVER: Final = 1000  # the trip is; who comes again is told what was stored since
 TEXT, CLOSE, PING, PONG = 0x1, 0x8, 0x9, 0xA
 
 decode = msgspec.json.Decoder().decode
@@ -27,7 +29,14 @@ decode = msgspec.json.Decoder().decode
 class Viewer(asyncio.Protocol):
     """One viewer over all its connections, and what it was told that was wrong."""
 
-    def __init__(self, address: tuple[str, int], booking_id: UUID, token: str) -> None:
+    def __init__(
+        self,
+        address: tuple[str, int],
+        booking_id: UUID,
+        token: str,
+        patience_s: float = PATIENCE_S,
+    ) -> None:
+        self._patience_s = patience_s
         self.address, self.booking_id, self.token = address, booking_id, token
         self.points: dict[int, tuple[float, float]] = {}  # seq -> longitude, latitude
         self.last = 0  # everything up to here was told
@@ -50,12 +59,12 @@ class Viewer(asyncio.Protocol):
         self._code, self._answer = 1006, "no answer"
         self._transport: asyncio.Transport | None = None
         self._heard_at = time.monotonic()
-        self._silence_s = CONNECT_S
+        self._silence_s = self._patience_s
 
     @property
     def is_right(self) -> bool:
-        """Connected, and told everything that its welcome promised."""
-        return self._is_welcome and self.last >= self._wanted
+        """Connected, or let go after the trip's end, and told all that its welcome promised."""
+        return (self._is_welcome or bool(self.codes[OVER])) and self.last >= self._wanted
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -64,7 +73,7 @@ class Viewer(asyncio.Protocol):
             self._begin()
             self._ended = loop.create_future()
             try:
-                async with asyncio.timeout(CONNECT_S):
+                async with asyncio.timeout(self._patience_s):
                     await loop.create_connection(lambda: self, *self.address)
                 await self._until_ended()
             except OSError as error:
@@ -144,12 +153,15 @@ class Viewer(asyncio.Protocol):
         elif kind == "location_update":
             recorded_at = datetime.fromisoformat(message["recorded_at"]).timestamp()
             self.oldest_s = max(self.oldest_s, time.time() - recorded_at)
+            if message["seq"] != self.last + 1:
+                self.problems.append(f"{message['seq']} after {self.last}")
             self._take_point(message)
         elif kind == "backfill":
             if message["after_seq"] != self.last:
                 self.problems.append(f"a backfill behind {message['after_seq']}, not {self.last}")
             for point in message["points"]:
                 self._take_point(point)
+            self.last = message["through_seq"]
         if self._cut_at is not None and self.is_right:
             self.away_s.append(time.monotonic() - self._cut_at)
             self._cut_at = None
@@ -166,9 +178,10 @@ class Viewer(asyncio.Protocol):
         self._silence_s = message["heartbeat_s"] * HEARTBEATS
 
     def _take_point(self, point: dict[str, Any]) -> None:
+        """In a backfill, numbers of waypoints that left the route are left out."""
         seq = point["seq"]
-        if seq != self.last + 1:
-            self.problems.append(f"{seq} after {self.last}")
+        if seq <= self.last:
+            self.problems.append(f"{seq} again, after {self.last}")
         self.points[seq] = point["longitude"], point["latitude"]
         self.last = max(self.last, seq)
 

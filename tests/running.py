@@ -56,6 +56,7 @@ class Server:
         self.environ = dict(environ)
         self.log = log
         self.secret = environ["JWT_SECRET"]
+        self.address = "127.0.0.1"
         self.port = 0
         self._management_port: int | None = None
         self._log_start = 0
@@ -96,7 +97,7 @@ class Server:
                    "Authorization": f"Bearer {token}"}  # fmt: skip
 
         def is_certain() -> bool:
-            connection = HTTPConnection("127.0.0.1", self.port, timeout=10)
+            connection = HTTPConnection(self.address, self.port, timeout=10)
             connection.request("GET", f"/ws/tracking/{uuid4()}", headers=headers)
             status = connection.getresponse().status
             connection.close()
@@ -121,7 +122,7 @@ class Server:
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
         port = self.management_port if path in ("/metrics", "/readiness") else self.port
-        request = Request(f"http://127.0.0.1:{port}{path}", headers=headers, method=method)
+        request = Request(f"http://{self.address}:{port}{path}", headers=headers, method=method)
         try:
             with urlopen(request, timeout=30) as response:
                 status, body, got = response.status, response.read(), response.headers
@@ -135,7 +136,7 @@ class Server:
     ) -> WebSocketClientConnection:
         """Raises tornado's HTTPClientError when refused."""
         query = "" if token is None else f"?token={token}"
-        url = f"ws://127.0.0.1:{self.port}/ws/tracking/{booking_id}{query}"
+        url = f"ws://{self.address}:{self.port}/ws/tracking/{booking_id}{query}"
         return await websocket_connect(HTTPRequest(url, headers=headers))
 
     def metric(self, name: str, **labels: str) -> float:

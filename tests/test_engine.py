@@ -18,6 +18,7 @@ TRANSIENT = {
     "08000": "connection exception",
     "08006": "connection failure",
     "25006": "read-only transaction",
+    "25P03": "stood still in a transaction",
     "40001": "serialization failure",
     "40P01": "deadlock",
     "42P01": "a table that is not there yet: an old schema",
@@ -161,3 +162,20 @@ def test_a_connection_that_was_closed_under_us_passes(lonely: sa.Engine) -> None
     error = failure(lonely, close_then_ask)
     assert isinstance(error.__cause__, psycopg2.InterfaceError)
     assert is_transient(error)
+
+
+def test_who_is_gone_in_the_middle_of_a_transaction_lets_go_of_its_locks(engine: sa.Engine) -> None:
+    """A host that is cut off, or a process that stands still: others wait for them until then."""
+    with engine.connect() as connection:
+        shown = {
+            name: connection.scalar(sa.text(f"SHOW {name}"))
+            for name in ("idle_in_transaction_session_timeout", "tcp_user_timeout",
+                         "tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_count")
+        }  # fmt: skip
+    assert shown == {
+        "idle_in_transaction_session_timeout": "15s",
+        "tcp_user_timeout": "10000",
+        "tcp_keepalives_idle": "4",
+        "tcp_keepalives_interval": "2",
+        "tcp_keepalives_count": "3",
+    }

@@ -7,16 +7,27 @@ only single statements go there, each a transaction of its own.
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from tracking.store.statements import Statements
+
+# Whoever stands still, or is cut off, in the middle of a transaction holds the locks of its tracks,
+# and the others wait for them until PostgreSQL has ended it.
+LET_GO: Final = {
+    "idle_in_transaction_session_timeout": 15_000,
+    # It asks a silent client three times; what nobody acknowledges counts as silence, too.
+    "tcp_keepalives_idle": 4,
+    "tcp_keepalives_interval": 2,
+    "tcp_keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
 
 
 def direct(limits: Mapping[str, object]) -> dict[str, Any]:
     """libpq's arguments for a connection of our own."""
     lasting = {
         **limits,
-        "idle_in_transaction_session_timeout": 60_000,
+        **LET_GO,
         # What is prepared is planned once, and not for each array that it gets.
         "plan_cache_mode": "force_generic_plan",
     }
