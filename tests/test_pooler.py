@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 import subprocess
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -42,8 +43,7 @@ class PgBouncer:
         self._nobody = None if os.geteuid() else pwd.getpwnam("nobody").pw_uid  # root it refuses
         if self._nobody is not None:
             os.chown(users, self._nobody, -1)
-            for each in (folder, *list(folder.parents)[:2]):
-                each.chmod(each.stat().st_mode | 0o111)
+            folder.chmod(0o711)
 
     def _configuration(self, folder: Path) -> str:
         """The shipped one, with what is marked there and few connections."""
@@ -106,14 +106,15 @@ class PgBouncer:
 
 
 @pytest.fixture(scope="module")
-def pooler(
-    database: dict[str, str], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[PgBouncer]:
+def pooler(database: dict[str, str]) -> Iterator[PgBouncer]:
     if PROGRAM is None:
         pytest.skip("pgbouncer is not installed: `dev/setup.sh tests` does that")
-    pooler = PgBouncer(tmp_path_factory.mktemp("pgbouncer"), database)
+    # Not pytest's folder, which other users cannot enter.
+    folder = Path(tempfile.mkdtemp(prefix="service-tracking-pooler-", dir="/var/tmp"))
+    pooler = PgBouncer(folder, database)
     yield pooler.start()
     pooler.stop()
+    shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="module")
