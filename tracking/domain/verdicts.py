@@ -67,8 +67,8 @@ def has_position(waypoint: Recorded) -> bool:
 def all_possible(waypoints: Iterable[Recorded], rule: Rule = STANDARD) -> bool:
     """Whether each hop to the next one is possible; then nothing is left out.
 
-    The fast path: 0.2 to 0.5 µs for each waypoint. It may be asked of a part of a route whose other hops
-    are known to be possible: a late waypoint with its two neighbours.
+    The fast path: 0.2 to 0.5 µs for each waypoint. It may be asked of a part of a route whose other
+    hops are known to be possible: a late waypoint with its two neighbours.
     """
     degrees_a_second = rule.max_speed_kmh / 3.6 / METRES_PER_DEGREE
     slack = rule.slack_m / METRES_PER_DEGREE
