@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from bench import backlog, fanout, fleet, group, growth, latency, pages, relay, store
+from bench import backlog, exports, fanout, fleet, group, growth, latency, pages, relay, store
 from bench.report import circumstances
 from tests.running import NEEDED
 
@@ -17,6 +17,7 @@ BENCHES: dict[str, Callable[[dict[str, str]], str]] = {
     "backlog": backlog.run,
     "latency": latency.run,
     "fanout": fanout.run,
+    "exports": exports.run,
     "fleet": fleet.run,
     "relay": relay.run,
     "group": group.run,

@@ -117,6 +117,8 @@ ROWS: Final[dict[str, tuple[Panel, ...]]] = {
     "Requests and process": (
         panel("Requests", "reqps", rate("http_requests", "route, method, status")),
         panel("... take", "s", *quantiles("http_request_duration_seconds", 0.99, by="route")),
+        panel("Exports", "cps", rate("exports", "format, outcome")),
+        panel("... take", "s", *quantiles("export_duration_seconds", 0.5, 0.99, by="format")),
         panel("Asked of the database", "cps", rate("database_calls", "function")),
         panel("Connections in use", "short", now("database_connections_in_use", "instance, pool")),
         panel("CPU by thread", "percentunit", rate("thread_cpu_seconds", "instance, thread")),

@@ -16,6 +16,7 @@ missing_packages() {
   command -v make >/dev/null || echo make
   have_browser || echo chromium fonts-dejavu-core # a map without letters is no test of it
   if [ "$for_whom" = tests ]; then # tests/test_proxies.py has each in front of two nodes
+    command -v ogrinfo >/dev/null || echo gdal-bin # ... and tests/test_exports.py reads exports
     [ -x /usr/sbin/nginx ] || command -v nginx >/dev/null || echo nginx-light
     [ -x /usr/sbin/haproxy ] || command -v haproxy >/dev/null || echo haproxy
     [ -x /usr/sbin/pgbouncer ] || command -v pgbouncer >/dev/null || echo pgbouncer # tests/test_pooler.py

@@ -3,6 +3,7 @@
 from tornado.routing import URLSpec
 
 from handlers.api.document import DOCUMENT, DocumentHandler
+from handlers.api.exports import EXPORTS
 from handlers.api.health import HealthHandler, MetricsHandler, ReadinessHandler
 from handlers.api.ops import TripHandler, TripsHandler
 from handlers.api.ops_metrics import OpsMetricsHandler
@@ -43,6 +44,7 @@ def public_routes() -> list[URLSpec]:
         (rf"{API}/shared/([^/]+)", SharedHandler),
         (rf"{API}/([^/]+)", TrackHandler),
         (rf"{API}/([^/]+)/route", RouteHandler),
+        *((rf"{API}/([^/]+)/export\.{each.ending}", each) for each in EXPORTS),
         (rf"{API}/([^/]+)/share", ShareHandler),
         (rf"{API}/([^/]+)/shares", SharesHandler),
         (rf"{API}/([^/]+)/shares/([^/]+)", ShareLinkHandler),

@@ -3,6 +3,8 @@
 import logging
 import re
 import secrets
+import socket
+import struct
 from collections.abc import Awaitable
 from functools import cached_property
 from typing import Any, Final
@@ -28,6 +30,8 @@ PROBES: Final = ("/health", "/readiness", "/metrics")
 METHODS: Final = ("GET", "HEAD", "POST", "PATCH", "DELETE", "OPTIONS")
 # A share link's path is its token: the page, its data and its socket.
 SHARE_TOKEN: Final = re.compile(r"((?:^/s|/shared)(?:/|%2[Ff]))[^/]+")
+# SO_LINGER of no seconds: what is closed then is reset.
+RESET: Final = struct.pack("ii", 1, 0)
 SUBPROTOCOL_TOKEN: Final = "bearer."  # noqa: S105 - what stands before a token
 
 
@@ -36,7 +40,9 @@ class BaseHandler(RequestHandler):
 
     route: str  # as metrics and the OpenAPI document name it
     # What the caller may read across origins.
-    EXPOSED: Final = "ETag, Retry-After, X-Request-ID, X-Track-Epoch, X-Track-Seq"
+    EXPOSED: Final = (
+        "Content-Disposition, ETag, Retry-After, X-Request-ID, X-Track-Epoch, X-Track-Seq"
+    )
 
     @property
     def services(self) -> Services:
@@ -152,10 +158,19 @@ class BaseHandler(RequestHandler):
         if isinstance(error, TrackingError):
             status_code = rejection_of(error).status
         if self._headers_written:
-            # Half an answer is out: cut the connection, or it would look like a whole one.
-            self.detach().close()
+            self.cut()
             return
         super().send_error(status_code, **kwargs)
+
+    def cut(self) -> None:
+        """Half an answer is out: without its end it must not look like a whole one.
+
+        A reset says so to HTTP/1.0, too, where the end of a connection is the end of an answer.
+        """
+        stream = self.detach()
+        if not stream.closed():
+            stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            stream.close()
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         error = kwargs.get("exc_info", (None, None))[1]

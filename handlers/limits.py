@@ -2,6 +2,8 @@
 
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 from uuid import UUID
 
@@ -14,6 +16,9 @@ Slot = tuple[UUID, str]  # of one open WebSocket: its user or share link, and it
 BURST_S: Final = 10.0
 # Addresses whose allowance is remembered before the table is emptied of full ones.
 ADDRESSES: Final = 10_000
+
+# Exports that leave at once: each holds a page, one that was read ahead, and texts, 8 MB together.
+EXPORTS: Final = 32
 
 # A status page asks every few seconds; some are open in tabs.
 STATUS_PER_SECOND: Final = 2
@@ -69,6 +74,18 @@ class Limits:
         self._users: Counter[UUID | str] = Counter()
         self._addresses: Counter[UUID | str] = Counter()
         self._total = 0
+        self._exports = 0
+
+    @contextmanager
+    def export(self) -> Iterator[None]:
+        """While one export leaves; raises Overloaded."""
+        if self._exports >= EXPORTS:
+            raise Overloaded("too many exports at once")
+        self._exports += 1
+        try:
+            yield
+        finally:
+            self._exports -= 1
 
     def count_join(self, address: str) -> None:
         """One more join of this address, before its token is looked at; raises TooManyRequests."""

@@ -11,6 +11,7 @@ from tracking.errors import (
     NotFound,
     NotKnownYet,
     Overloaded,
+    RouteChanged,
     TooManyConnections,
     TooManyRequests,
     TrackingError,
@@ -38,6 +39,7 @@ REJECTIONS: Final[Mapping[type[TrackingError], Rejection]] = {
     TooManyRequests: Rejection(429, close_codes.TOO_MANY, "too_many_requests"),
     TooManyConnections: Rejection(429, close_codes.TOO_MANY_CONNECTIONS, "too_many_connections"),
     Overloaded: Rejection(503, close_codes.OVERLOADED, "full"),
+    RouteChanged: Rejection(503, close_codes.OVERLOADED, "route_changed"),
     DatabaseUnavailable: Rejection(503, close_codes.OVERLOADED, "database_unavailable"),
 }
 # Everything that is not in the table is a bug: the caller learns nothing of it.

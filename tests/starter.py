@@ -16,6 +16,7 @@ from typing import Any
 
 import after_restore  # noqa: F401 - imported for those who are forked
 import dead_letters  # noqa: F401
+import exports  # noqa: F401
 import server  # noqa: F401
 import verdicts  # noqa: F401
 

@@ -1,30 +1,25 @@
 """tracking.wire.geojson: routes as GeoJSON, cut where they cross the antimeridian."""
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
-from uuid import UUID
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracking.domain.waypoints import RouteWaypoint
+from tests.columns import points_of
+from tracking.domain.points import Points
 from tracking.wire import geojson
 from tracking.wire.geojson import RouteGeometry, RouteTorn
 
 START = datetime(2026, 2, 6, 10, 30, tzinfo=UTC)
-RUNNER = UUID(int=1)
 Degrees = tuple[float, float]
 
 
-def waypoints(points: list[Degrees]) -> list[RouteWaypoint]:
-    times = [START + timedelta(seconds=10 * number) for number in range(len(points))]
-    return [
-        RouteWaypoint(number, RUNNER, longitude, latitude, None, None, at, at)
-        for number, ((longitude, latitude), at) in enumerate(zip(points, times, strict=True), 1)
-    ]
+def waypoints(points: list[Degrees]) -> Points:
+    return points_of(points, [10.0 * number for number in range(len(points))], START)
 
 
 def encoded(points: list[Degrees], page: int = 1000, may_cross: bool | None = None) -> Any:
@@ -33,9 +28,12 @@ def encoded(points: list[Degrees], page: int = 1000, may_cross: bool | None = No
     if may_cross is None:
         may_cross = max(longitudes) - min(longitudes) > 180
     geometry, rows = RouteGeometry(may_cross), waypoints(points)
-    text = geometry.begin(rows[:page])
-    for start in range(page, len(rows), page):
-        text += geometry.add(rows[start : start + page])
+    text = geometry.begin(rows.part(0, page))
+    text += (
+        geometry.add(rows.part(0, 0)) if rows.count else b""
+    )  # what was there has left the route
+    for start in range(page, rows.count, page):
+        text += geometry.add(rows.part(start, start + page))
     text += geometry.end()
     return json.loads(text), geometry.bbox(), json.loads(b"".join(geometry.times()))
 
@@ -184,6 +182,6 @@ def test_whatever_the_route_no_leg_crosses_and_every_line_is_one(
 
 
 def test_the_times_of_a_long_route_leave_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(geojson, "TIMES_PIECE", 3)
+    monkeypatch.setattr(geojson, "PIECE", 3)
     points = [(float(number), 0.0) for number in range(10)]
     assert seconds(encoded(points)[2]) == [10 * number for number in range(10)]

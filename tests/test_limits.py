@@ -1,6 +1,7 @@
 """handlers.limits: what one user, one address and all together may take."""
 
 import time
+from contextlib import ExitStack
 from typing import Any
 from uuid import uuid4
 
@@ -101,3 +102,14 @@ def test_joins_and_requests_have_limits_of_their_own() -> None:
     with pytest.raises(TooManyRequests):
         some.count_request("a")
     some.count_join("a")
+
+
+def test_only_so_many_exports_leave_at_once() -> None:
+    some = limits()
+    with ExitStack() as leaving:
+        for _ in range(limits_module.EXPORTS):
+            leaving.enter_context(some.export())
+        with pytest.raises(Overloaded), some.export():
+            pass
+    with some.export():
+        pass

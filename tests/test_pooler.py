@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -168,7 +169,8 @@ def test_clients_are_served_through_it_and_storing_goes_past_it(
     trip = stored_trip(served, senders, 3)
     before = pooler.queries()
     token = owner(served, trip)
-    for path in (f"{API}/{trip.booking_id}", f"{API}/{trip.booking_id}/route"):
+    for path in (f"{API}/{trip.booking_id}", f"{API}/{trip.booking_id}/route",
+                 f"{API}/{trip.booking_id}/export.gpx"):  # fmt: skip
         assert served.get(path, token)[0] == 200
     assert pooler.queries() > before
     share = served.get(f"{API}/{trip.booking_id}/share", token, "POST")[1]["data"]
@@ -203,6 +205,9 @@ def test_a_limit_holds_for_each_statement_and_for_nobody_else(
             cursor.execute(shown)
             assert cursor.fetchall() == [("200ms 2s UTC off",)]
     assert ask(patient, shown) == "9s 2s UTC off"
+    with transaction(patient) as cursor:
+        cursor.copy_expert(f"COPY ({shown}) TO STDOUT", copied := BytesIO())
+    assert copied.getvalue() == b"9s 2s UTC off\n"
     with patient.connect() as connection:  # SQLAlchemy's own statements
         assert connection.scalar(sa.text(shown)) == "9s 2s UTC off"
     other = psycopg2.connect(

@@ -46,6 +46,7 @@ FUNCTIONS_TO_SPLIT: set[str] = set()
 ENTRANCES = {
     "tracking/store/ingest/": "test_store_ingest",  # store_batch: one transaction
     "tracking/store/models/": "test_schema",  # the models are what the migrations make
+    "tracking/wire/exports/": "test_exports",  # each format beside the others
 }
 # ... and so are modules that only do something together with another:
 TESTED_BY = {
@@ -59,6 +60,7 @@ TESTED_BY = {
     "tracking/domain/envelopes.py": "test_decoding",
     "tracking/domain/events.py": "test_decoding",
     "tracking/domain/freshness.py": "test_room",
+    "tracking/domain/points.py": "test_columns",
     "tracking/domain/payloads.py": "test_decoding",
     "tracking/domain/tracks.py": "test_changes",
     "tracking/domain/waypoints.py": "test_changes",
@@ -73,6 +75,7 @@ TESTED_BY = {
     "tracking/store/outbox/events.py": "test_store_outbox",
     "tracking/store/outbox/watermarks.py": "test_store_outbox",
     "tracking/store/read/active_trips.py": "test_fleet",
+    "tracking/store/read/exported.py": "test_api_exports",
     "tracking/store/read/routes.py": "test_tracks",
     "tracking/store/read/spans.py": "test_read_live",
     "tracking/store/read/trip_records.py": "test_ops",
@@ -81,6 +84,8 @@ TESTED_BY = {
     "tracking/route_settings.py": "test_settings",
     "tracking/limit_settings.py": "test_settings",
     "tracking/store/sql.py": "test_store_ingest",
+    "tracking/wire/antimeridian.py": "test_geojson",
+    "tracking/wire/route_properties.py": "test_tracks",
     "tracking/wire/fleet_protocol.py": "test_asyncapi",
     "handlers/base.py": "test_base",
     "handlers/api/shares.py": "test_shares",

@@ -41,6 +41,10 @@ class DatabaseUnavailable(TrackingError):
     """PostgreSQL is away, slow, or read-only: the same request may succeed later."""
 
 
+class RouteChanged(TrackingError):
+    """Waypoints left a route, or were erased, while it was read: the same request may succeed."""
+
+
 class SchemaOutdated(TrackingError):
     """The database is not at the revision this code was written for."""
 

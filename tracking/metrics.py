@@ -30,6 +30,7 @@ class Metrics:
         self._database()
         self._viewers()
         self._requests()
+        self._exports()
         self._relay()
         build = self._gauge("build_info", "The running version; always 1.", ["version"])
         build.labels(__version__).set(1)
@@ -161,6 +162,17 @@ class Metrics:
         self.request_seconds = self._histogram(
             "http_request_duration_seconds", "From the request's head to its last byte.",
             LATENCY_BUCKETS, ("route",),
+        )  # fmt: skip
+
+    def _exports(self) -> None:
+        self.exports = self._counter(
+            "exports",
+            "Exports: started, and then finished, broken_off by us, or left by the caller.",
+            ["format", "outcome"],
+        )
+        self.export_seconds = self._histogram(
+            "export_duration_seconds", "From an export's start to its end, whatever that was.",
+            LATENCY_BUCKETS, ("format",),
         )  # fmt: skip
 
     def _relay(self) -> None:

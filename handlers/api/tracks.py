@@ -1,21 +1,31 @@
 """A booking's track and its route. Large answers leave page by page, in bounded memory."""
 
+import asyncio
 import re
-from collections.abc import AsyncIterator
-from typing import Any, Final
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from contextlib import aclosing
+from functools import partial
+from typing import Any, Final, TypeAlias
 
 import msgspec
 from tornado.iostream import StreamClosedError
 
 from handlers.base import BaseHandler
-from tracking.domain.times import rfc3339
+from tracking.domain.points import PLACE_AND_TIME
+from tracking.domain.routes import Order
 from tracking.domain.tracks import TrackView
 from tracking.domain.waypoints import RouteWaypoint
 from tracking.errors import InvalidRequest, NotFound
+from tracking.store.read import points
+from tracking.store.read.points import PointsPage
 from tracking.store.read.routes import RouteSlice, page, spans_half_the_globe
 from tracking.store.read.tracks import find_track
-from tracking.wire.geojson import DECIMALS, RouteGeometry
+from tracking.wire.geojson import RouteGeometry
 from tracking.wire.messages import whole_seconds
+from tracking.wire.route_properties import route_properties
+
+# Reads the page behind a place, the first one behind None.
+ReadPage: TypeAlias = Callable[[Order | None], Coroutine[Any, Any, PointsPage]]
 
 _encode = msgspec.json.encode
 
@@ -44,9 +54,9 @@ class TrackingHandler(BaseHandler):
             raise InvalidRequest("since_seq is above the track's head")
         return track, RouteSlice(track.id, since_seq, track.head_seq)
 
-    def is_unchanged(self, track: TrackView, part: RouteSlice) -> bool:
+    def is_unchanged(self, track: TrackView, part: RouteSlice, variant: str = "") -> bool:
         """Set the headers that describe this version; true when the caller has it already."""
-        etag = f'W/"{track.epoch}-{track.version}-{part.since_seq}"'
+        etag = f'W/"{track.epoch}-{track.version}-{part.since_seq}{variant}"'
         self.set_header("ETag", etag)
         self.set_header("X-Track-Epoch", track.epoch)
         self.set_header("X-Track-Seq", str(track.head_seq))
@@ -60,6 +70,21 @@ class TrackingHandler(BaseHandler):
         while part is not None and (rows := await self.services.read(page, part, after)):
             yield rows
             after = rows[-1].order
+
+    async def point_pages(self, read: ReadPage) -> AsyncGenerator[PointsPage, None]:
+        """As columns, from `read`: one page at least, each read while the one before it leaves."""
+        reading = asyncio.create_task(read(None))
+        try:
+            while True:
+                page = await reading
+                if page.last is not None:
+                    reading = asyncio.create_task(read(page.last))
+                yield page
+                if page.last is None:
+                    return
+        finally:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
 
     async def send_waypoints(self, fields: dict[str, Any], part: RouteSlice | None) -> None:
         """The apps' answer: these fields and the slice's waypoints."""
@@ -144,48 +169,24 @@ class RouteHandler(TrackingHandler):
         if await self.was_head():
             return
         geometry = RouteGeometry(await self.services.read(spans_half_the_globe, part))
-        pages = self.pages(part)
-        first: list[RouteWaypoint] = await anext(pages, [])
-        self.write(b'{"type":"Feature","geometry":' + geometry.begin(first))
         try:
-            if len(first) > 1:
-                async for rows in pages:
-                    await self.send(geometry.add(rows))
+            async with aclosing(self.point_pages(partial(self._read, part))) as pages:
+                first = await anext(pages)
+                self.write(b'{"type":"Feature","geometry":' + geometry.begin(first.points))
+                async for page in pages:
+                    await self.send(await asyncio.to_thread(geometry.add, page.points))
             self.write(geometry.end())
             await self._send_properties(track, geometry)
         except StreamClosedError:
             return  # the caller went away
 
+    async def _read(self, part: RouteSlice, after: Order | None) -> PointsPage:
+        return await self.services.read(points.page, part, PLACE_AND_TIME, after)
+
     async def _send_properties(self, track: TrackView, geometry: RouteGeometry) -> None:
         """And the bounding box, which is known last: the order of members is free."""
-        self.write(b',"properties":' + _encode(_properties(track))[:-1] + b',"coordTimes":')
+        self.write(b',"properties":' + _encode(route_properties(track))[:-1] + b',"coordTimes":')
         for piece in geometry.times():
             await self.send(piece)
         bbox = geometry.bbox()
         self.write(b"}" + (b"" if bbox is None else b',"bbox":' + _encode(bbox)) + b"}")
-
-
-def _properties(track: TrackView) -> dict[str, Any]:
-    end = track.completed_at or track.last_recorded_at or track.started_at
-    return {
-        "booking_id": track.booking_id,
-        "track_id": track.id,
-        "runner_id": track.runner_id,
-        "status": track.status,
-        "phase": track.phase,
-        "distance_m": track.distance_mm / 1000,
-        "duration_s": max((end - track.started_at).total_seconds(), 0.0),
-        "started_at": rfc3339(track.started_at),
-        "completed_at": None if track.completed_at is None else rfc3339(track.completed_at),
-        "epoch": track.epoch,
-        "seq": track.head_seq,
-        "pickup": _position(track.pickup_lng, track.pickup_lat),
-        "dropoff": _position(track.dropoff_lng, track.dropoff_lat),
-    }
-
-
-def _position(longitude: float | None, latitude: float | None) -> list[float] | None:
-    """As GeoJSON has it."""
-    if longitude is None or latitude is None:
-        return None
-    return [round(longitude, DECIMALS), round(latitude, DECIMALS)]

@@ -1,7 +1,14 @@
 """Times as text: how we write them, and how an operator gives one."""
 
+import re
 from argparse import ArgumentTypeError
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+# RFC 3339, section 5.6; more than six digits of a second are cut.
+_MOMENT: Final = re.compile(
+    r"(\d{4}-\d\d-\d\d)[Tt](\d\d:\d\d):(\d\d)(?:\.(\d{1,6})\d*)?([Zz]|[+-]\d\d:\d\d)", re.ASCII
+)
 
 
 def rfc3339(time: datetime) -> str:
@@ -23,3 +30,25 @@ def time_argument(text: str) -> datetime:
     if time.tzinfo is None:
         raise ArgumentTypeError(f"{text!r} does not say its offset from UTC: {example}")
     return time
+
+
+def moment(text: str) -> datetime | None:
+    """An RFC 3339 time in UTC; None if it is none. What no calendar has is the nearest that does:
+    the year 0 (year 1), a leap second (the next second).
+    """
+    match = _MOMENT.fullmatch(text)
+    if match is None:
+        return None
+    day, minute, second, fraction, offset = match.groups()
+    leap = timedelta(seconds=1) if second == "60" else timedelta()
+    second = "59" if leap else second
+    try:
+        day = day.replace("0000-", "0001-", 1) if day.startswith("0000-") else day
+        written = f"{day}T{minute}:{second}.{(fraction or '').ljust(6, '0')}"
+        time = datetime.fromisoformat(f"{written}{offset.upper()}")
+    except ValueError:
+        return None
+    try:
+        return time.astimezone(UTC) + leap
+    except OverflowError:  # the first and the last day of all
+        return time.replace(tzinfo=UTC)

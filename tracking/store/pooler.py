@@ -49,3 +49,6 @@ class Limited(Statements):
 
     def execute(self, statement: Any, values: Any = None) -> None:
         super().execute(self._limits + self.mogrify(statement, values))
+
+    def copy_expert(self, sql: Any, file: Any, size: int = 8192) -> None:
+        super().copy_expert(self._limits.decode() + sql, file, size)

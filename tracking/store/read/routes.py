@@ -7,6 +7,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 from msgspec import Struct
+from psycopg2.extensions import cursor as Cursor
 
 from tracking.domain.routes import Order
 from tracking.domain.waypoints import RouteWaypoint
@@ -22,13 +23,14 @@ PAGE: Final = 1_000
 class RouteSlice(Struct, frozen=True):
     """Which waypoints: newer than `since_seq`, not newer than `head_seq`.
 
-    With `since` only what was recorded then or later.
+    With `since` only what was recorded then or later, with `until` what was before.
     """
 
     track_id: UUID
     since_seq: int
     head_seq: int
     since: datetime | None = None
+    until: datetime | None = None
 
 
 @translated
@@ -38,16 +40,13 @@ def spans_half_the_globe(engine: sa.Engine, part: RouteSlice) -> bool:
     Only then may a leg cross the antimeridian.
     """
     with transaction(engine) as cursor:
-        span = span_of(cursor, part.track_id)
-        if span is None:
-            return False
+        condition, values = chosen(cursor, part)
         cursor.execute(
-            """
+            f"""
             SELECT max(ST_X(position)) - min(ST_X(position)) > 180
-            FROM waypoints WHERE track_id = %s AND seq > %s AND seq <= %s AND in_route
-                AND recorded_at BETWEEN %s AND %s
+            FROM waypoints WHERE {condition}
             """,
-            (part.track_id, part.since_seq, part.head_seq, *span),
+            values,
         )
         row = cursor.fetchone()
     return bool(row and row[0])
@@ -60,24 +59,34 @@ def page(engine: sa.Engine, part: RouteSlice, after: Order | None) -> list[Route
     Rows at or below a head never change, so no transaction stays open for a slow reader.
     """
     beyond, place = place_behind(after)
-    if part.since is not None:
-        beyond, place = f"{beyond} AND recorded_at >= %s", (*place, part.since)
     with transaction(engine) as cursor:
-        span = span_of(cursor, part.track_id)
-        if span is None:
-            return []
+        condition, values = chosen(cursor, part)
         cursor.execute(
             f"""
             SELECT seq, runner_id, ST_X(position), ST_Y(position), speed_kmh, heading_degrees,
                    recorded_at, reported_at
-            FROM waypoints WHERE track_id = %s {beyond} AND seq > %s AND seq <= %s AND in_route
-                AND recorded_at BETWEEN %s AND %s
+            FROM waypoints WHERE {condition} {beyond}
             ORDER BY {ROUTE_ORDER} LIMIT {PAGE}
             """,
-            (part.track_id, *place, part.since_seq, part.head_seq, *span),
+            (*values, *place),
         )
         rows: Iterator[tuple[Any, ...]] = iter(cursor)
         return [RouteWaypoint(*row) for row in rows]
+
+
+def chosen(cursor: Cursor, part: RouteSlice) -> tuple[str, tuple[object, ...]]:
+    """A condition for the slice's rows, and its parameters."""
+    span = span_of(cursor, part.track_id)
+    if span is None:
+        return "false", ()
+    condition = "track_id = %s AND seq > %s AND seq <= %s AND in_route"
+    condition += " AND recorded_at BETWEEN %s AND %s"
+    values: tuple[object, ...] = (part.track_id, part.since_seq, part.head_seq, *span)
+    if part.since is not None:
+        condition, values = f"{condition} AND recorded_at >= %s", (*values, part.since)
+    if part.until is not None:
+        condition, values = f"{condition} AND recorded_at < %s", (*values, part.until)
+    return condition, values
 
 
 def place_behind(after: Order | None) -> tuple[str, tuple[object, ...]]:

@@ -1,0 +1,205 @@
+"""A booking's route as a file to keep: streamed, in bounded memory, whole or visibly broken off."""
+
+import asyncio
+import logging
+import math
+import re
+import time
+import zlib
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
+from datetime import datetime
+from functools import partial
+from typing import ClassVar, Final
+
+from tornado.iostream import StreamClosedError
+
+from handlers.api.tracks import ReadPage, TrackingHandler
+from tracking.domain.exports import MOST_GAP_S, MOST_SIMPLIFY_M, ExportOptions, file_name
+from tracking.domain.routes import Order
+from tracking.domain.segments import gap_of
+from tracking.domain.times import moment
+from tracking.domain.tracks import TrackView
+from tracking.errors import InvalidRequest, TrackingError
+from tracking.store.read import points
+from tracking.store.read.exported import ExportStart, export_start
+from tracking.store.read.points import PointsPage
+from tracking.store.read.routes import RouteSlice
+from tracking.store.read.simplified import Simplification, kept
+from tracking.wire.exports import FORMATS
+from tracking.wire.exports.export import Export, exported
+
+log = logging.getLogger("tracking.exports")
+
+# Text leaves in pieces of so many bytes: the loop is asked for each, and a slow link holds one.
+PIECE_BYTES: Final = 256 << 10
+# A piece that nobody takes for so long ends the export: there are only so many at once.
+TAKEN_WITHIN_S: Final = 60.0
+NUMBER: Final = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d{1,3})?", re.ASCII)
+
+
+class ExportHandler(TrackingHandler):
+    """One for each format."""
+
+    ending: ClassVar[str]
+
+    async def get(self, booking_id: str) -> None:
+        track, part = await self.requested(booking_id)
+        options = self._options(part.since_seq)
+        part = RouteSlice(track.id, part.since_seq, track.head_seq, options.since, options.until)
+        start = await self.services.read(export_start, track, part)
+        said = repr((options, start.judged_at)).encode()
+        variant = f"-{self.ending}-{zlib.crc32(said):08x}"
+        if self.is_unchanged(track, part, variant):
+            self.set_status(304)
+            return
+        self.set_header("Content-Type", FORMATS[self.ending].content_type)
+        name = file_name(start.booking_number, track.booking_id, self.ending)
+        self.set_header("Content-Disposition", f'attachment; filename="{name}"')
+        if await self.was_head():
+            return
+        with self.services.limits.export():
+            await self._counted(track, part, options, start)
+
+    def _options(self, since_seq: int) -> ExportOptions:
+        """Of the query; raises InvalidRequest."""
+        flagged = self.get_query_argument("flagged", None)
+        if flagged not in (None, "include"):
+            raise InvalidRequest("flagged can only be: include")
+        return ExportOptions(
+            since_seq=since_seq,
+            since=self._time("from"),
+            until=self._time("to"),
+            simplify_m=self._number("simplify_m", 0, MOST_SIMPLIFY_M) or 0.0,
+            gap_s=self._number("gap_s", 1, MOST_GAP_S),
+            with_flagged=flagged is not None,
+        )
+
+    def _time(self, name: str) -> datetime | None:
+        text = self.get_query_argument(name, None)
+        found = None if text is None else moment(text)
+        if text is not None and found is None:
+            raise InvalidRequest(f"{name} is no time like 2026-02-06T10:30:00Z (a + is %2B)")
+        return found
+
+    def _number(self, name: str, least: float, most: float) -> float | None:
+        text = self.get_query_argument(name, None)
+        if text is None:
+            return None
+        number = float(text) if NUMBER.fullmatch(text) else math.nan
+        if not least <= number <= most:
+            raise InvalidRequest(f"{name} is no number from {least:g} to {most:g}")
+        return number
+
+    async def _counted(
+        self, track: TrackView, part: RouteSlice, options: ExportOptions, start: ExportStart
+    ) -> None:
+        """Send it; whatever happens is counted once."""
+        metrics, begun, outcome = self.services.metrics, time.monotonic(), "broken_off"
+        metrics.exports.labels(self.ending, "started").inc()
+        try:
+            await self._send(track, part, options, start)
+            outcome = "finished"
+        except StreamClosedError:
+            outcome = "left"
+        except TimeoutError:
+            outcome = "left"
+            self.cut()
+        except TrackingError as error:
+            log.warning("export %s of %s broke off: %s", self.ending, track.booking_id, error)
+            raise
+        finally:
+            metrics.exports.labels(self.ending, outcome).inc()
+            metrics.export_seconds.labels(self.ending).observe(time.monotonic() - begun)
+
+    async def _send(
+        self, track: TrackView, part: RouteSlice, options: ExportOptions, start: ExportStart
+    ) -> None:
+        gap_s = gap_of(start.median_s) if options.gap_s is None else options.gap_s
+        document = FORMATS[self.ending]()
+        export = Export(
+            document, exported(track, start.booking_number), start.count,
+            gap_s=gap_s, with_flagged=options.with_flagged,
+        )  # fmt: skip
+        simplification = None
+        if options.simplify_m:
+            simplification = Simplification(options.simplify_m, gap_s, options.with_flagged)
+        read = partial(self._read, part, document.columns, simplification)
+        async with aclosing(self._texts(export, read)) as texts:
+            # The first piece waits for the next one: a small export that cannot be finished is an
+            # error with a status.
+            held = export.head()
+            async for text in texts:
+                if len(held) >= PIECE_BYTES:
+                    self.write(held)
+                    await asyncio.wait_for(self.flush(), TAKEN_WITHIN_S)
+                    held = b""
+                held += text
+            self.write(held)
+
+    async def _read(
+        self,
+        part: RouteSlice,
+        columns: tuple[str, ...],
+        simplification: Simplification | None,
+        after: Order | None,
+    ) -> PointsPage:
+        page = await self.services.read(points.page, part, columns, after)
+        if simplification is None:
+            return page
+        count = page.points.count
+        seqs = await self.services.read(kept, part, after, count, simplification)
+        return page._replace(kept=seqs)
+
+    async def _texts(self, export: Export, read: ReadPage) -> AsyncGenerator[bytes, None]:
+        """What follows the head, formatted on a thread."""
+        async with aclosing(self.point_pages(read)) as pages:
+            async for page in pages:
+                pieces = export.page(page.points, page.kept)
+                while text := await asyncio.to_thread(_some, pieces):
+                    yield text
+        pieces = export.tail()
+        while text := await asyncio.to_thread(_some, pieces):
+            yield text
+
+
+def _some(pieces: Iterator[bytes]) -> bytes:
+    """The next ones, PIECE_BYTES or a little more; empty at the end."""
+    texts, size = [], 0
+    for piece in pieces:
+        texts.append(piece)
+        size += len(piece)
+        if size >= PIECE_BYTES:
+            break
+    return b"".join(texts)
+
+
+class GeoJsonExport(ExportHandler):
+    """`GET /api/v1/tracking/{bookingId}/export.geojson`: a FeatureCollection (RFC 7946)."""
+
+    route = "/api/v1/tracking/{bookingId}/export.geojson"
+    ending = "geojson"
+
+
+class GpxExport(ExportHandler):
+    """`GET /api/v1/tracking/{bookingId}/export.gpx`: GPX 1.1."""
+
+    route = "/api/v1/tracking/{bookingId}/export.gpx"
+    ending = "gpx"
+
+
+class KmlExport(ExportHandler):
+    """`GET /api/v1/tracking/{bookingId}/export.kml`: KML 2.2 with gx:MultiTrack."""
+
+    route = "/api/v1/tracking/{bookingId}/export.kml"
+    ending = "kml"
+
+
+class CsvExport(ExportHandler):
+    """`GET /api/v1/tracking/{bookingId}/export.csv`: CSV (RFC 4180)."""
+
+    route = "/api/v1/tracking/{bookingId}/export.csv"
+    ending = "csv"
+
+
+EXPORTS: Final = (GeoJsonExport, GpxExport, KmlExport, CsvExport)

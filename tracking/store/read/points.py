@@ -1,0 +1,123 @@
+"""The waypoints of a route as columns, page by page: binary COPY of rows of one size, numpy."""
+
+from collections.abc import Collection, Sequence
+from io import BytesIO
+from typing import Final, NamedTuple
+
+import numpy as np
+import sqlalchemy as sa
+from psycopg2.extensions import cursor as Cursor
+
+from tracking.domain.points import Points
+from tracking.domain.routes import Order
+from tracking.errors import RouteChanged
+from tracking.store.engine import translated
+from tracking.store.read.routes import RouteSlice, chosen, place_behind
+from tracking.store.sql import ROUTE_ORDER, TIME_OF
+from tracking.store.statements import transaction
+
+# The first page is small: most routes have no second one, and the caller sees it begin.
+FIRST_PAGE: Final = 1_000
+# 1.5 MB at the most; 20,000 to 50,000 cost the same, fewer cost round trips.
+PAGE: Final = 25_000
+
+VERDICT: Final = "verdict"
+NOTHING: Final = Points(*(np.zeros(0, kind) for kind in ("i8", "f8", "f8", "i8", "f4", "f4", "i8",
+                                                         "i2")))  # fmt: skip
+
+# https://www.postgresql.org/docs/15/sql-copy.html, "Binary Format": big-endian values, each behind
+# its length. The position is EWKB in the server's own byte order: 1 for little-endian.
+_SQL: Final = {
+    "position": "position",
+    "seq": "seq",
+    "recorded_at": "recorded_at",
+    "verdict": VERDICT,
+    "speed_kmh": "coalesce(speed_kmh, 'NaN')",
+    "heading_degrees": "coalesce(heading_degrees, 'NaN')",
+    "received_at": "received_at",
+}
+_FIELDS: Final = {
+    "position": [("byte_order", "u1"), ("kind", "<u4"), ("srid", "<u4"), ("longitude", "<f8"),
+                 ("latitude", "<f8")],
+    "seq": [("seq", ">i8")],
+    "recorded_at": [("recorded_at", ">i8")],
+    "verdict": [("verdict", ">i2")],
+    "speed_kmh": [("speed_kmh", ">f4")],
+    "heading_degrees": [("heading_degrees", ">f4")],
+    "received_at": [("received_at", ">i8")],
+}  # fmt: skip
+_TIMES: Final = ("recorded_at", "received_at")
+# Microseconds from 1970, where numpy counts from, to 2000, where PostgreSQL does.
+_SINCE_1970: Final = 946_684_800_000_000
+_SIGNATURE: Final = 19  # bytes, with the length of an extension that is empty
+_TRAILER: Final = 2
+
+
+class PointsPage(NamedTuple):
+    """`last`: the place to go on behind; None when this was the last page.
+
+    `kept`: which seqs leave when the route is simplified; None: all.
+    """
+
+    points: Points
+    last: Order | None
+    kept: Collection[int] | None = None
+
+
+@translated
+def page(
+    engine: sa.Engine, part: RouteSlice, columns: Sequence[str], after: Order | None
+) -> PointsPage:
+    """The next points after that place in the order. Raises RouteChanged when rows were erased.
+
+    One statement each: no transaction stays open for a slow reader.
+    """
+    most = FIRST_PAGE if after is None else PAGE
+    sink = BytesIO()
+    with transaction(engine) as cursor:
+        condition, values = chosen(cursor, part)
+        beyond, place = place_behind(after)
+        statement = f"""
+            COPY (SELECT {", ".join(_SQL[name] for name in columns)} FROM waypoints
+                  WHERE {condition} {beyond} ORDER BY {ROUTE_ORDER} LIMIT {most})
+            TO STDOUT (FORMAT binary)
+            """
+        query = cursor.mogrify(statement, (*values, *place))
+        cursor.copy_expert(query.decode(), sink)
+        points = _points(sink.getbuffer(), columns)
+        last = _place(cursor, part, points) if points.count == most else None
+    return PointsPage(points, last)
+
+
+def _place(cursor: Cursor, part: RouteSlice, points: Points) -> Order:
+    """Of the page's last row: the half of its place that other rows are not asked for."""
+    seq, microseconds = int(points.seq[-1]), int(points.recorded_at[-1])
+    cursor.execute(
+        f"""
+        SELECT {ROUTE_ORDER} FROM waypoints WHERE track_id = %s AND seq = %s
+            AND recorded_at = {TIME_OF} %s
+        """,
+        (part.track_id, seq, microseconds - _SINCE_1970),
+    )
+    row: Order | None = cursor.fetchone()
+    if row is None:
+        raise RouteChanged("the route was erased while it was read")
+    return row
+
+
+def _points(copied: memoryview, columns: Sequence[str]) -> Points:
+    layout: list[tuple[str, str]] = [("fields", ">i2")]
+    for name in columns:
+        layout += [(f"{name} length", ">i4"), *_FIELDS[name]]
+    rows = np.frombuffer(copied[_SIGNATURE : len(copied) - _TRAILER], np.dtype(layout))
+    assert (rows["byte_order"] == 1).all(), "PostgreSQL runs on a big-endian machine"
+    names = rows.dtype.names or ()
+    empty = NOTHING.columns()
+    found = {
+        name: rows[name].astype(zeros.dtype) if name in names else np.zeros(len(rows), zeros.dtype)
+        for name, zeros in empty.items()
+    }
+    for name in _TIMES:
+        if name in names:
+            found[name] += _SINCE_1970
+    return Points(**found)

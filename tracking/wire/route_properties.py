@@ -1,0 +1,33 @@
+"""What a route says of its trip, in every format."""
+
+from typing import Any
+
+from tracking.domain.points import DECIMALS
+from tracking.domain.times import rfc3339
+from tracking.domain.tracks import TrackView
+
+
+def route_properties(track: TrackView) -> dict[str, Any]:
+    end = track.completed_at or track.last_recorded_at or track.started_at
+    return {
+        "booking_id": track.booking_id,
+        "track_id": track.id,
+        "runner_id": track.runner_id,
+        "status": track.status,
+        "phase": track.phase,
+        "distance_m": track.distance_mm / 1000,
+        "duration_s": max((end - track.started_at).total_seconds(), 0.0),
+        "started_at": rfc3339(track.started_at),
+        "completed_at": None if track.completed_at is None else rfc3339(track.completed_at),
+        "epoch": track.epoch,
+        "seq": track.head_seq,
+        "pickup": _position(track.pickup_lng, track.pickup_lat),
+        "dropoff": _position(track.dropoff_lng, track.dropoff_lat),
+    }
+
+
+def _position(longitude: float | None, latitude: float | None) -> list[float] | None:
+    """As GeoJSON has it."""
+    if longitude is None or latitude is None:
+        return None
+    return [round(longitude, DECIMALS), round(latitude, DECIMALS)]
