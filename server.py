@@ -69,7 +69,7 @@ def main() -> int:
         complain(error)
         return EXIT_SETTINGS
     if arguments.check:
-        return EXIT_FAILED if check_connections(settings) else 0
+        return EXIT_FAILED if check_connections(settings, arguments.role) else 0
     stop = Stop()
     stop.listen()
     logs.configure(settings.log_level, settings.log_format)

@@ -26,7 +26,7 @@ from tests.running import (
 )
 
 TRIPS: Final = 1_000
-UPDATES: Final = 200_000
+UPDATES: Final = 100_000
 DEADLINE_S: Final = 600.0
 LOOK_S: Final = 0.02
 INGEST: Final = ("server.py", "--role", "ingest")

@@ -11,3 +11,15 @@ def test_check_tries_the_connections(database: dict[str, str]) -> None:
     assert bad.returncode == 1
     assert bad.stderr.count("\n") == 2
     assert database["DB_PASSWORD"] not in bad.stderr
+
+
+def test_processes_of_other_roles_try_the_relay_with_its_own_client(
+    database: dict[str, str],
+) -> None:
+    good = run_program("server.py", "--role", "live", "--check", environ=database)
+    assert good.returncode == 0
+    assert "relay: ok, its topic is not there yet" in good.stdout
+    away = {**database, "KAFKA_BROKERS": "127.0.0.1:1"}
+    bad = run_program("server.py", "--role", "ingest", "--check", environ=away)
+    assert bad.returncode == 1
+    assert "relay: librdkafka: " in bad.stderr

@@ -13,6 +13,7 @@ from tracking.journal import complain
 from tracking.settings import Settings
 from tracking.store.engine import check_schema, create_engine, expected_revision
 from workers.kafka.clients import connection_options, explained
+from workers.relay.client import RelayError, reachable_partitions
 
 # PgBouncer's, of the parameter in which our limits are.
 NO_OPTIONS: Final = "unsupported startup parameter"
@@ -27,19 +28,23 @@ WHICH_SERVER: Final = sa.text(
 NEEDED_TOPICS: Final = ("booking.events", "runner.events", "tracking.events", "dead-letter")
 
 
-def check_connections(settings: Settings) -> int:
+def check_connections(settings: Settings, role: str) -> int:
     """One line for each, on stdout or, if it failed, on stderr; how many failed."""
     failed = 0
-    checks = {"database": _check_database, "pooler": _check_pooler, "kafka": _check_kafka,
-              "tracing": _check_tracing}  # fmt: skip
+    checks = {
+        "database": _check_database, "pooler": _check_pooler, "kafka": _check_kafka,
+        "relay": _check_relay, "tracing": _check_tracing,
+    }  # fmt: skip
     if not settings.db_pooler or not settings.serves_clients:
         del checks["pooler"]
+    if role == "all":
+        del checks["relay"]
     if not settings.otel_exporter_otlp_endpoint:
         del checks["tracing"]
     for name, attempt in checks.items():
         try:
             print(f"{name}: {attempt(settings)}")
-        except (sa.exc.SQLAlchemyError, SchemaOutdated, KafkaError, OSError) as error:
+        except (sa.exc.SQLAlchemyError, SchemaOutdated, KafkaError, RelayError, OSError) as error:
             text = str(getattr(error, "orig", None) or error).strip().splitlines()
             said = text[0] if text else repr(error)
             complain(f"{name}: {said}{NO_OPTIONS_HINT if NO_OPTIONS in said else ''}")
@@ -82,6 +87,14 @@ def _check_kafka(settings: Settings) -> str:
     needed = [settings.topic(name) for name in NEEDED_TOPICS]
     missing = [name for name in needed if name not in topics]
     return "ok" + (f", not there yet: {', '.join(missing)}" if missing else "")
+
+
+def _check_relay(settings: Settings) -> str:
+    """By librdkafka, which has other needs of certificates and passwords than kafka-python."""
+    count = reachable_partitions(settings)
+    return (
+        f"ok, {count} partitions" if count else "ok, not there yet: the first who stores makes it"
+    )
 
 
 def _check_tracing(settings: Settings) -> str:

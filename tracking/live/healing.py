@@ -104,15 +104,19 @@ class Healing:
 
     async def watch(self) -> None:
         """Ask for what nobody would report, until cancelled: the last change may be lost, too."""
+        failing = False
         while True:
             await asyncio.sleep(LOOK_S)
             try:
                 await self._ask_for_silent(time.monotonic())
                 await self._ask_for_fleet(time.monotonic())
+                failing = False
             except TrackingError:
                 pass  # the database is away: asked again with the next look
             except Exception:
-                log.exception("silent rooms are not looked at")
+                if not failing:  # a bug of ours: once, not every second
+                    log.exception("silent rooms are not looked at")
+                failing = True
                 self._metrics.live_errors.labels("healing").inc()
 
     async def _ask_for_silent(self, now: float) -> None:

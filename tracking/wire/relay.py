@@ -23,6 +23,8 @@ from msgspec import MsgspecError, Struct, msgpack
 from tracking.domain.changes import BookingChanges
 
 MAGIC: Final = b"T1"
+# The record key of a sign of life; bundles have none.
+SIGN_KEY: Final = b"sign of life"
 _HEADER: Final = Packed("<2sI")
 _PART: Final = Packed("<16sI")
 # Bookings fall into so many shards for ever: a proxy may send each to the process that reads it.

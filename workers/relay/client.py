@@ -44,6 +44,10 @@ TOPIC_CONFIG: Final = {"retention.ms": "600000", "segment.bytes": "67108864"}
 ANSWER_S: Final = 5.0
 
 
+class RelayError(Exception):
+    """No broker lets the relay's client in."""
+
+
 def options(settings: Settings) -> dict[str, Any]:
     """Brokers, TLS and SASL by librdkafka's names."""
     found: dict[str, Any] = {
@@ -89,6 +93,15 @@ def ensure_topic(admin: AdminClient, topic: str, partitions: int) -> int:
         if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
             raise
     return partitions_of(admin, topic)
+
+
+def reachable_partitions(settings: Settings) -> int:
+    """Of the relay's topic, 0 without one. Raises RelayError when no broker lets us in."""
+    admin = AdminClient(options(settings) | {"log_level": 0})
+    try:
+        return partitions_of(admin, settings.topic(TOPIC))
+    except KafkaException as error:
+        raise RelayError(f"librdkafka: {error.args[0].str()}") from error
 
 
 def partitions_of(client: Any, topic: str, answer_s: float = ANSWER_S) -> int:

@@ -20,12 +20,11 @@ from tracking.live.fleet import Fleet
 from tracking.live.rooms import Rooms
 from tracking.metrics import Metrics
 from tracking.settings import Settings
-from tracking.wire.relay import Unreadable, changes_in, sign_of
+from tracking.wire.relay import SIGN_KEY, Unreadable, changes_in, sign_of
 from workers.relay.assignment import LINGER_S, Assignment, Reading
 from workers.relay.client import TOPIC, library, options
 from workers.relay.ingest_processes import IngestProcesses
 from workers.relay.positions import Positions
-from workers.relay.sending import SIGN_KEY
 from workers.tracing import NAME, Tracing
 
 log = logging.getLogger("tracking.relay")

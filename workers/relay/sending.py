@@ -19,7 +19,7 @@ from confluent_kafka.admin import AdminClient
 from tracking.domain.changes import BookingChanges
 from tracking.metrics import Metrics
 from tracking.settings import Settings
-from tracking.wire.relay import SignOfLife, bundles, by_partition, sign_of_life
+from tracking.wire.relay import SIGN_KEY, SignOfLife, bundles, by_partition, sign_of_life
 from workers.relay.client import TOPIC, ensure_topic, library, options, partitions_of
 from workers.tracing import Tracing
 
@@ -37,7 +37,6 @@ OLDEST_MS: Final = 5_000
 WAITING: Final = 10_000
 WAITING_KB: Final = 64 << 10
 CLOSE_S: Final = 2.0
-SIGN_KEY: Final = b"sign of life"
 
 PRODUCER_OPTIONS: Final[dict[str, Any]] = {
     "acks": 1,
