@@ -7,7 +7,20 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from bench import backlog, exports, fanout, fleet, group, growth, latency, pages, relay, store
+from bench import (
+    backlog,
+    exports,
+    fanout,
+    fleet,
+    group,
+    growth,
+    latency,
+    pages,
+    relay,
+    rolling,
+    store,
+    storm,
+)
 from bench.report import circumstances
 from tests.running import NEEDED
 
@@ -22,6 +35,8 @@ BENCHES: dict[str, Callable[[dict[str, str]], str]] = {
     "relay": relay.run,
     "group": group.run,
     "pages": pages.run,
+    "rolling": rolling.run,
+    "storm": storm.run,
 }
 
 

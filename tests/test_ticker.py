@@ -1,6 +1,7 @@
 """handlers.websocket.ticker: a fault of one viewer ends that viewer, and nobody else."""
 
 import asyncio
+import time
 from collections.abc import Iterator
 from unittest.mock import Mock
 
@@ -82,6 +83,23 @@ async def test_a_viewer_that_cannot_even_be_closed_is_dropped(
     assert wires[0].stream.closed()
     assert [each.seat.code() for each in others] == [1001, 1001]
     assert broken.stage.rooms.subscribers == 0
+
+
+@pytest.mark.gen_test
+async def test_a_loop_that_is_late_does_not_make_the_farewell_longer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Or the step is given up, and who is left is cut off without a word."""
+    waited = []
+
+    async def wait(seconds: float) -> None:
+        waited.append(seconds)
+
+    slow = Mock()
+    slow.end = lambda _: time.sleep(0.01)
+    monkeypatch.setattr(asyncio, "sleep", wait)
+    await close_all(lambda: iter([slow] * 100))
+    assert sum(waited) < 0.5  # of a second that it takes where the loop is in time
 
 
 @pytest.mark.parametrize(

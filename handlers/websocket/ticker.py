@@ -65,10 +65,14 @@ async def close_all(everybody: Everybody) -> None:
     recipients = list(everybody())
     steps = drain_s(len(recipients)) / DRAIN_STEP_S
     size = math.ceil(len(recipients) / steps)  # few: one at a time
+    loop = asyncio.get_running_loop()
+    due = loop.time()
     for start in range(0, len(recipients), max(size, 1)):
         for recipient in recipients[start : start + size]:
             _close(recipient, random.randint(*RETRY_S))
-        await asyncio.sleep(min(DRAIN_STEP_S, PAUSE_S * size))
+        # Each at its time: on a slow machine, too, everybody is told before the stop goes on.
+        due += min(DRAIN_STEP_S, PAUSE_S * size)
+        await asyncio.sleep(max(due - loop.time(), 0))
     for recipient in list(everybody()):  # who joined meanwhile
         _close(recipient, RETRY_S[1])
 
