@@ -44,7 +44,7 @@ web: setup ## build the pages into web/dist; nothing if they are built
 run: migrate web ## run the server on the private services until Ctrl-C
 	@$(RUN) $(PYTHON) server.py
 
-demo: setup web ## watch pets move: services, server, simulator and viewer, until Ctrl-C or DEMO_SECONDS
+demo: setup web ## watch pets move: services, server, simulator and viewer, until Ctrl-C or DEMO_SECONDS; ROLES=2: processes that are killed
 	@$(RUN) $(PYTHON) -m dev.demo
 
 pictures: browser web ## take the pictures of all states of the pages; PICTURES=ops- some

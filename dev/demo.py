@@ -1,7 +1,7 @@
 """The main job, to look at: server, simulated trips, and a viewer in the terminal.
 
 `make demo` runs it beside private services. Until Ctrl-C, or for DEMO_SECONDS; logs are in .dev,
-or in the directory DEMO_LOGS.
+or in the directory DEMO_LOGS. With ROLES=2 there are several servers (`demo_roles.py`).
 """
 
 import asyncio
@@ -13,15 +13,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, Final
-from urllib.error import URLError
 from urllib.request import Request, urlopen
 from uuid import UUID, uuid4
 
 from dev.demo_environment import CHECKOUT, DemoError, environment, logs_of, say
+from dev.demo_parts import Part
+from dev.demo_roles import Processes, roles_of
 from dev.events import rfc3339
 from dev.tokens import access_token
 from dev.trips import Plan, Trip, trips_of
@@ -31,46 +31,16 @@ from tracking.wire.close_codes import TRIP_OVER
 TRIPS: Final = 5
 # The booking is not known before its runner accepts it.
 SHARE_RETRY_S: Final = 0.5
-READY_S: Final = 60.0
-# What the server promises; afterwards it is killed.
-STOP_S: Final = 20.0
 # Long enough to be pasted into another window after lunch.
 TOKEN_LIFETIME: Final = timedelta(hours=12)
 # The last positions are on their way when the pet is handed over.
 AFTER_DELIVERY_S: Final = 3.0
 
 
-class Part:
-    """A child process with its log."""
-
-    def __init__(self, name: str, command: list[str], environ: Mapping[str, str]) -> None:
-        self.name = name
-        self.log = logs_of(environ) / f"{name}.log"
-        with self.log.open("wb") as out:
-            # A session of its own: Ctrl-C is ours to pass on, in order.
-            self.process = subprocess.Popen(
-                command, cwd=CHECKOUT, env=environ, stdout=out, stderr=out, start_new_session=True
-            )
-
-    def check(self) -> None:
-        if (status := self.process.poll()) is not None:
-            tail = "\n".join(self.log.read_text(errors="replace").splitlines()[-15:])
-            raise DemoError(f"{self.name} ended with status {status}:\n{tail}")
-
-    def stop(self) -> None:
-        if self.process.poll() is None:
-            self.process.terminate()
-        try:
-            self.process.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-
-
 def main() -> int:
     """The exit status: 0 if a position was shown."""
-    for name in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(name, signal.default_int_handler)
+    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(name, _interrupt)
     shown = [0]
     status = 0
     try:
@@ -90,20 +60,33 @@ def main() -> int:
 
 def _run(stack: contextlib.ExitStack, shown: list[int]) -> None:
     environ = environment(stack)
-    server = started_server(stack, environ)
+    number = roles_of(environ)
+    processes = started_processes(stack, environ, number) if number else None
+    parts = processes.parts if processes else [started_server(stack, environ)]
     # The simulator's own plan: what it will do is known without asking it.
     plan = Plan(
         seed=secrets.randbelow(1 << 32), runners=TRIPS, interval_s=1.0, start_ns=time.time_ns()
     )
     simulator = Part("simulator", _simulator_command(plan), environ)
     stack.callback(simulator.stop)
-    _introduce(environ, next(trips_of(plan, 0)), server.log.parent)
+    _introduce(environ, next(trips_of(plan, 0)))
+    if processes:
+        print(processes.introduction(), flush=True)
     seconds = float(os.environ.get("DEMO_SECONDS", "0"))
-    asyncio.run(_show(environ, plan, [server, simulator], seconds, shown))
+    accidents = processes.accidents if processes else asyncio.Event().wait
+    asyncio.run(_show(environ, plan, [*parts, simulator], seconds, shown, accidents))
 
 
-def started_server(stack: contextlib.ExitStack, environ: Mapping[str, str]) -> Part:
-    """A server on the newest schema that is ready; stopped with the stack."""
+def started_processes(
+    stack: contextlib.ExitStack, environ: Mapping[str, str], number: int
+) -> Processes:
+    """Those of roles of their own, on the newest schema."""
+    migrate(environ)
+    return Processes(stack, environ, number)
+
+
+def migrate(environ: Mapping[str, str]) -> None:
+    """The demo's database to the newest schema."""
     say(f"database {environ['DB_NAME']} to the newest schema")
     migrated = subprocess.run(
         [sys.executable, "-m", "alembic", "upgrade", "head"],
@@ -111,29 +94,32 @@ def started_server(stack: contextlib.ExitStack, environ: Mapping[str, str]) -> P
     )  # fmt: skip
     if migrated.returncode:
         raise DemoError(f"alembic upgrade head: {migrated.stderr.strip()}")
+
+
+def started_server(stack: contextlib.ExitStack, environ: Mapping[str, str]) -> Part:
+    """A server on the newest schema that is ready; stopped with the stack."""
+    migrate(environ)
+    say("server starts")
     server = Part("server", [sys.executable, "server.py"], environ)
     stack.callback(server.stop)
-    _wait_ready(server, f"http://127.0.0.1:{environ['SERVICE_PORT']}/readiness")
+    server.wait_ready(f"http://127.0.0.1:{environ['SERVICE_PORT']}/readiness")
     return server
+
+
+def _interrupt(*_: object) -> None:
+    _ignore_signals()
+    raise KeyboardInterrupt
 
 
 def _ignore_signals() -> None:
     """A second Ctrl-C (a terminal and make may both send one) must not interrupt the stopping."""
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(name, signal.SIG_IGN)
+        # Not SIG_IGN: of one that has come already Python would say that it is ignored.
+        signal.signal(name, _unheard)
 
 
-def _wait_ready(server: Part, url: str) -> None:
-    say("server starts")
-    end = time.monotonic() + READY_S
-    while time.monotonic() < end:
-        server.check()
-        try:
-            with urlopen(url, timeout=5):  # noqa: S310 - our own server
-                return
-        except (URLError, OSError):
-            time.sleep(0.1)
-    raise DemoError(f"server not ready after {READY_S:.0f} s, see {server.log}")
+def _unheard(*_: object) -> None:
+    pass
 
 
 def _simulator_command(plan: Plan) -> list[str]:
@@ -145,7 +131,7 @@ def _simulator_command(plan: Plan) -> list[str]:
     return [sys.executable, "-m", "dev.simulator", *arguments]
 
 
-def _introduce(environ: Mapping[str, str], trip: Trip, logs: Path) -> None:
+def _introduce(environ: Mapping[str, str], trip: Trip) -> None:
     port, secret, booking = environ["SERVICE_PORT"], environ["JWT_SECRET"], trip.booking_id
     admin = access_token(secret, uuid4(), "admin", lifetime=TOKEN_LIFETIME)
     owner = access_token(secret, UUID(trip.owner_id), "owner", lifetime=TOKEN_LIFETIME)
@@ -155,7 +141,7 @@ def _introduce(environ: Mapping[str, str], trip: Trip, logs: Path) -> None:
   one pet     {http}/track/{booking}#token={owner}
   a friend    a share link follows as soon as the booking is accepted
 
-  server      {http}   (logs: {logs}/server.log, simulator.log)
+  server      {http}   (logs: {logs_of(environ)}/*.log)
   booking     {booking}
 
   TOKEN={admin}     # an admin's: every booking
@@ -171,7 +157,12 @@ def _introduce(environ: Mapping[str, str], trip: Trip, logs: Path) -> None:
 
 
 async def _show(
-    environ: Mapping[str, str], plan: Plan, parts: list[Part], seconds: float, shown: list[int]
+    environ: Mapping[str, str],
+    plan: Plan,
+    parts: list[Part],
+    seconds: float,
+    shown: list[int],
+    accidents: Callable[[], Coroutine[Any, Any, object]],
 ) -> None:
     """Every position of the demo's trips, until the time is over or a part ends."""
 
@@ -186,16 +177,19 @@ async def _show(
         for runner in range(plan.runners)
     ]
     viewers.append(asyncio.create_task(_share(environ, next(trips_of(plan, 0)))))
+    broken = asyncio.create_task(accidents())
     end = time.monotonic() + seconds if seconds else float("inf")
     try:
         while time.monotonic() < end:
             for part in parts:
                 part.check()
+            if broken.done():
+                await broken  # what was killed did not start again
             await asyncio.sleep(0.2)
     finally:
-        for viewer in viewers:
-            viewer.cancel()
-        await asyncio.gather(*viewers, return_exceptions=True)
+        for each in (*viewers, broken):
+            each.cancel()
+        await asyncio.gather(*viewers, broken, return_exceptions=True)
 
 
 async def _share(environ: Mapping[str, str], trip: Trip) -> None:

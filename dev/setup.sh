@@ -3,6 +3,7 @@
 # runs). Run by `make setup`; silent and fast when nothing is missing.
 #
 # `setup.sh tests` installs Chromium, nginx, HAProxy, PgBouncer and pgBackRest, too; CHROMIUM names one that is elsewhere.
+# With ROLES set (`make demo ROLES=2`) it installs nginx.
 #
 # With DB_HOST set no PostgreSQL is looked for, with KAFKA_BROKERS set no Java and Maven: then
 # somebody else's are used.
@@ -15,9 +16,11 @@ missing_packages() {
   have_python || echo python3 python3-venv
   command -v make >/dev/null || echo make
   have_browser || echo chromium fonts-dejavu-core # a map without letters is no test of it
-  if [ "$for_whom" = tests ]; then # tests/test_proxies.py has each in front of two nodes
-    command -v ogrinfo >/dev/null || echo gdal-bin # ... and tests/test_exports.py reads exports
+  if [ "$for_whom" = tests ] || [ -n "${ROLES:-}" ]; then
     [ -x /usr/sbin/nginx ] || command -v nginx >/dev/null || echo nginx-light
+  fi
+  if [ "$for_whom" = tests ]; then # tests/test_proxies.py has it in front of two nodes
+    command -v ogrinfo >/dev/null || echo gdal-bin # tests/test_exports.py reads exports
     [ -x /usr/sbin/haproxy ] || command -v haproxy >/dev/null || echo haproxy
     [ -x /usr/sbin/pgbouncer ] || command -v pgbouncer >/dev/null || echo pgbouncer # tests/test_pooler.py
     [ -n "${DB_HOST:-}" ] || command -v pgbackrest >/dev/null || echo pgbackrest # tests/test_backup.py

@@ -2,8 +2,6 @@
 
 import asyncio
 import itertools
-import re
-import shutil
 import socket
 import ssl
 import subprocess
@@ -19,27 +17,14 @@ import pytest
 from tornado.httpclient import HTTPRequest
 from tornado.websocket import WebSocketClientConnection, websocket_connect
 
+from dev.nginx import changed, command, program
 from dev.private_server import free_port
 from tests.issuer import write_certificates
 from tests.running import CHECKOUT, Server, Trip, wait_until
 from tests.test_roles import Company
 
-NGINX = CHECKOUT / "deploy" / "nginx" / "service-tracking.conf"
 HAPROXY = CHECKOUT / "deploy" / "haproxy" / "haproxy.cfg"
-AROUND = """daemon off; pid {folder}/nginx.pid; worker_processes 1; error_log {folder}/main.log;
-events {{}}
-http {{
-    client_body_temp_path {folder}; proxy_temp_path {folder}; fastcgi_temp_path {folder};
-    uwsgi_temp_path {folder}; scgi_temp_path {folder};
-    include {folder}/service-tracking.conf;
-}}
-"""
 BOOKINGS = 12
-
-
-def program(name: str) -> str | None:
-    """Where users who are not root do not look, too."""
-    return shutil.which(name) or shutil.which(name, path="/usr/sbin")
 
 
 class Proxy:
@@ -52,11 +37,11 @@ class Proxy:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        command, check = getattr(self, f"_{self.name}")()
+        run, check = getattr(self, f"_{self.name}")()
         checked = subprocess.run(check, capture_output=True, text=True)
         assert checked.returncode == 0, checked.stderr
         with (self.folder / "said.log").open("wb") as said:
-            self._process = subprocess.Popen(command, stdout=said, stderr=said)
+            self._process = subprocess.Popen(run, stdout=said, stderr=said)
         wait_until(self._answers, f"{self.name} answers")
 
     def stop(self) -> None:
@@ -71,22 +56,9 @@ class Proxy:
             return False
 
     def _nginx(self) -> tuple[list[str], list[str]]:
-        text = NGINX.read_text()
-        server = next(line for line in text.splitlines() if "server 127.0.0.1:8005" in line)
-        nodes = "\n".join(server.replace("8005", str(node.port)) for node in self.nodes)
-        changes = [
-            (re.escape(server), nodes),
-            (r"listen 443", f"listen 127.0.0.1:{self.port}"),
-            (r" *listen \[::\]:443.*\n", ""),
-            (r"(ssl_certificate )\S+;", rf"\1{self.folder}/issuer.pem;"),
-            (r"(ssl_certificate_key )\S+;", rf"\1{self.folder}/issuer.pem;"),
-            (r"/var/log/nginx", str(self.folder)),
-        ]
-        changed(text, changes, self.folder / "service-tracking.conf")
-        main = self.folder / "nginx.conf"
-        main.write_text(AROUND.format(folder=self.folder))
-        command = [program("nginx") or "", "-c", str(main)]
-        return command, [*command, "-t"]
+        ports = [node.port for node in self.nodes]
+        made = command(self.folder, self.port, ports, self.folder / "issuer.pem")
+        return made, [*made, "-t"]
 
     def _haproxy(self) -> tuple[list[str], list[str]]:
         pair = self.folder / "issuer.pem"
@@ -101,8 +73,8 @@ class Proxy:
             (r"maxconn 100000", "maxconn 500"),
         ]
         config = changed(HAPROXY.read_text(), changes, self.folder / "haproxy.cfg")
-        command = [program("haproxy") or "", "-f", str(config)]
-        return [*command, "-db"], [*command, "-c"]
+        made = [program("haproxy") or "", "-f", str(config)]
+        return [*made, "-db"], [*made, "-c"]
 
     def get(self, path: str, token: str = "") -> int:
         connection = HTTPSConnection("127.0.0.1", self.port, timeout=30, context=self.context)
@@ -137,15 +109,6 @@ class Proxy:
         names = ("said", "main", "service-tracking", "service-tracking-error")
         paths = [self.folder / f"{name}.log" for name in names]
         return "".join(path.read_text() for path in paths if path.exists())
-
-
-def changed(text: str, changes: list[tuple[str, str]], path: Path) -> Path:
-    """What is a machine's own, changed as the file's comments ask; each of it is there."""
-    for pattern, replacement in changes:
-        text, number = re.subn(pattern, replacement, text)
-        assert number, pattern
-    path.write_text(text)
-    return path
 
 
 @pytest.fixture(params=["nginx", "haproxy"])
