@@ -9,6 +9,7 @@ from handlers.api.ops import TripHandler, TripsHandler
 from handlers.api.ops_metrics import OpsMetricsHandler
 from handlers.api.shared import SharedHandler
 from handlers.api.shares import ShareHandler, ShareLinkHandler, SharesHandler
+from handlers.api.summary import SummaryHandler
 from handlers.api.tracks import RouteHandler, TrackHandler
 from handlers.pages.pages import page_routes
 from handlers.websocket.fleet_stream import FleetHandler
@@ -44,6 +45,7 @@ def public_routes() -> list[URLSpec]:
         (rf"{API}/shared/([^/]+)", SharedHandler),
         (rf"{API}/([^/]+)", TrackHandler),
         (rf"{API}/([^/]+)/route", RouteHandler),
+        (rf"{API}/([^/]+)/summary", SummaryHandler),
         *((rf"{API}/([^/]+)/export\.{each.ending}", each) for each in EXPORTS),
         (rf"{API}/([^/]+)/share", ShareHandler),
         (rf"{API}/([^/]+)/shares", SharesHandler),

@@ -60,7 +60,7 @@ def test_an_ended_trip_is_judged_and_its_metadata_are_of_what_is_ok(engine: sa.E
     assert (found["flagged"], found["implausible"], found["waypoint_count"]) == (2, False, 20)
     assert found["distance_m"] == pytest.approx(other["distance_m"] * 18 / 19, abs=0.05)
     assert found["reported_distance_m"] == track_of(engine, bad).distance_mm / 1000 > 30_000
-    assert (found["north"], found["duration_s"]) == (-6.2, 90)
+    assert (found["north"], found["summary"]["times"]["recorded_s"]) == (-6.2, 90)
     assert found["verdict_rule"]["max_speed_kmh"] == 150
     assert other["distance_m"] == other["reported_distance_m"]
     assert (other["flagged"], other["implausible"]) == (0, False)

@@ -61,8 +61,8 @@ class Stop(Struct, frozen=True):
 
 class Times(Struct, frozen=True):
     """Where the seconds went. duration_s: from the trip's start to its end, or to the last waypoint
-    of one that has not ended. recorded_s: from the first to the last waypoint; the sum of the
-    other three. A still gap is standing; a gap that moved is unknown.
+    of one that has not ended, flagged or not. recorded_s: from the first to the last one that
+    counts; the sum of the other three. A still gap is standing; a gap that moved is unknown.
     """
 
     duration_s: float
@@ -121,7 +121,9 @@ def summary_of(route: Sequence[JudgedWaypoint], trip: TripFacts) -> Summary:
     accepted = [w for w in route if w.verdict is Verdict.OK]
     places = [Recorded(*w[:4]) for w in accepted]
     found, stays = gaps(places), standing(places)
-    times = _times(places, found, stays, trip)
+    newest_s = route[-1].at_s if route else trip.started_at_s
+    ended_s = newest_s if trip.completed_at_s is None else trip.completed_at_s
+    times = _times(places, found, stays, max(0.0, ended_s - trip.started_at_s))
     chains = _moving(places, found, stays)
     distance, reported, *moving = lengths_mm([accepted, route, *chains])
     return Summary(
@@ -136,25 +138,22 @@ def summary_of(route: Sequence[JudgedWaypoint], trip: TripFacts) -> Summary:
 
 
 def _times(
-    route: Sequence[Recorded], found: Sequence[RecordingGap], stays: Sequence[Stay], trip: TripFacts
+    route: Sequence[Recorded],
+    found: Sequence[RecordingGap],
+    stays: Sequence[Stay],
+    duration_s: float,
 ) -> Times:
-    first_s, last_s = _ends(route, trip)
-    ended_s = last_s if trip.completed_at_s is None else trip.completed_at_s
     unknown = sum(gap.seconds for gap in found if gap.moved)
     still = [gap for gap in found if not gap.moved and not _is_inside(gap, stays)]
     stood = sum(stay.seconds for stay in stays) + sum(gap.seconds for gap in still)
-    recorded = last_s - first_s
+    recorded = route[-1].at_s - route[0].at_s if route else 0.0
     return Times(
-        max(0.0, ended_s - trip.started_at_s),
+        duration_s,
         recorded,
         max(0.0, recorded - stood - unknown),  # below 0 by what floats lose
         stood,
         unknown,
     )
-
-
-def _ends(route: Sequence[Recorded], trip: TripFacts) -> tuple[float, float]:
-    return (route[0].at_s, route[-1].at_s) if route else (trip.started_at_s,) * 2
 
 
 def _is_inside(gap: RecordingGap, stays: Iterable[Stay]) -> bool:
@@ -221,7 +220,7 @@ def _coverage(route: Sequence[Recorded], times: Times, trip: TripFacts) -> float
         return None
     if not route:
         return 0.0
-    first_s, last_s = _ends(route, trip)
+    first_s, last_s = route[0].at_s, route[-1].at_s
     ended_s = trip.started_at_s + times.duration_s
     missing = max(0.0, first_s - trip.started_at_s) + max(0.0, ended_s - last_s)
     return max(0.0, 1 - (times.unknown_s + missing) / times.duration_s)

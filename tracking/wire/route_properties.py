@@ -7,8 +7,13 @@ from tracking.domain.times import rfc3339
 from tracking.domain.tracks import TrackView
 
 
-def route_properties(track: TrackView) -> dict[str, Any]:
+def duration_s(track: TrackView) -> float:
+    """From the trip's start to its end, or to the newest waypoint of one that has not ended."""
     end = track.completed_at or track.last_recorded_at or track.started_at
+    return max((end - track.started_at).total_seconds(), 0.0)
+
+
+def route_properties(track: TrackView) -> dict[str, Any]:
     return {
         "booking_id": track.booking_id,
         "track_id": track.id,
@@ -16,7 +21,7 @@ def route_properties(track: TrackView) -> dict[str, Any]:
         "status": track.status,
         "phase": track.phase,
         "distance_m": track.distance_mm / 1000,
-        "duration_s": max((end - track.started_at).total_seconds(), 0.0),
+        "duration_s": duration_s(track),
         "started_at": rfc3339(track.started_at),
         "completed_at": None if track.completed_at is None else rfc3339(track.completed_at),
         "epoch": track.epoch,

@@ -13,10 +13,10 @@ import sqlalchemy as sa
 
 from tracking.domain.verdicts import STANDARD, Rule
 from tracking.store.maintenance.judging import RouteVerdicts, judge_track
+from tracking.store.read.summaries import MOST_SETTLED, sum_up
+from tracking.store.read.tracks import track_of_id
 from tracking.store.statements import transaction
 
-# A leg slower than this is no movement: below walking pace a standing phone's position wanders.
-MOVING_KMH: Final = 2.0
 # Roughly five metres; enough for a picture of the route.
 SIMPLIFIED_DEGREES: Final = 0.00005
 
@@ -46,12 +46,18 @@ def update_metadata(
     judged = judge_track(engine, track_id, rule)
     if judged is None:
         return None
+    track = track_of_id(engine, track_id)
+    summary = sum_up(engine, track, None, MOST_SETTLED).summary
     values = {
         "id": track_id,
         "distance": judged.distance_mm / 1000,
         "flagged": judged.flagged,
         "implausible": judged.implausible,
         "rule": msgspec.json.encode(rule).decode(),
+        "moving": summary and round(summary.times.moving_s, 6),
+        "average": summary and summary.speeds.average_kmh,
+        "version": track.version,
+        "summary": summary and msgspec.json.encode(summary).decode(),
     }
     with transaction(engine) as cursor:
         cursor.execute(_UPSERT, values)
@@ -68,11 +74,13 @@ def update_metadata(
 _ROUTE: Final = """
     head AS (
         SELECT id, head_seq, waypoint_count, distance_mm / 1000.0 AS reported_m,
-            %(distance)s AS distance_m
+            greatest(extract(epoch FROM completed_at - started_at), 0) AS duration,
+            %(distance)s AS distance_m, %(moving)s::float8 AS moving,
+            %(average)s::float8 AS average
         FROM tracks WHERE id = %(id)s
     ), places AS (
         SELECT *, ST_X(position) AS x, ST_Y(position) AS y,
-            lag(position) OVER w AS before, lag(speed_kmh) OVER w AS speed_before,
+            lag(position) OVER w AS before,
             extract(epoch FROM recorded_at - lag(recorded_at) OVER w) AS gap,
             row_number() OVER w AS number
         FROM waypoints
@@ -81,15 +89,12 @@ _ROUTE: Final = """
         WINDOW w AS (ORDER BY recorded_at, runner_id, reported_at, ST_X(position),
                      ST_Y(position))
     ), legs AS (
-        SELECT *, ST_DistanceSphere(position, before) AS metres, ST_X(before) AS x_before,
+        SELECT *, ST_X(before) AS x_before,
             ST_Y(before) AS y_before, round((x - ST_X(before)) / 360) AS wraps
         FROM places
     ), route AS (
         SELECT *, sum(coalesce(wraps, 0)) OVER w AS turn,
-            sum(abs(coalesce(wraps, 0))) OVER w AS part,
-            -- The phone's own speed is the better witness: two readings of standing still.
-            metres * 3.6 > gap * {MOVING_KMH}
-                AND coalesce(greatest(speed_kmh, speed_before) > {MOVING_KMH}, true) AS moving
+            sum(abs(coalesce(wraps, 0))) OVER w AS part
         FROM legs WINDOW w AS (ORDER BY number)
     )
 """
@@ -120,11 +125,8 @@ _LINE: Final = """
 # `first` and `last`: the western and the eastern end as (-turn, longitude), compared in that order.
 _SUMS: Final = """
     sums AS (
-        SELECT coalesce(extract(epoch FROM max(recorded_at) - min(recorded_at)), 0) AS duration,
+        SELECT coalesce(extract(epoch FROM max(recorded_at) - min(recorded_at)), 0) AS recorded,
             max(gap) AS longest_gap, max(speed_kmh) AS max_speed,
-            coalesce(sum(gap) FILTER (WHERE moving), 0) AS moving,
-            sum(metres) FILTER (WHERE moving) * 3.6
-                / nullif(sum(gap) FILTER (WHERE moving), 0) AS average,
             min(ARRAY[-turn, x]) AS first, max(ARRAY[-turn, x]) AS last,
             min(y) AS south, max(y) AS north
         FROM route
@@ -132,7 +134,7 @@ _SUMS: Final = """
         SELECT sums.*, head.*,
             -- Nobody could cover that distance at the speeds that the phone reports: its speeds
             -- are wrong, or the distance is noise. Without any speed nobody can tell.
-            coalesce(greatest(average, distance_m * 3.6 / nullif(duration, 0), 0) <= max_speed,
+            coalesce(greatest(average, distance_m * 3.6 / nullif(recorded, 0), 0) <= max_speed,
                 false) AS agree,
             (last[1] - first[1]) * 360 + last[2] - first[2] >= 360 AS round_the_world
         FROM sums, head
@@ -140,17 +142,19 @@ _SUMS: Final = """
 """
 
 _UPSERT: Final = f"""
-    WITH {_ROUTE.format(MOVING_KMH=MOVING_KMH)},
+    WITH {_ROUTE},
     {_LINE.format(SIMPLIFIED=SIMPLIFIED_DEGREES)}, {_SUMS}
     INSERT INTO route_metadata (track_id, head_seq, waypoint_count, distance_m, duration_s,
         longest_gap_s, moving_s, average_speed_kmh, max_speed_kmh, west, south, east, north,
-        simplified, reported_distance_m, flagged, implausible, verdict_rule, updated_at)
+        simplified, reported_distance_m, flagged, implausible, verdict_rule,
+        track_version, summary, updated_at)
     SELECT s.id, s.head_seq, s.waypoint_count, s.distance_m, s.duration, s.longest_gap,
         CASE WHEN s.agree THEN s.moving END, CASE WHEN s.agree THEN s.average END,
         CASE WHEN s.agree THEN s.max_speed END,
         CASE WHEN s.round_the_world THEN -180 ELSE s.first[2] END, s.south,
         CASE WHEN s.round_the_world THEN 180 ELSE s.last[2] END, s.north, line.simplified,
-        s.reported_m, %(flagged)s, %(implausible)s, %(rule)s::jsonb, now()
+        s.reported_m, %(flagged)s, %(implausible)s, %(rule)s::jsonb, %(version)s,
+        %(summary)s::jsonb, now()
     FROM judged s, line
     ON CONFLICT (track_id) DO UPDATE SET head_seq = excluded.head_seq,
         waypoint_count = excluded.waypoint_count, distance_m = excluded.distance_m,
@@ -160,5 +164,5 @@ _UPSERT: Final = f"""
         east = excluded.east, north = excluded.north, simplified = excluded.simplified,
         reported_distance_m = excluded.reported_distance_m, flagged = excluded.flagged,
         implausible = excluded.implausible, verdict_rule = excluded.verdict_rule,
-        updated_at = now()
+        track_version = excluded.track_version, summary = excluded.summary, updated_at = now()
 """

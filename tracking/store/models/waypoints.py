@@ -1,6 +1,7 @@
 """Waypoints, what they add up to, and updates that wait for a track."""
 
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from geoalchemy2 import WKBElement
@@ -67,8 +68,8 @@ class RouteMetadata(Base):
     everything but head_seq, waypoint_count and reported_distance_m is of those with verdict 0.
 
     Current while its track has `metadata_current`. NULL is unknown, never "none". Speeds that
-    contradict each other are not given: `average_speed_kmh` and `distance_m` over `duration_s` are
-    at most `max_speed_kmh`, or `moving_s` and both speeds are NULL.
+    contradict each other are not given: `average_speed_kmh` and `distance_m` over the recorded
+    seconds are at most `max_speed_kmh`, or `moving_s` and both speeds are NULL.
     """
 
     __tablename__ = "route_metadata"
@@ -80,12 +81,12 @@ class RouteMetadata(Base):
     head_seq: Mapped[int]
     waypoint_count: Mapped[int]
     distance_m: Mapped[float] = mapped_column(DOUBLE_PRECISION)
-    # Seconds from the first to the last waypoint, in recorded time; 0 if there is none.
+    # Seconds from the trip's start to its end, as everywhere. Without `track_version` it was
+    # computed by a release for which it was from the first waypoint to the last.
     duration_s: Mapped[float] = mapped_column(DOUBLE_PRECISION)
-    # The most seconds between two neighbours; NULL for fewer than two waypoints.
+    # The most seconds between two neighbours, a gap or not; NULL for fewer than two waypoints.
     longest_gap_s: Mapped[float | None] = mapped_column(DOUBLE_PRECISION)
-    # Seconds of the legs that are faster than walking, without those at whose both ends the phone
-    # reports that it stands; the average is the speed on these legs, by their positions.
+    # As in the summary: neither standing nor unknown, and the average speed of these seconds.
     moving_s: Mapped[float | None] = mapped_column(DOUBLE_PRECISION)
     average_speed_kmh: Mapped[float | None] = mapped_column(DOUBLE_PRECISION)
     # The highest speed that the phone reported.
@@ -106,6 +107,10 @@ class RouteMetadata(Base):
     implausible: Mapped[bool | None]
     # tracking.domain.verdicts.Rule that they were judged by.
     verdict_rule: Mapped[dict[str, float] | None] = mapped_column(JSONB)
+    # The track's version that this was computed from, and what it adds up to: a Summary of
+    # tracking.domain.summary, NULL of a route that is too long for one.
+    track_version: Mapped[int | None]
+    summary: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
 
 
 class ParkedUpdate(Base):

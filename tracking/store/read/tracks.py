@@ -46,6 +46,16 @@ def find_track(engine: sa.Engine, booking_id: UUID) -> TrackView | None:
 
 
 @translated
+def track_of_id(engine: sa.Engine, track_id: UUID) -> TrackView:
+    """Raises LookupError for a track that is gone."""
+    with engine.connect() as connection:
+        row = connection.execute(sa.select(*_VIEW).where(Track.id == track_id)).first()
+    if row is None:
+        raise LookupError(f"no track {track_id}")
+    return TrackView(*row)
+
+
+@translated
 def last_position(engine: sa.Engine, booking_id: UUID) -> StoredWaypoint | None:
     """The newest waypoint of the route: where the marker stands."""
     with transaction(engine) as cursor:
