@@ -100,6 +100,8 @@ def test_a_trip_tells_of_its_start_and_its_end_once(engine: sa.Engine) -> None:
     distance = track_of(engine, trip).distance_mm / 1e6
     assert completed["total_distance_km"] == pytest.approx(distance)
     assert completed["owner_id"] == str(trip.owner_id)
+    assert (completed["started_at"], completed["duration_s"]) == (started["started_at"], 60)
+    assert completed["waypoints"] == 2
 
 
 def test_late_waypoints_of_a_finished_trip_still_go_out(engine: sa.Engine) -> None:
@@ -162,6 +164,7 @@ def test_late_data_correct_a_completed_trip(engine: sa.Engine) -> None:
     assert event["total_distance_km"] > event["previous_distance_km"]
     assert event["previous_completed_at"] == event["completed_at"] == event["occurred_at"]
     assert event["after"] == 4
+    assert (event["duration_s"], event["waypoints"]) == (60, 4)
     assert take(engine, trip) == []  # behind its positions
     assert unsent(engine, trip) == [3, 4]
 

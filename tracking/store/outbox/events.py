@@ -136,12 +136,16 @@ def _corrected(track: TrackState, before: Announcement) -> tuple[object, ...]:
 def _end_row(
     type_: str, track: TrackState, end: Announcement, more: Mapping[str, object]
 ) -> tuple[object, ...]:
+    """What is known by now: the rest of its summary takes the whole route, and comes later."""
     at = rfc3339(end.completed_at)
     data = {
         **_identity(track),
         "total_distance_km": end.distance_mm / 1_000_000,
         "completed_at": at,
         "occurred_at": at,
+        "started_at": rfc3339(track.started_at),
+        "duration_s": max((end.completed_at - track.started_at).total_seconds(), 0.0),
+        "waypoints": track.waypoint_count,
         **more,
     }
     json = psycopg2.extras.Json(data)
