@@ -85,7 +85,7 @@ def test_over(browser: Browser, server: Server, platform: Platform, trip: Trip) 
     wait_until(lambda: track(server, trip)["status"] == "completed", "the end")
     with looked_at(browser) as opened:
         open_track(opened, server, trip)
-        opened.wait_text("#facts", "Duration")
+        opened.wait_text("#facts", "On the move")
 
 
 def test_unknown(browser: Browser, server: Server) -> None:

@@ -5,12 +5,16 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from playwright.sync_api import Browser
 
 from tests.browser import chromium, tab
 from tests.running import Platform, Server, Trip, stamp, wait_until
 from tests.served import wait_seq
+from tests.test_api_summary import under_way
+from tests.test_store_ingest import delivered
 from tests.trip_page import open_live, open_track, wait_map
+from tracking.store.ingest.batch import store_batch
 
 # The marker is there, and its nose points there; null: it has none.
 IS_HEADING = """(wanted) => {
@@ -82,6 +86,25 @@ def test_the_trip_ends_before_ones_eyes(
         opened.wait_text("#headline", "Arrived")
         opened.wait_text("#facts", "Duration")
         assert opened.page.is_hidden("#badge")
+
+
+@pytest.mark.parametrize(
+    ("locale", "words"),
+    [
+        ("en-GB", ["On the move", "Standing", "Not recorded", "Stops: 1"]),
+        ("id-ID", ["Bergerak", "Diam", "Tidak terekam", "Pemberhentian: 1"]),
+    ],
+)
+def test_an_ended_trip_says_where_its_time_went(
+    browser: Browser, server: Server, engine: sa.Engine, locale: str, words: list[str]
+) -> None:
+    trip = under_way(engine)
+    store_batch(engine, [delivered(trip, 460)])
+    with tab(browser, locale=locale) as opened:
+        open_track(opened, server, trip)
+        for word in words:
+            opened.wait_text("#facts", word)
+        opened.wait_text("#facts", "3 min" if locale == "en-GB" else "3 mnt")
 
 
 def test_a_foreign_trip_and_an_unknown_one_look_the_same(

@@ -61,6 +61,7 @@ async function details(): Promise<void> {
     view.panel.startedAt = route.started_at ? Date.parse(route.started_at) : null;
     view.panel.endedAt = route.completed_at ? Date.parse(route.completed_at) : null;
     view.panel.exactMetres = route.completed_at ? route.distance_m : null;
+    view.panel.summary = route.completed_at ? await api.summary() : null;
     view.refresh();
     if (document.body.dataset["sharing"]) return;
     await api.shares();

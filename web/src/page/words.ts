@@ -26,6 +26,10 @@ export interface Words {
   toGo: string;
   duration: string;
   standing: string;
+  moved: string;
+  stood: string;
+  unknown: string;
+  stops: string;
   whereNow: string;
   follow: string;
   following: string;
@@ -125,6 +129,10 @@ const EN: Words = {
   toGo: "To go, as the crow flies",
   duration: "Duration",
   standing: "standing",
+  moved: "On the move",
+  stood: "Standing",
+  unknown: "Not recorded",
+  stops: "Stops",
   whereNow: "Where is it now?",
   follow: "Follow",
   following: "Following",
@@ -238,6 +246,10 @@ const ID: Words = {
   toGo: "Sisa jarak garis lurus",
   duration: "Durasi",
   standing: "berhenti",
+  moved: "Bergerak",
+  stood: "Diam",
+  unknown: "Tidak terekam",
+  stops: "Pemberhentian",
   whereNow: "Di mana sekarang?",
   follow: "Ikuti",
   following: "Mengikuti",

@@ -33,6 +33,15 @@ export interface RouteProperties {
   dropoff?: [number, number] | null;
 }
 
+/** What a trip adds up to; null: nobody knows. */
+export interface Summary {
+  distance_m: number | null;
+  moving_s: number | null;
+  standing_s: number | null;
+  unknown_s: number | null;
+  stops: { from: string; seconds: number }[] | null;
+}
+
 const BASE = "/api/v1/tracking";
 
 export class ApiError extends Error {
@@ -71,6 +80,10 @@ export class Api {
   async route(seq: number): Promise<RouteProperties> {
     const answer = await this.call("GET", `/route?since_seq=${seq}`);
     return (answer as { properties: RouteProperties }).properties;
+  }
+
+  async summary(): Promise<Summary> {
+    return ((await this.call("GET", "/summary")) as { data: Summary }).data;
   }
 
   private async call(method: string, path: string, body?: object): Promise<unknown> {

@@ -4,10 +4,13 @@ import type { TripState } from "service-tracking-client";
 import { metresBetween, type Place } from "../map/mercator.ts";
 import { byId, element, setText, show } from "../page/element.ts";
 import * as words from "../page/words.ts";
+import type { Summary } from "./api.ts";
 import { metresOf } from "./legs.ts";
 import type { Status, Tone } from "./status.ts";
 
 const SLOW_KMH = 3;
+// A day's trip may have dozens; the count says how many there are.
+const STOPS_NAMED = 4;
 
 /** Fills the elements that the page's HTML has; see src/ui/trip.html. */
 export class Panel {
@@ -24,6 +27,8 @@ export class Panel {
   dropoff: Place | null = null;
   /** As the server has it, on the ellipsoid; for a trip that is over. */
   exactMetres: number | null = null;
+  /** Of a trip that is over. */
+  summary: Summary | null = null;
   startedAt: number | null = null;
   endedAt: number | null = null;
 
@@ -71,7 +76,7 @@ export class Panel {
       const moving = newest.speed_kmh >= SLOW_KMH;
       rows.push([text.speed, moving ? words.speed(newest.speed_kmh) : text.standing]);
     }
-    const metres = this.exactMetres ?? metresOf(state.route);
+    const metres = this.summary?.distance_m ?? this.exactMetres ?? metresOf(state.route);
     if (metres > 0) rows.push([text.driven, words.distance(metres)]);
     if (newest !== null && this.dropoff !== null && !isOver) {
       rows.push([text.toGo, words.distance(metresBetween(newest, this.dropoff))]);
@@ -83,6 +88,7 @@ export class Panel {
     if (isOver && begin !== null && end !== null) {
       rows.push([text.duration, words.duration(end - begin)]);
     }
+    if (isOver && this.summary !== null) rows.push(...totals(this.summary));
     this.fill(rows);
   }
 
@@ -129,4 +135,20 @@ export class Panel {
     const notice = this.notice.textContent ?? "";
     return [...parts, notice].filter((part) => part !== "").join(". ");
   }
+}
+
+/** Where the time went. What nobody knows, or what did not happen, has no line. */
+function totals({ moving_s, standing_s, unknown_s, stops }: Summary): [string, string][] {
+  const text = words.words;
+  const rows: [string, string][] = [];
+  if (moving_s !== null) rows.push([text.moved, words.duration(moving_s * 1000)]);
+  if (standing_s !== null) rows.push([text.stood, words.duration(standing_s * 1000)]);
+  if (unknown_s) rows.push([text.unknown, words.duration(unknown_s * 1000)]);
+  if (stops !== null && stops.length > 0) {
+    const named = stops.slice(0, STOPS_NAMED).map(({ from, seconds }) =>
+      `${words.timeOfDay(Date.parse(from))} (${words.duration(seconds * 1000)})`);
+    const more = stops.length > STOPS_NAMED ? ", …" : "";
+    rows.push([`${text.stops}: ${stops.length}`, named.join(", ") + more]);
+  }
+  return rows;
 }
