@@ -7,7 +7,9 @@ from uuid import UUID
 import pytest
 from kafka import TopicPartition
 
+from tracking.metrics import Metrics
 from tracking.wire.relay import shard_of
+from workers.kafka.batches import Batch
 from workers.kafka.dead_letters import DeadLetter
 from workers.kafka.forwarded import (
     MOST_BUNDLE_BYTES,
@@ -18,6 +20,7 @@ from workers.kafka.forwarded import (
     shard_in,
     unbundled,
 )
+from workers.kafka.in_flight import InFlight
 from workers.kafka.offsets import Offsets
 
 BOOKING = "0d5a1b2c-3d4e-4f50-8a6b-7c8d9e0f1AfE"
@@ -93,17 +96,69 @@ def test_bundles_are_bounded_and_know_where_each_partition_waits() -> None:
     assert sum(each.bytes for each in bundles) == 5 * size
 
 
+PLACE = TopicPartition("p.runner.events", 3)
+
+
 def test_offsets_wait_for_what_another_process_is_to_store() -> None:
-    offsets, place = Offsets(), TopicPartition("t", 0)
-    held = {place: 5}
-    offsets.hold(held)
-    offsets.hold(held)
-    offsets._stored[place].append(10)
-    for _ in range(2):
+    offsets = Offsets()
+    one, two = next(iter(bundles_of([record(5)]))), next(iter(bundles_of([record(5), record(8)])))
+    offsets.hold(one)
+    offsets.hold(two)
+    offsets._stored[PLACE].append(10)
+    for each in (one, two):
         assert offsets.pop_ready() == {}
-        offsets.release(held)
-    assert offsets.pop_ready() == {place: 10}
-    offsets.release(held)  # a partition that was revoked in between
+        assert offsets.waiting() == set()  # nobody else's records wait for that
+        offsets.release(each)
+    assert offsets.pop_ready() == {PLACE: 10}
+    offsets.release(one)
+
+
+def test_an_old_answer_frees_no_bundle_that_begins_with_the_same_record() -> None:
+    """A rebalance between the two: the record was read again, and more behind it."""
+    offsets = Offsets()
+    old, new = next(iter(bundles_of([record(5)]))), next(iter(bundles_of([record(5), record(8)])))
+    offsets.hold(old)
+    offsets.revoked([PLACE])
+    offsets.hold(new)
+    offsets.stored(Batch(offsets={tuple(PLACE): 10}, generations={tuple(PLACE): 1}))
+    offsets.release(old)
+    assert offsets.pop_ready() == {}
+    offsets.release(new)
+    assert offsets.pop_ready() == {PLACE: 10}
+
+
+def test_a_dead_letters_answer_frees_no_bundle_either() -> None:
+    offsets, letter = Offsets(), DeadLetter(record(5), "why")
+    offsets.unreadable([letter])
+    offsets.revoked([PLACE])
+    bundle = next(iter(bundles_of([record(5)])))
+    offsets.hold(bundle)
+    offsets._stored[PLACE].append(10)
+    offsets.acknowledged([letter])
+    assert offsets.pop_ready() == {}
+
+
+def test_the_poison_of_what_came_back_is_waited_for() -> None:
+    metrics = Metrics()
+    sender: Any = SimpleNamespace(send=lambda letters: None, failing_since=None)
+    flight = InFlight(100, metrics, sender)
+    given: list[Batch] = []
+    flight.start(given.append)
+    flight.revoked({PLACE})
+    (bundle,) = bundles_of([record(5), record(6)])
+    flight.forward([bundle])
+    batch = Batch(size=2)
+    flight.take_back(bundle, batch, [])
+    flight.give(Batch(), {PLACE: 7})
+    poison = DeadLetter(record(5), "why")
+    given[0].poison.append(poison)
+    for each in given:
+        flight.done(each)
+    flight.collect()
+    assert flight.offsets.pop_ready() == {}
+    flight.done([poison])
+    flight.collect()
+    assert flight.offsets.pop_ready() == {PLACE: 7}
 
 
 def test_two_dead_letters_of_one_bundle_are_both_waited_for() -> None:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from uuid import UUID, uuid4
 
 import pytest
@@ -11,6 +12,7 @@ from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import NewTopic
 
 from tests.running import Trip, envelope, wait_until
+from tracking.domain.events import LocationUpdate
 from tracking.metrics import Metrics
 from tracking.settings import IngestSettings
 from workers.breaker import Breaker
@@ -18,6 +20,7 @@ from workers.kafka.batches import Batch
 from workers.kafka.consumer import Consumer
 from workers.kafka.dead_letter_sender import DeadLetterSender
 from workers.kafka.dead_letter_topic import kept_dead_letters
+from workers.kafka.forwarded import bundles_of, encoded
 from workers.kafka.unread import oldest_unread_s
 
 SHARDS = 4
@@ -33,6 +36,7 @@ class Member:
         self.sender = DeadLetterSender(settings, self.metrics, self.died.append)
         self.consumer = Consumer(settings, self.metrics, self.sender, breaker, self.died.append)
         self.bookings: list[UUID] = []
+        self.updates: set[tuple[UUID, datetime]] = set()
         self.stores = True
         self.waiting: list[Batch] = []
 
@@ -41,6 +45,11 @@ class Member:
             self.waiting.append(batch)
             return
         self.bookings += [each.booking_id for each in batch.events if each.booking_id]
+        self.updates |= {
+            (each.booking_id, each.recorded_at)
+            for each in batch.events
+            if isinstance(each, LocationUpdate) and each.booking_id
+        }
         self.consumer.stored(batch)
 
     def value(self, name: str) -> float:
@@ -156,8 +165,8 @@ def test_what_kafka_does_not_take_is_stored_where_it_was_read(group: Group) -> N
         wait_until(lambda: group.committed(group.topic) == 100, "and committed")
 
 
-def test_offsets_wait_until_the_other_process_has_stored(group: Group) -> None:
-    """Of what is forwarded the copy counts: it is read again until it is stored."""
+def test_what_nobody_has_stored_is_read_again_here_or_there(group: Group) -> None:
+    """Of what is forwarded the copy counts: that is read again until it is stored."""
     group.make(group.routed, SHARDS)
     with ExitStack() as stack:
         one, two = (stack.enter_context(group.member()) for _ in range(2))
@@ -171,7 +180,7 @@ def test_offsets_wait_until_the_other_process_has_stored(group: Group) -> None:
         age = oldest_unread_s(group.settings)
         assert 0 < age < 60
     with group.member() as again:
-        wait_until(lambda: len(again.bookings) >= 96, "read again")
+        wait_until(lambda: len(again.updates) == 96, "all of them are read again")
         wait_until(lambda: group.committed(group.topic) == 96, "committed")
 
 
@@ -199,3 +208,28 @@ def test_a_dead_letter_says_where_the_platform_wrote_it(group: Group) -> None:
         headers = dict(letter.headers)
         assert headers["dead-letter-timestamp"] == str(timestamp).encode()
         assert (letter.key, headers["trace"]) == (b"its key", b"7")
+
+
+def test_the_oldest_record_may_lie_behind_a_younger_one(group: Group) -> None:
+    """Two processes have forwarded to the same partition; one of them is an hour behind."""
+    group.make(group.routed, 1)
+    now = int(datetime.now(UTC).timestamp() * 1000)
+    for age_s in (1, 3600, 2):
+        record = SimpleNamespace(topic=group.topic, partition=0, offset=0, key=None, value=b"{}",
+                                 timestamp=now - age_s * 1000, headers=[])  # fmt: skip
+        (bundle,) = bundles_of([record])
+        group.producer.send(group.routed, encoded(bundle)).get(30)
+    assert 3600 <= oldest_unread_s(group.settings) < 3700
+
+
+def test_a_topic_that_is_gone_ends_no_process(group: Group) -> None:
+    group.make(group.routed, SHARDS)
+    trips = [Trip() for _ in range(10)]
+    with ExitStack() as stack:
+        one, two = (stack.enter_context(group.member()) for _ in range(2))
+        group.settled(one, two)
+        admin = KafkaAdminClient(bootstrap_servers=group.environ["KAFKA_BROKERS"])
+        admin.delete_topics([group.routed])
+        admin.close()
+        group.produce(trips, 20)
+        wait_until(lambda: len(one.updates | two.updates) == 200, "all are stored")

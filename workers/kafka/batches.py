@@ -2,15 +2,14 @@
 
 import time
 from collections import Counter
-from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-from kafka import TopicPartition
 from msgspec import Struct, field
 
 from tracking.domain.events import Event
 from workers.kafka.dead_letters import DeadLetter
+from workers.kafka.forwarded import Bundle
 
 
 class Batch(Struct):
@@ -23,8 +22,8 @@ class Batch(Struct):
     offsets: dict[tuple[str, int], int] = field(default_factory=dict)
     # ... in which generation of the partition they were read: see workers/kafka/offsets.py.
     generations: dict[tuple[str, int], int] = field(default_factory=dict)
-    # Offsets of records that came back from forwarding: held back until this is stored.
-    held: list[Mapping[TopicPartition, int]] = field(default_factory=list)
+    # What came back from forwarding: its offsets are held back until this is stored.
+    held: list[Bundle] = field(default_factory=list)
     # Outcomes that are known without the database: ignored, dead, skipped, by type.
     outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
     # Details that could not be used, by field.

@@ -1,7 +1,7 @@
 """The Kafka thread: poll, decode, give away, commit. Nothing else ever touches the consumer.
 
 An offset is committed after the transaction that stored its record and the acknowledgement of the
-dead letters below it, never before.
+dead letters and of the forwarded records below it, never before.
 """
 
 import logging
@@ -50,6 +50,8 @@ FEW_S: Final = 0.02
 # A healthy Kafka acknowledges in milliseconds.
 DEAD_LETTERS_S: Final = 1.0
 FORWARDED_S: Final = 1.0
+# While only what is forwarded fills us: how long to wait for Kafka's answer.
+ACKNOWLEDGED_S: Final = 0.1
 
 
 class Consumer:
@@ -78,11 +80,12 @@ class Consumer:
         self.connected = False
         self.joined = False  # the group has given us partitions, or has none for us
         self.stopped: dict[TopicPartition, str] = {}  # partitions that need an operator, and why
-        self.lag = Lag(metrics, is_alone=settings.serves_clients)
+        routed_topic = settings.topic(ROUTED_TOPIC)
+        self.lag = Lag(metrics, is_alone=settings.serves_clients, routed_topic=routed_topic)
         self._decoder = Decoder(settings, breaker)
         self._in_flight = InFlight(settings.batch_records, metrics, dead_letters)
         self._forwarder = Forwarder(settings, metrics, self._in_flight.kept)
-        self._flow = FlowControl(self._poll_records, settings.topic(ROUTED_TOPIC))
+        self._flow = FlowControl(self._poll_records, routed_topic)
         self._commits = Commits(self._in_flight.offsets)
         self._connection = Connection(settings, self._stopping, self.stopped)
         self._recovery = Recovery(self._stopping, self.stopped)
@@ -151,7 +154,8 @@ class Consumer:
 
     def _poll_once(self, consumer: KafkaConsumer) -> bool:
         """One poll and what follows; False when this consumer cannot be used any more."""
-        self._take_back()
+        waits = self._is_full() and not self._in_flight.records
+        self._take_back(ACKNOWLEDGED_S if waits else 0.0)
         self._in_flight.collect(FULL_S if self._is_full() else 0.0)
         if self._is_full():
             timeout_ms = self._flow.pause_all(consumer)

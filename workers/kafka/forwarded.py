@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from kafka import TopicPartition
-from msgspec import MsgspecError, Struct, msgpack
+from msgspec import MsgspecError, Struct, field, msgpack
 
 from tracking.wire.relay import SHARDS
 from workers.kafka.dead_letters import size_of
@@ -72,13 +72,15 @@ class _Entry(Struct, frozen=True, array_like=True, gc=False):
     headers: list[tuple[str, bytes | None]]
 
 
-class Bundle(Struct, frozen=True):
+class Bundle(Struct):
     """Records on their way to another process."""
 
     records: list[Any]
     # Of each partition they came from the first offset: up to there may be committed meanwhile.
     offsets: dict[TopicPartition, int]
     bytes: int
+    # ... and in which generation of each (workers/kafka/offsets.py); set when they are held.
+    generations: dict[TopicPartition, int] = field(default_factory=dict)
 
 
 class _Content(Struct, frozen=True, array_like=True, gc=False):

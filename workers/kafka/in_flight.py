@@ -97,20 +97,22 @@ class InFlight:
     def forward(self, bundles: Sequence[Bundle]) -> None:
         """They are on their way to another process."""
         for each in bundles:
-            self.offsets.hold(each.offsets)
+            self.offsets.hold(each)
             self._forwarded_bytes += each.bytes
 
     def kept(self, bundle: Bundle) -> None:
         """Kafka has it for the other process."""
         self._arrived(bundle)
-        self.offsets.release(bundle.offsets)
+        self.offsets.release(bundle)
 
     def take_back(self, bundle: Bundle, batch: Batch, dead_letters: Sequence[DeadLetter]) -> None:
         """Kafka has not taken it: these are its events and the rest."""
         self._arrived(bundle)
-        batch.held.append(bundle.offsets)
+        batch.held.append(bundle)
         self.give_up(dead_letters)
         self.give(batch, {})
+        # Of its poison: which is waited for only in the generation in which it was read.
+        batch.generations |= {(p.topic, p.partition): n for p, n in bundle.generations.items()}
 
     def _arrived(self, bundle: Bundle) -> None:
         self._forwarded_bytes -= bundle.bytes

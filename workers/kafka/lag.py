@@ -21,8 +21,9 @@ OPEN_TRANSACTION_S: Final = 10.0
 class Lag:
     """Written by the consumer thread; what is public may be read by any thread."""
 
-    def __init__(self, metrics: Metrics, *, is_alone: bool = True) -> None:
+    def __init__(self, metrics: Metrics, *, is_alone: bool = True, routed_topic: str = "") -> None:
         """`is_alone`: nobody else reads for us; so what is not ours is not read."""
+        self._routed_topic = routed_topic
         self._metrics = metrics
         self._is_alone = is_alone
         self._next_at = 0.0  # time.monotonic()
@@ -66,7 +67,10 @@ class Lag:
         for partition, records in polled.items():
             last = records[-1]
             # A producer's clock may be ahead.
-            self._read_until[partition] = min(last.timestamp / 1000, now)
+            until = min(last.timestamp / 1000, now)
+            if partition.topic == self._routed_topic:  # several processes' records, in no order
+                until = min(until, self._read_until.get(partition, until))
+            self._read_until[partition] = until
             if consumer.highwater(partition) == last.offset + 1:
                 self._caught_up(partition)
 

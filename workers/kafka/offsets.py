@@ -2,12 +2,14 @@
 
 import math
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from itertools import chain
 
 from kafka import TopicPartition
 
 from workers.kafka.batches import Batch
 from workers.kafka.dead_letters import DeadLetter
+from workers.kafka.forwarded import Bundle
 
 
 class Offsets:
@@ -24,9 +26,11 @@ class Offsets:
         self._generations: Counter[TopicPartition] = Counter()
         # Partition -> offsets up to which all is stored, oldest first.
         self._stored: dict[TopicPartition, deque[int]] = defaultdict(deque)
-        # Partition -> offsets of records that are to go back to Kafka and that it has not
-        # acknowledged: how many, since those of a bundle have one offset.
+        # Partition -> offsets of dead letters that Kafka has not acknowledged: how many, since the
+        # records of a bundle have one offset.
         self._unacknowledged: dict[TopicPartition, Counter[int]] = defaultdict(Counter)
+        # ... and of bundles for other processes.
+        self._forwarded: dict[TopicPartition, Counter[int]] = defaultdict(Counter)
 
     def generation(self, partition: TopicPartition) -> int:
         """The present one, for the batches that are read now."""
@@ -38,35 +42,36 @@ class Offsets:
             self._generations[partition] += 1
             self._stored.pop(partition, None)
             self._unacknowledged.pop(partition, None)
+            self._forwarded.pop(partition, None)
 
     def unreadable(self, dead_letters: Iterable[DeadLetter]) -> None:
         """Records that were just read, and go to the dead-letter topic instead of the database."""
         for each in dead_letters:
             self._unacknowledged[each.partition][each.record.offset] += 1
 
-    def hold(self, offsets: Mapping[TopicPartition, int]) -> None:
-        """From here on another process stores; until `release` they may not be passed."""
-        for partition, offset in offsets.items():
-            self._unacknowledged[partition][offset] += 1
+    def hold(self, bundle: Bundle) -> None:
+        """From here on another process stores; until `release` this may not be passed."""
+        for partition, offset in bundle.offsets.items():
+            bundle.generations[partition] = self._generations[partition]
+            self._forwarded[partition][offset] += 1
 
-    def release(self, offsets: Mapping[TopicPartition, int]) -> None:
-        """Kafka keeps what was held, or it is stored, in whatever generation it was read."""
-        for partition, offset in offsets.items():
-            waiting = self._unacknowledged.get(partition)
-            if waiting is not None and offset in waiting:
-                waiting[offset] -= 1
-                if not waiting[offset]:
-                    del waiting[offset]
-                if not waiting:
-                    del self._unacknowledged[partition]
+    def release(self, bundle: Bundle) -> None:
+        """Kafka keeps what was held, or it is stored.
+
+        Of an earlier generation it holds nothing any more: what begins with the same record now is
+        another bundle.
+        """
+        for partition, offset in bundle.offsets.items():
+            if bundle.generations[partition] == self._generations[partition]:
+                _discard(self._forwarded, partition, offset)
 
     def stored(self, batch: Batch) -> None:
         """The batch is committed to the database, but for its poison, which waits for Kafka."""
         for each in batch.poison:
             if self._is_ours(batch, each.partition):
                 self._unacknowledged[each.partition][each.record.offset] += 1
-        for held in batch.held:
-            self.release(held)
+        for bundle in batch.held:
+            self.release(bundle)
         for pair, offset in batch.offsets.items():
             partition = TopicPartition(*pair)
             if self._is_ours(batch, partition):
@@ -78,13 +83,14 @@ class Offsets:
     def acknowledged(self, dead_letters: Iterable[DeadLetter]) -> None:
         """Kafka keeps them, of whatever generation: the same record twice is one dead letter."""
         for each in dead_letters:
-            self.release({each.partition: each.record.offset})
+            _discard(self._unacknowledged, each.partition, each.record.offset)
 
     def pop_ready(self) -> dict[TopicPartition, int]:
         """What may be committed now and was not returned before."""
         ready: dict[TopicPartition, int] = {}
         for partition, stored in list(self._stored.items()):
-            limit = min(self._unacknowledged.get(partition, ()), default=math.inf)
+            waiting = self._unacknowledged.get(partition, ()), self._forwarded.get(partition, ())
+            limit = min(chain(*waiting), default=math.inf)
             while stored and stored[0] <= limit:
                 ready[partition] = stored.popleft()
             if not stored:
@@ -92,5 +98,19 @@ class Offsets:
         return ready
 
     def waiting(self) -> set[TopicPartition]:
-        """Partitions that wait for what goes back to Kafka."""
+        """Partitions that wait for their dead letters."""
         return set(self._unacknowledged)
+
+
+def _discard(
+    waiting: dict[TopicPartition, Counter[int]], partition: TopicPartition, offset: int
+) -> None:
+    """One of that offset, if there is one."""
+    offsets = waiting.get(partition)
+    if offsets is None or offset not in offsets:
+        return
+    offsets[offset] -= 1
+    if not offsets[offset]:
+        del offsets[offset]
+    if not offsets:
+        del waiting[partition]

@@ -44,12 +44,12 @@ def oldest_unread_s(settings: KafkaSettings) -> float:
             for topic in sorted(filter(pattern.match, consumer.topics()))
             for number in sorted(consumer.partitions_for_topic(topic) or ())
         ]
-        return _oldest_s(consumer, places)
+        return _oldest_s(consumer, places, settings.topic(ROUTED_TOPIC))
     finally:
         consumer.close(autocommit=False, timeout_ms=TIMEOUT_MS)
 
 
-def _oldest_s(consumer: KafkaConsumer, places: list[TopicPartition]) -> float:
+def _oldest_s(consumer: KafkaConsumer, places: list[TopicPartition], routed_topic: str) -> float:
     # Assigned without a position, each begins where the group has committed, or at the beginning.
     consumer.assign(places)
     oldest, waiting = math.inf, set(places)  # oldest: Unix time of the oldest record seen
@@ -60,8 +60,10 @@ def _oldest_s(consumer: KafkaConsumer, places: list[TopicPartition]) -> float:
         for place, records in consumer.poll(timeout_ms=500).items():
             times = [one.timestamp for record in records for one in unbundled(record)]
             oldest = min(oldest, min(times) / 1000)
-            waiting.discard(place)
-            consumer.pause(place)
+            # A routed partition mixes what several processes forward: the oldest may be the last.
+            if place.topic != routed_topic:
+                waiting.discard(place)
+                consumer.pause(place)
         for place in [place for place in waiting if _is_at_end(consumer, place)]:
             waiting.discard(place)
             consumer.pause(place)

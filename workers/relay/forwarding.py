@@ -7,10 +7,11 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 from functools import partial
 from typing import Any, Final
 
-from confluent_kafka import KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 from kafka import KafkaConsumer, TopicPartition
@@ -37,17 +38,23 @@ Records = dict[TopicPartition, list[Any]]
 # for a process that hangs.
 TOPIC_CONFIG: Final = {
     "retention.ms": str(3 * 86_400_000),
+    "retention.bytes": "-1",
     "segment.bytes": str(64 << 20),
-    # A replay brings old records, which must not be deleted for their age.
+    # Age is that of the copy: a broker may be set to take the producer's word.
     "message.timestamp.type": "LogAppendTime",
 }
 # What Kafka has not taken by then is stored here.
-OLDEST_MS: Final = 10_000
+OLDEST_MS: Final = 5_000
+# ... and so long nothing more is forwarded to that partition.
+REST_S: Final = 10.0
 MAKE_EVERY_S: Final = 5.0
 PRODUCER_OPTIONS: Final[dict[str, Any]] = {
     "acks": "all",
     "linger.ms": 0,
-    "compression.type": "lz4",
+    # What one fetch brings of a partition is bounded in bytes as they travel.
+    "compression.type": "none",
+    # Made with our configuration, or not at all.
+    "allow.auto.create.topics": False,
     "message.timeout.ms": OLDEST_MS,
 }
 
@@ -70,7 +77,10 @@ class Forwarder:
         self._producer: Producer | None = None
         self._admin: AdminClient | None = None
         self._make_at = 0.0  # time.monotonic()
+        self._told = False  # that it cannot be made
         self._failing = False
+        # Partitions that Kafka does not take, until when: time.monotonic().
+        self._resting: dict[int, float] = {}
 
     def exchange(self, polled: Records, consumer: KafkaConsumer) -> tuple[Records, list[Bundle]]:
         """What is to be stored here of what was polled, and what is on its way elsewhere.
@@ -86,9 +96,13 @@ class Forwarder:
         if not ours:  # nobody has a shard yet, or there are more processes than shards
             self._make_topic(consumer)
             return found, []
+        if self._topic not in (consumer.subscription() or ()):
+            return found, []  # it is gone, and the group has not noticed yet
         count = len(consumer.partitions_for_topic(self._topic) or ())
-        if count == len(ours):
+        if count <= len(ours):
             return found, []
+        now = time.monotonic()
+        ours |= {partition for partition, until in self._resting.items() if now < until}
         leaving: dict[int, list[Any]] = defaultdict(list)
         for partition in polled:
             if partition.topic not in (self._topic, self._retry_topic):
@@ -107,20 +121,22 @@ class Forwarder:
         try:
             self._producer.produce(
                 self._topic, encoded(bundle), None, partition,
-                on_delivery=partial(self._delivered, bundle),
+                on_delivery=partial(self._delivered, partition, bundle),
             )  # fmt: skip
         except (BufferError, KafkaException) as error:
-            self._delivered(bundle, error, None)
+            self._delivered(partition, bundle, error, None)
 
-    def _delivered(self, bundle: Bundle, error: Any, _: Any) -> None:
+    def _delivered(self, partition: int, bundle: Bundle, error: Any, _: Any) -> None:
         if error is None:
-            self._failing = False
+            self._resting.pop(partition, None)
+            self._failing = bool(self._resting)
             self._metrics.forwarded.inc(len(bundle.records))
             self._done(bundle)
             return
         if not self._failing:
             log.warning("%s does not take records, storing them here: %s", self._topic, error)
         self._failing = True
+        self._resting[partition] = time.monotonic() + REST_S
         self._metrics.not_forwarded.inc(len(bundle.records))
         self._returned.append(bundle)
 
@@ -142,7 +158,17 @@ class Forwarder:
         if self._admin is None:
             self._admin = AdminClient(self._options | {"log_level": 0})
         new = NewTopic(self._topic, self._wanted, -1, config=dict(TOPIC_CONFIG))
-        self._admin.create_topics([new])
+        self._admin.create_topics([new])[self._topic].add_done_callback(self._made)
+
+    def _made(self, future: "Future[None]") -> None:
+        """On a thread of librdkafka's client. Others may have made it first."""
+        error = future.exception()
+        if not isinstance(error, KafkaException):
+            return
+        if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS and not self._told:
+            self._told = True
+            log.warning("%s cannot be made, so processes wait for each other's locks: %s",
+                        self._topic, error.args[0].str())  # fmt: skip
 
 
 def _kept(
