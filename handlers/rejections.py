@@ -12,6 +12,7 @@ from tracking.errors import (
     NotKnownYet,
     Overloaded,
     RouteChanged,
+    RouteExpired,
     TooManyConnections,
     TooManyRequests,
     TrackingError,
@@ -40,6 +41,7 @@ REJECTIONS: Final[Mapping[type[TrackingError], Rejection]] = {
     TooManyConnections: Rejection(429, close_codes.TOO_MANY_CONNECTIONS, "too_many_connections"),
     Overloaded: Rejection(503, close_codes.OVERLOADED, "full"),
     RouteChanged: Rejection(503, close_codes.OVERLOADED, "route_changed"),
+    RouteExpired: Rejection(410, close_codes.NOT_FOUND, "route_expired"),
     DatabaseUnavailable: Rejection(503, close_codes.OVERLOADED, "database_unavailable"),
 }
 # Everything that is not in the table is a bug: the caller learns nothing of it.

@@ -123,6 +123,23 @@ async def test_what_is_stored_while_kafka_is_asked_is_seen(
 
 
 @pytest.mark.gen_test
+async def test_routes_go_once_an_hour_as_soon_as_nothing_lies_unread(upkeep: Upkeep) -> None:
+    rounds = []
+
+    async def retention() -> None:
+        rounds.append(upkeep.ask())
+        if len(rounds) == 1:
+            raise OSError
+
+    upkeep.tasks._retention = retention
+    upkeep.ask = lambda: 3_600.0
+    assert await upkeep.tasks._attempt("retention", upkeep.tasks._retain)
+    upkeep.ask = lambda: 0.0
+    attempts = [await upkeep.tasks._attempt("retention", upkeep.tasks._retain) for _ in range(3)]
+    assert (attempts, rounds) == ([False, True, True], [0.0, 0.0])
+
+
+@pytest.mark.gen_test
 async def test_kafka_is_asked_only_when_something_is_due(
     own_engine: sa.Engine, upkeep: Upkeep
 ) -> None:

@@ -71,6 +71,8 @@ TESTED_BY = {
     "tracking/live/io_uring.py": "test_sender",
     "tracking/live/recipient.py": "test_subscriber",
     "tracking/store/maintenance/abandoned.py": "test_store_ingest",
+    "tracking/store/maintenance/dropping.py": "test_retention",
+    "tracking/store/maintenance/expiry.py": "test_retention",
     "tracking/store/maintenance/restore.py": "test_after_restore",
     "tracking/store/outbox/events.py": "test_store_outbox",
     "tracking/store/outbox/watermarks.py": "test_store_outbox",

@@ -45,6 +45,10 @@ class RouteChanged(TrackingError):
     """Waypoints left a route, or were erased, while it was read: the same request may succeed."""
 
 
+class RouteExpired(TrackingError):
+    """The waypoints have gone for their age: only the summary is left."""
+
+
 class SchemaOutdated(TrackingError):
     """The database is not at the revision this code was written for."""
 

@@ -110,6 +110,11 @@ class Metrics:
         self.maintenance_errors = self._counter(
             "maintenance_errors", "Rounds of maintenance that failed.", ["task"]
         )
+        self.expired_routes = self._counter("expired_routes", "Trips whose waypoints have gone.")
+        self.dropped_partitions = self._counter("dropped_partitions", "Partitions of waypoints.")
+        self.retention_floor = self._gauge(
+            "retention_floor_timestamp_seconds", "What began before it has no route; 0: unknown."
+        )
         self.pool_in_use = self._gauge(
             "database_connections_in_use", "Connections taken from a pool.", ["pool"]
         )

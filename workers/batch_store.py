@@ -9,6 +9,7 @@ import random
 from collections import Counter
 from collections.abc import Collection
 from concurrent.futures import Executor
+from datetime import timedelta
 from functools import partial
 from typing import Final
 
@@ -43,13 +44,14 @@ class BatchStore:
         metrics: Metrics,
         breaker: Breaker,
         by_day: bool = False,
+        keep: timedelta | None = None,
     ) -> None:
-        """`by_day`: the partitions of waypoints that are made."""
+        """`by_day`, `keep`: the partitions of waypoints that are made."""
         self._engine = engine
         self._executor = executor
         self._metrics = metrics
         self._breaker = breaker
-        self._known = TrackCache(by_day=by_day)  # the executor's one thread
+        self._known = TrackCache(by_day=by_day, keep=keep)  # the executor's one thread
 
     async def store(self, batch: Batch) -> tuple[list[Stored], Counter[tuple[str, str]]]:
         """One transaction, unless an event is poison: then halves, until it stands alone."""

@@ -49,7 +49,14 @@ def check_connections(settings: Settings, role: str) -> int:
             said = text[0] if text else repr(error)
             complain(f"{name}: {said}{NO_OPTIONS_HINT if NO_OPTIONS in said else ''}")
             failed += 1
+    print(f"retention: {_retention(settings)}")
     return failed
+
+
+def _retention(settings: Settings) -> str:
+    if settings.keep is None:
+        return "routes are kept for ever (RETENTION_DAYS=0)"
+    return f"routes go once their trips have been over for {settings.retention_days} days"
 
 
 def _check_database(settings: Settings) -> str:

@@ -48,7 +48,9 @@ class Intake:
         self.breaker = Breaker(metrics)
         self.dead_letters = DeadLetterSender(settings, metrics, died)
         self.consumer = Consumer(settings, metrics, self.dead_letters, self.breaker, died)
-        store = BatchStore(engine, executor, metrics, self.breaker, settings.partitions_by_day)
+        store = BatchStore(
+            engine, executor, metrics, self.breaker, settings.partitions_by_day, settings.keep
+        )
         self.ingest = Ingest(store, publisher, metrics, settings.batch_records, died, tracing)
         self.outgoing = Outgoing(settings, engine, metrics, died)
 

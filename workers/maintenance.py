@@ -32,7 +32,8 @@ POSTPONED_S: Final = 600.0
 ADOPT_S: Final = 3.0
 EXPIRE_S: Final = 30.0
 PARTITIONS_S: Final = 3600.0
-TASKS: Final = ("partitions", "metadata", "adopt", "gauges", "shares", "expire")
+RETENTION_S: Final = 3600.0
+TASKS: Final = ("partitions", "metadata", "adopt", "gauges", "shares", "expire", "retention")
 # While what is read is older than this, nobody knows what has not happened: nothing expires.
 BEHIND_S: Final = 60.0
 
@@ -53,11 +54,12 @@ class Maintenance:
         unread_s: Callable[[], float],
         by_day: bool = False,
         rule: Rule = STANDARD,
+        retention: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         """`delay_s`: by how much this process is behind, at once, on the IOLoop. `unread_s`: how
         old the oldest event is that the consumer group has not stored; on the executor, KafkaError
         or infinite if nobody knows. `by_day`: the partitions of waypoints. `rule`: of the
-        verdicts.
+        verdicts. `retention`: a round of it; None: routes are kept for ever.
         """
         self._engine = engine
         self._executor = executor
@@ -67,6 +69,8 @@ class Maintenance:
         self._unread_s = unread_s
         self._by_day = by_day
         self._rule = rule
+        self._retention = retention
+        self._retention_at = 0.0  # time.monotonic()
         for task in TASKS:  # from the start at 0, so that the first error shows as an increase
             metrics.maintenance_errors.labels(task)
         self._failing: dict[str, str] = {}  # what was said of each task that fails now
@@ -81,6 +85,7 @@ class Maintenance:
             self._repeat("gauges", EXPIRE_S, self._measure),
             self._repeat("shares", EXPIRE_S, self._delete_closed_shares),
             self._repeat("expire", EXPIRE_S, self._expire),
+            self._repeat("retention", EXPIRE_S, self._retain),
         )
 
     async def _repeat(self, task: str, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
@@ -145,10 +150,24 @@ class Maintenance:
         """
         if self._delay_s() >= BEHIND_S or not await self._is_anything_due():
             return
-        if await self._call(self._unread_s) >= BEHIND_S or self._delay_s() >= BEHIND_S:
+        if not await self._is_all_read():
             return
         await self._refuse_what_nobody_claimed()
         await self._end_what_nobody_ended()
+
+    async def _is_all_read(self) -> bool:
+        """Nothing lies unread that is older than BEHIND_S."""
+        return await self._call(self._unread_s) < BEHIND_S and self._delay_s() < BEHIND_S
+
+    async def _retain(self) -> None:
+        """Once an hour, as soon as nothing lies unread: that may say that a trip is not over."""
+        now = time.monotonic()
+        if self._retention is None or now < self._retention_at or self._delay_s() >= BEHIND_S:
+            return
+        if not await self._is_all_read():
+            return
+        await self._retention()
+        self._retention_at = now + RETENTION_S
 
     async def _is_anything_due(self) -> bool:
         """Asking Kafka costs a connection: not twice a minute for nothing."""

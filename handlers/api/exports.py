@@ -44,7 +44,7 @@ class ExportHandler(TrackingHandler):
     ending: ClassVar[str]
 
     async def get(self, booking_id: str) -> None:
-        track, part = await self.requested(booking_id)
+        track, part = await self.requested_route(booking_id)
         options = self._options(part.since_seq)
         part = RouteSlice(track.id, part.since_seq, track.head_seq, options.since, options.until)
         start = await self.services.read(export_start, track, part)

@@ -69,7 +69,8 @@ class TripHandler(TrackingHandler):
 
     async def _send_trip(self, trip: TripRecord, events: list[TripEvent]) -> None:
         """Page by page, each asked for when the one before it has left."""
-        part = RouteSlice(trip.id, 0, trip.head_seq)
+        head_seq = trip.head_seq if trip.route_expired_at is None else 0
+        part = RouteSlice(trip.id, 0, head_seq)
         late = await self.services.read(late_seqs, part)
         fields = {**_fields(trip), "events": events, "columns": COLUMNS}
         self.write(b'{"success":true,"data":' + _encode(fields)[:-1] + b',"points":[')
@@ -110,6 +111,7 @@ def _fields(trip: TripRecord) -> dict[str, Any]:
         "seq": trip.head_seq,
         "pickup": trip.pickup,
         "dropoff": trip.dropoff,
+        "route_expired_at": trip.route_expired_at,
     }
 
 

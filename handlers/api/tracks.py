@@ -15,7 +15,7 @@ from tracking.domain.points import PLACE_AND_TIME
 from tracking.domain.routes import Order
 from tracking.domain.tracks import TrackView
 from tracking.domain.waypoints import RouteWaypoint
-from tracking.errors import InvalidRequest, NotFound
+from tracking.errors import InvalidRequest, NotFound, RouteExpired
 from tracking.store.read import points
 from tracking.store.read.points import PointsPage
 from tracking.store.read.routes import RouteSlice, page, spans_half_the_globe
@@ -53,6 +53,13 @@ class TrackingHandler(BaseHandler):
         if since_seq > track.head_seq:
             raise InvalidRequest("since_seq is above the track's head")
         return track, RouteSlice(track.id, since_seq, track.head_seq)
+
+    async def requested_route(self, text: str) -> tuple[TrackView, RouteSlice]:
+        """As `requested`; raises RouteExpired where only a summary is left."""
+        track, part = await self.requested(text)
+        if track.route_expired_at is not None:
+            raise RouteExpired("the route was erased for its age")
+        return track, part
 
     def is_unchanged(self, track: TrackView, part: RouteSlice, variant: str = "") -> bool:
         """Set the headers that describe this version; true when the caller has it already."""
@@ -140,6 +147,9 @@ def _track_fields(track: TrackView) -> dict[str, Any]:
         "completed_at": None if track.completed_at is None else whole_seconds(track.completed_at),
         "epoch": track.epoch,
         "seq": track.head_seq,
+        "route_expired_at": (
+            None if track.route_expired_at is None else whole_seconds(track.route_expired_at)
+        ),
     }
 
 
@@ -161,7 +171,7 @@ class RouteHandler(TrackingHandler):
     route = "/api/v1/tracking/{bookingId}/route"
 
     async def get(self, booking_id: str) -> None:
-        track, part = await self.requested(booking_id)
+        track, part = await self.requested_route(booking_id)
         if self.is_unchanged(track, part):
             self.set_status(304)
             return

@@ -108,3 +108,4 @@ class TrackView(Struct, frozen=True):
     pickup_lat: float | None
     dropoff_lng: float | None
     dropoff_lat: float | None
+    route_expired_at: datetime | None  # the waypoints went then, for their age

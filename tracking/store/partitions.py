@@ -8,7 +8,7 @@ own. So the setting may be changed at any time, and processes may differ in it.
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Final
 
 import sqlalchemy as sa
@@ -25,13 +25,19 @@ _NAME: Final = re.compile(r"waypoints_y(\d{4,})m(\d\d)(?:d(\d\d))?")
 class Partitions:
     """Which of them are known to be there; the one thread that stores batches calls."""
 
-    def __init__(self, by_day: bool = False) -> None:
+    def __init__(self, by_day: bool = False, keep: timedelta | None = None) -> None:
+        """`keep`: what was recorded longer ago needs none; None: everything does."""
         self._by_day = by_day
+        self._keep = keep
         self._known: set[str] = set()
 
     def forget(self) -> None:
         """After a transaction that failed: one may have been made and be gone again."""
         self._known.clear()
+
+    def floor(self) -> datetime | None:
+        """What was recorded before it is refused: its partition may have gone for its age."""
+        return None if self._keep is None else datetime.now(UTC) - self._keep
 
     def ensure(self, cursor: Cursor, times: Collection[datetime]) -> None:
         """Make those that waypoints of these times (UTC) need, in the caller's transaction.
@@ -41,7 +47,7 @@ class Partitions:
         first, last = min(times).date(), max(times).date()
         if (first.year, first.month) == (last.year, last.month) and _month(first) in self._known:
             return
-        days = {first, last} if first == last else {time.date() for time in times}
+        days = {first, last} if first == last else {each.date() for each in times}
         missing = {day for day in days if not self._has(day)}
         if not missing:
             return
@@ -103,6 +109,21 @@ def _found(cursor: Cursor, days: Iterable[date]) -> set[str]:
         (months,),
     )
     return {name for (name,) in cursor.fetchall() if _NAME.fullmatch(name)}
+
+
+def span(name: str) -> tuple[datetime, datetime] | None:
+    """From when to when (excluded) the partition of this name is; None if it is none of ours."""
+    found = _NAME.fullmatch(name)
+    if found is None:
+        return None
+    year, month, day = (int(text or 1) for text in found.groups())
+    begin = date(year, month, day)
+    end = _next_month(begin) if found[3] is None else _next_day(begin)
+    return _midnight(begin), _midnight(end)
+
+
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, time(), UTC)
 
 
 def _month(day: date) -> str:

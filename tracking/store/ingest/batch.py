@@ -15,7 +15,7 @@ from tracking.domain.tracks import TrackChange
 from tracking.domain.waypoints import StoredWaypoint
 from tracking.store.ingest import bookings, outcomes, parking
 from tracking.store.ingest.corrections import lower_corrections
-from tracking.store.ingest.facts import FactKey, fact_key, insert_facts
+from tracking.store.ingest.facts import FactKey, fact_key, insert_facts, without_places
 from tracking.store.ingest.numbering import write_waypoints
 from tracking.store.ingest.outcomes import APPLIED, DUPLICATE
 from tracking.store.ingest.resolver import Resolver
@@ -112,20 +112,20 @@ def _store(
     versions = {booking_id: track.version for booking_id, track in tracks.items()}
 
     # Each step costs a round trip: most batches have updates only, and skip what they don't need.
-    informed = _store_facts(cursor, facts, stored)
+    informed = _store_facts(cursor, without_places(facts, tracks), stored)
     begun = [track for track in tracks.values() if track.head_seq]
     changes, moved = write_trips(cursor, informed, tracks)
     reroute(cursor, [track for track in begun if track.booking_id in moved])
     waiting = parking.adoptable(cursor, moved | adopt, parked)
 
-    resolver = Resolver(tracks)
+    resolver = Resolver(tracks, track_cache.partitions.floor())
     resolver.resolve([*waiting, *updates])
     resolver.find_final_ends(cursor)
     lower_corrections(cursor, resolver.candidates)
     new = add_waypoints(cursor, resolver.candidates)
     stored.adopted = outcomes.release_waiting(cursor, waiting, resolver, new)
     rest = outcomes.park_unassigned(cursor, updates, len(waiting), resolver, new)
-    stored.refusals += outcomes.refusals(rest, no_fix)
+    stored.refusals += outcomes.refusals(rest, no_fix, resolver, len(waiting), new)
     rest += no_fix
     stored.update_outcomes.update(outcome for _, outcome in rest)
     stored.update_outcomes += Counter({APPLIED: len(received) - len(rest)})  # keeps no zero

@@ -1,14 +1,16 @@
 """Facts of bookings: each booking event that was stored. Part of the ingest transaction."""
 
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple, TypeAlias
 from uuid import UUID
 
+from msgspec.structs import replace
 from psycopg2.extensions import cursor as Cursor
 
 from tracking.domain.events import CLOCK_TOLERANCE, BookingEvent
+from tracking.store.ingest.track_state import TrackState
 from tracking.store.sql import POINT, execute_rows, interval, pair
 
 FactKey: TypeAlias = tuple[UUID, str, datetime, UUID | None]
@@ -62,6 +64,18 @@ def insert_facts(cursor: Cursor, events: Collection[BookingEvent]) -> Learned:
     )
     new = {(booking_id, *rest) for booking_id, *rest, is_new in found if is_new}
     return Learned(new, {row[0] for row in found})
+
+
+def without_places(
+    events: Sequence[BookingEvent], tracks: Mapping[UUID, TrackState]
+) -> list[BookingEvent]:
+    """A trip whose route has gone for its age does not get back where it began and ended."""
+    return [
+        replace(e, pickup=None, dropoff=None)
+        if e.booking_id in tracks and tracks[e.booking_id].route_expired
+        else e
+        for e in events
+    ]
 
 
 def load_facts(cursor: Cursor, booking_ids: Collection[UUID]) -> dict[UUID, list[BookingEvent]]:

@@ -57,7 +57,7 @@ def park_unassigned(
     park = [
         (number, update)
         for number, update in enumerate(updates, first)
-        if update.booking_id is None
+        if (update.booking_id is None and number not in resolver.expired)
         or (number in unassigned and number not in known and number not in final)
     ]
     parked = parking.park(cursor, [(update, number not in unassigned) for number, update in park])
@@ -66,7 +66,7 @@ def park_unassigned(
     for number, update in enumerate(updates, first):
         if number in new:
             continue
-        if number in final:
+        if number in final or number in resolver.expired:
             rest.append((update, REFUSED))
         else:
             rest.append((update, PARKED if number in waiting else DUPLICATE))
@@ -78,10 +78,17 @@ def without_fix(updates: Iterable[LocationUpdate]) -> list[tuple[LocationUpdate,
     return [(u, REFUSED) for u in updates if not (u.latitude or u.longitude)]
 
 
-def refusals(rest: Iterable[tuple[LocationUpdate, Outcome]], no_fix: Sized) -> Counter[str]:
-    """How many were refused, by the rule that excludes them."""
-    after_end = sum(outcome == REFUSED for _, outcome in rest)
-    return Counter({"no_fix": len(no_fix), "after_end": after_end})
+def refusals(
+    rest: Iterable[tuple[LocationUpdate, Outcome]],
+    no_fix: Sized,
+    resolver: Resolver,
+    first: int,
+    new: set[int],
+) -> Counter[str]:
+    """How many were refused, by the rule that excludes them. Numbers as in `park_unassigned`."""
+    expired = sum(number >= first and number not in new for number in resolver.expired)
+    refused = sum(outcome == REFUSED for _, outcome in rest)
+    return Counter({"no_fix": len(no_fix), "after_end": refused - expired, "expired": expired})
 
 
 def heard_of(

@@ -15,14 +15,20 @@ from tracking.store.ingest.track_state import Candidate, TrackState
 
 
 class Resolver:
-    """Which track each update belongs to; `unassigned` are those without one."""
+    """Which track each update belongs to; `unassigned` are those without one.
 
-    def __init__(self, tracks: dict[UUID, TrackState]) -> None:
+    `expired` are the numbers of those whose waypoint would have gone for its age: it was recorded
+    before the floor, or in a trip whose route has gone.
+    """
+
+    def __init__(self, tracks: dict[UUID, TrackState], floor: datetime | None = None) -> None:
         self._tracks = tracks
+        self._floor = floor
         # By number: a UUID is hashed and compared in Python, an int is not.
         self._by_booking = {booking_id.int: track for booking_id, track in tracks.items()}
         self.candidates: list[Candidate] = []
         self.unassigned: list[tuple[int, LocationUpdate]] = []
+        self.expired: set[int] = set()
         self._final: dict[UUID, datetime] = {}
 
     @cached_property
@@ -35,15 +41,26 @@ class Resolver:
         return found
 
     def resolve(self, updates: Iterable[LocationUpdate]) -> None:
+        floor = self._floor
         for number, update in enumerate(updates):
             found = False
             for track in self._possible(update):
                 covered = track.covered(update)
                 if covered is not None:
-                    self.candidates.append((number, track, covered))
                     found = True
+                    if track.route_expired or (floor is not None and covered.recorded_at < floor):
+                        self.expired.add(number)
+                    else:
+                        self.candidates.append((number, track, covered))
             if not found:
-                self.unassigned.append((number, update))
+                if self._is_old(update.recorded_at) and self._is_old(update.occurred_at):
+                    self.expired.add(number)
+                else:
+                    self.unassigned.append((number, update))
+
+    def _is_old(self, time: datetime | None) -> bool:
+        """A report that says no second time has only the first one."""
+        return self._floor is not None and (time is None or time < self._floor)
 
     def _possible(self, update: LocationUpdate) -> Sequence[TrackState]:
         if update.booking_id is None:

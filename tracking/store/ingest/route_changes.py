@@ -21,9 +21,9 @@ def reroute(cursor: Statements, tracks: Sequence[TrackState]) -> None:
 
     One that came before its trip's end was known keeps its row and leaves the route.
     """
-    if not tracks:
+    ids = [track.id for track in tracks if not track.route_expired]
+    if not ids:
         return
-    ids = [track.id for track in tracks]
     changed = _believe_again(cursor, ids)
     cursor.execute(_MEMBERSHIP, (ids,))
     changed |= {track_id for (track_id,) in cursor}

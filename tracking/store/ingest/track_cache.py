@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Collection, Iterable
+from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
@@ -23,10 +24,12 @@ class TrackCache:
     compares its version, under the booking's lock (`load_tracks`).
     """
 
-    def __init__(self, limit: int = LIMIT, by_day: bool = False) -> None:
-        """`by_day`: which partitions of waypoints are made where there are none."""
+    def __init__(
+        self, limit: int = LIMIT, by_day: bool = False, keep: timedelta | None = None
+    ) -> None:
+        """`by_day`, `keep`: which partitions of waypoints are made where there are none."""
         self._tracks: dict[UUID, TrackState] = {}
-        self.partitions = Partitions(by_day)
+        self.partitions = Partitions(by_day, keep)
         self._limit = limit
         self._asks_until = 0.0  # time.monotonic()
 

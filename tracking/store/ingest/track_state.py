@@ -49,6 +49,7 @@ class TrackState(Struct):
     ahead_until: datetime | None = None
     corrects: bool = False  # the batch has moved `ahead_until`
     picked_up_at: datetime | None = None
+    route_expired: bool = False  # its waypoints have gone for their age, and none is added
     # Where a waypoint falls that is newer than all stored ones; one object, compared by identity.
     end: Gap = Gap(None, None)
 

@@ -29,7 +29,7 @@ def load_tracks(
             track = tracks.get(row[0])
             if track is None:
                 track = tracks[row[0]] = _track_state(row)
-            track.assignments += (Assignment(*row[25:]),)
+            track.assignments += (Assignment(*row[26:]),)
     return tracks
 
 
@@ -40,7 +40,7 @@ _TRACKS: Final = """
            t.version, t.epoch, t.end_reason IS NOT DISTINCT FROM 'delivered',
            t.shown_until, t.ahead_until,
            t.announced_id, t.announced_distance_mm, t.announced_completed_at,
-           t.picked_up_at, a.runner_id, a.started_at, a.ended_at
+           t.picked_up_at, t.route_expired_at IS NOT NULL, a.runner_id, a.started_at, a.ended_at
     FROM tracks t JOIN assignments a ON a.booking_id = t.booking_id
     WHERE t.booking_id = ANY(%s::uuid[]) ORDER BY a.id
 """
@@ -101,5 +101,5 @@ def _track_state(row: Sequence[Any]) -> TrackState:
     state.newest, state.end = last, Gap(last, None)
     state.delivered, state.shown_until, state.ahead_until = row[18:21]
     state.announced = None if row[21] is None else Announcement(*row[21:24])
-    state.picked_up_at = row[24]
+    state.picked_up_at, state.route_expired = row[24:26]
     return state

@@ -131,7 +131,7 @@ def ended_tracks(
         begin = (since, UUID(int=0)) if after is None else (after.completed_at, after.id)
         cursor.execute(
             "SELECT id, booking_id, booking_number, completed_at FROM tracks"
-            " WHERE status <> 'active' AND completed_at >= %s"
+            " WHERE status <> 'active' AND route_expired_at IS NULL AND completed_at >= %s"
             " AND (completed_at, id) > (%s, %s::uuid) ORDER BY completed_at, id LIMIT %s",
             (since, *begin, limit),
         )

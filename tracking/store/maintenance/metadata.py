@@ -27,7 +27,8 @@ def waiting_tracks(engine: sa.Engine, limit: int, without: Collection[UUID] = ()
         cursor.execute(
             """
             SELECT id FROM tracks
-            WHERE NOT metadata_current AND status <> 'active' AND id <> ALL(%s::uuid[])
+            WHERE NOT metadata_current AND status <> 'active' AND route_expired_at IS NULL
+                AND id <> ALL(%s::uuid[])
             ORDER BY completed_at LIMIT %s
             """,
             (list(without), limit),
@@ -165,4 +166,5 @@ _UPSERT: Final = f"""
         reported_distance_m = excluded.reported_distance_m, flagged = excluded.flagged,
         implausible = excluded.implausible, verdict_rule = excluded.verdict_rule,
         track_version = excluded.track_version, summary = excluded.summary, updated_at = now()
+    WHERE NOT route_metadata.route_expired
 """

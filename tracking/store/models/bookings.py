@@ -109,6 +109,8 @@ class Track(Base):
     announced_completed_at: Mapped[datetime | None]
     # False while route_metadata is older than the track; a running trip has none.
     metadata_current: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
+    # Its waypoints have gone for their age, and every place of it; how much there was stays.
+    route_expired_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
 

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from geoalchemy2 import WKBElement
 from sqlalchemy import (
+    Boolean,
     ForeignKey,
     Identity,
     Index,
@@ -111,6 +112,8 @@ class RouteMetadata(Base):
     # tracking.domain.summary, NULL of a route that is too long for one.
     track_version: Mapped[int | None]
     summary: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    # What it was computed from has gone for its age: it is never computed again.
+    route_expired: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
 
 
 class ParkedUpdate(Base):

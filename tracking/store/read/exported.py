@@ -59,11 +59,11 @@ def export_start(engine: sa.Engine, track: TrackView, part: RouteSlice) -> Expor
 
 @translated
 def trips_between(engine: sa.Engine, since: datetime, until: datetime) -> Sequence[UUID]:
-    """Bookings whose trips began then, the oldest first."""
+    """Bookings whose trips began then and have a route, the oldest first."""
     with transaction(engine) as cursor:
         cursor.execute(
             "SELECT booking_id FROM tracks WHERE started_at >= %s AND started_at < %s"
-            " ORDER BY started_at, id",
+            " AND route_expired_at IS NULL ORDER BY started_at, id",
             (since, until),
         )
         return [booking_id for (booking_id,) in cursor]

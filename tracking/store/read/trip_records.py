@@ -36,6 +36,7 @@ class TripRecord(Struct, frozen=True):
     distance_mm: int
     pickup: list[float] | None
     dropoff: list[float] | None
+    route_expired_at: int | None
 
 
 class TripEvent(Struct, frozen=True):
@@ -70,7 +71,8 @@ def _pair(point: str) -> str:
 _RECORD: Final = f"""
     t.id, t.epoch, t.version, t.head_seq, t.booking_id, t.booking_number, t.status, t.phase,
     t.runner_id, t.owner_id, {_ms("t.started_at")}, {_ms("t.picked_up_at")},
-    {_ms("t.completed_at")}, t.end_reason, t.distance_mm, {_pair("t.pickup")}, {_pair("t.dropoff")}
+    {_ms("t.completed_at")}, t.end_reason, t.distance_mm, {_pair("t.pickup")}, {_pair("t.dropoff")},
+    {_ms("t.route_expired_at")}
 """
 # As the trip is computed of them: a clock that is ahead is bounded by Kafka's.
 _EVENT_ORDER: Final = f"least(occurred_at, heard_at + {interval(CLOCK_TOLERANCE)}), occurred_at, id"
