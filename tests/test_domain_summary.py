@@ -83,6 +83,13 @@ def test_flagged_waypoints_count_for_one_distance_only() -> None:
     assert (summary.record.waypoints, summary.record.flagged) == (20, {"jump": 1})
 
 
+def test_a_flagged_newest_waypoint_still_ends_the_duration_of_a_trip_that_lasts() -> None:
+    route = [*straight(20), at(21, 105, Spot(1050, 90_000))]
+    summary = summary_of(judged(route, {21: Verdict.PENDING}), TripFacts(5.0, None))
+    assert (summary.times.duration_s, summary.times.recorded_s) == (100, 95)
+    assert summary.record.coverage == pytest.approx(0.95)
+
+
 def test_wandering_at_rest_is_no_speed() -> None:
     rest = [at(20 + n, 100 + 5.0 * n, Spot(1000 + 6 * (n % 2), 0)) for n in range(1, 400)]
     summary = summary_of(judged([*straight(20), *rest]), TRIP)
