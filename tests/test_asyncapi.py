@@ -24,7 +24,9 @@ from tracking.wire.messages import LocationUpdateMessage
 DOCUMENT: dict[str, Any] = yaml.safe_load((CHECKOUT / "docs" / "asyncapi.yaml").read_text())
 SCHEMAS: dict[str, Any] = DOCUMENT["components"]["schemas"]
 PAGE = (CHECKOUT / "docs" / "protocol.md").read_text()
-OF_A_BOOKING, OF_ALL = PAGE.split("\n## All trips")
+OF_A_BOOKING, _, _of_all = PAGE.partition("\n## All trips")
+# REST follows behind it.
+OF_ALL = _of_all.partition("\n## ")[0]
 
 
 def examples(page: str) -> list[dict[str, Any]]:
