@@ -203,3 +203,23 @@ def test_after_a_rebalance_all_is_read_again_that_was_not_committed(
         reading.until(has_joined_again, "the new topic is ours")
         everything = before + 2 * RECORDS
         reading.until(lambda: reading.read.total() >= everything, "all of it read again")
+
+
+def test_after_a_rebalance_the_end_of_a_quiet_partition_is_known(
+    environ: dict[str, str], topic: str
+) -> None:
+    """The broker says where it is only when it has changed."""
+    group = f"test-{uuid4().hex[:12]}"
+    with patched_consumer(
+        environ, 100, group_id=group, metadata_max_age_ms=200, enable_auto_commit=False
+    ) as consumer:
+        consumer.subscribe(pattern=f"^{topic}.*")
+        reading = Reading(consumer)
+        old = [TopicPartition(topic, number) for number in range(3)]
+        reading.until(lambda: reading.read.total() == 2 * RECORDS, "all read")
+        reading.until(lambda: all(consumer.highwater(p) is not None for p in old), "ends known")
+        state = consumer._subscription
+        with state._lock:
+            state._apply_assignment(list(state.assignment), randomize=True)
+            assert [consumer.highwater(place) for place in old] == [RECORDS, RECORDS, 0]
+            assert [state.assignment[place].position for place in old] == [None] * 3

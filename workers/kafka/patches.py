@@ -149,9 +149,15 @@ class _Subscription(SubscriptionState):  # type: ignore[misc]
         The library keeps the position of a partition that stays ours, but says that it was revoked,
         and whoever then lets go of what was read and not stored would never get it again.
         """
-        if randomize:  # the group's assignment, not the user's
-            self.assignment.clear()
+        if not randomize:  # the user's assignment, not the group's
+            super()._apply_assignment(partitions, randomize)
+            return
+        ends = {partition: state.highwater for partition, state in self.assignment.items()}
+        self.assignment.clear()
         super()._apply_assignment(partitions, randomize)
+        # The broker tells it again only when it has changed: fetches go on in the same session.
+        for partition, state in self.assignment.items():
+            state.highwater = ends.get(partition)
 
 
 class _Fetcher(Fetcher):  # type: ignore[misc]
