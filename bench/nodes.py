@@ -22,7 +22,7 @@ from bench.producing import make_topics
 from dev.private_server import free_port
 from dev.tokens import access_token
 from tests.resuming import Viewer
-from tests.running import CHECKOUT, Platform, Trip, connect, fresh_database, wait_until
+from tests.running import CHECKOUT, Platform, Trip, fresh_database, stored_heads, wait_until
 
 # As systemd starts a process with a socket; its id is known only there.
 START: Final = """
@@ -150,12 +150,7 @@ class Cluster:
 
     def heads(self) -> dict[UUID, int]:
         """What is stored of each trip."""
-        connection = connect(self._environ)
-        with connection, connection.cursor() as cursor:
-            cursor.execute("SELECT booking_id::text, head_seq FROM tracks")
-            found = {UUID(booking_id): seq for booking_id, seq in cursor.fetchall()}
-        connection.close()
-        return found
+        return stored_heads(self._environ)
 
     def viewers(self, count: int, patience_s: float) -> list[Viewer]:
         """The trips and the nodes in turn."""

@@ -21,7 +21,7 @@ from dev.private_server import free_port
 from dev.tokens import access_token
 from tests.machine import Machine, tree
 from tests.resuming import Viewer
-from tests.running import CHECKOUT, Platform, Trip, connect, wait_until
+from tests.running import CHECKOUT, Platform, Trip, stored_heads, wait_until
 from tracking.store.engine import expected_revision
 
 DEPLOY = CHECKOUT / "deploy"
@@ -228,12 +228,7 @@ class Traffic:
 
     def heads(self) -> dict[UUID, int]:
         """What is stored of each trip."""
-        connection = connect(self._environ)
-        with connection, connection.cursor() as cursor:
-            cursor.execute("SELECT booking_id::text, head_seq FROM tracks")
-            found = {UUID(booking_id): seq for booking_id, seq in cursor.fetchall()}
-        connection.close()
-        return found
+        return stored_heads(self._environ)
 
     def viewers(self, port: int, count: int) -> list[Viewer]:
         """The trips in turn."""

@@ -347,3 +347,13 @@ def administer(environ: Mapping[str, str], statement: str) -> None:
         connection.cursor().execute(statement)
     finally:
         connection.close()
+
+
+def stored_heads(environ: Mapping[str, str]) -> dict[UUID, int]:
+    """The seq of the newest waypoint of each booking's track, as the table has it."""
+    connection = connect(environ)
+    with connection, connection.cursor() as cursor:
+        cursor.execute("SELECT booking_id::text, head_seq FROM tracks")
+        found = {UUID(booking_id): seq for booking_id, seq in cursor.fetchall()}
+    connection.close()
+    return found
