@@ -15,7 +15,6 @@ import sqlalchemy as sa
 from msgspec import structs
 
 from tracking.domain.exports import MOST_GAP_S, MOST_SIMPLIFY_M, ExportOptions, file_name
-from tracking.domain.routes import Order
 from tracking.domain.segments import gap_of
 from tracking.domain.times import time_argument
 from tracking.errors import DatabaseUnavailable, RouteChanged, SettingsError
@@ -24,7 +23,7 @@ from tracking.store.engine import create_engine
 from tracking.store.read import points
 from tracking.store.read.exported import export_start, trips_between
 from tracking.store.read.points import PointsPage
-from tracking.store.read.routes import RouteSlice
+from tracking.store.read.routes import Place, RouteSlice
 from tracking.store.read.simplified import Simplification, kept
 from tracking.store.read.tracks import find_track
 from tracking.wire.exports import FORMATS
@@ -123,24 +122,24 @@ class Exporter:
         read = self._ahead.submit(self._read, document, part, gap_s, None)
         while True:
             page = read.result()
-            if page.last is not None:
-                read = self._ahead.submit(self._read, document, part, gap_s, page.last)
+            if page.next_place is not None:
+                read = self._ahead.submit(self._read, document, part, gap_s, page.next_place)
             yield from export.page(page.points, page.kept)
             self.progress.waypoints += page.points.count
             self.progress.say()
-            if page.last is None:
+            if page.next_place is None:
                 break
         yield from export.tail()
 
     def _read(
-        self, document: Format, part: RouteSlice, gap_s: float, after: Order | None
+        self, document: Format, part: RouteSlice, gap_s: float, place: Place | None
     ) -> PointsPage:
         options = self._options
-        page = points.page(self._engine, part, document.columns, after)
+        page = points.page(self._engine, part, document.columns, place)
         if not options.simplify_m:
             return page
         simplification = Simplification(options.simplify_m, gap_s, options.with_flagged)
-        seqs = kept(self._engine, part, after, page.points.count, simplification)
+        seqs = kept(self._engine, part, place, page.points.count, simplification)
         return page._replace(kept=seqs)
 
 

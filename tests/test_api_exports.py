@@ -188,7 +188,7 @@ def rest(connection: socket.socket) -> tuple[bytes, bool]:
     return text, False
 
 
-def page_behind(trip: Trip, second: float) -> bytes:
+def page_from(trip: Trip, second: float) -> bytes:
     """A part of the statement that reads it."""
     return f"AND recorded_at >= '{trip.at(second).isoformat()}".encode()
 
@@ -210,7 +210,7 @@ async def test_rows_that_vanish_while_an_export_leaves_break_it_off_visibly(
 ) -> None:
     pages = FIRST_PAGE + PAGE
     trip = stored(engine, [*range(pages + 500)])
-    proxy.hold(page_behind(trip, pages - 1))
+    proxy.hold(page_from(trip, pages))
     target = f"{API}/{trip.booking_id}/export.{ending}"
     # The end of a connection is the end of an answer to HTTP/1.0, unless it is reset.
     version = "1.0" if ending == "csv" else "1.1"
@@ -232,7 +232,7 @@ async def test_a_small_export_that_cannot_be_finished_is_an_error_with_a_status(
     behind: Server, proxy: Proxy, engine: sa.Engine
 ) -> None:
     trip = stored(engine, [*range(FIRST_PAGE + 9)])
-    proxy.hold(page_behind(trip, FIRST_PAGE - 1))
+    proxy.hold(page_from(trip, FIRST_PAGE))
     fetch = asyncio.create_task(asyncio.to_thread(export, behind, trip, "csv"))
     await asyncio.to_thread(wait_until, lambda: proxy.held > 0, "the second page is asked for")
     erase_above(engine, trip, FIRST_PAGE)

@@ -37,8 +37,16 @@ def test_times_are_written_as_everywhere_else(microseconds: list[int]) -> None:
 
 
 def test_what_is_unknown_is_empty() -> None:
-    column = np.array([36.5, float("nan")], np.float32)
-    assert columns.optional_text(column) == [b"36.5", b""]
+    speeds, courses = np.array([[36.5, float("nan"), 0.1], [90, float("nan"), 1]], np.float32)
+    pairs = columns.optional_pairs_text(speeds, courses)
+    assert pairs == [b"36.5,90.0", b",", b"0.1,1.0"]
+
+
+def test_a_pair_is_written_as_its_two_numbers_are() -> None:
+    for near_zero in (1e-6, 0.25):
+        one, two = np.array([[106.8, -0.5], [near_zero, 2.0]])
+        texts = zip(columns.decimals_text(one), columns.decimals_text(two), strict=True)
+        assert columns.decimal_pairs_text(one, two) == [b",".join(each) for each in texts]
 
 
 def test_texts_are_woven_row_by_row() -> None:

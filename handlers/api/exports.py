@@ -16,7 +16,6 @@ from tornado.iostream import StreamClosedError
 
 from handlers.api.tracks import ReadPage, TrackingHandler
 from tracking.domain.exports import MOST_GAP_S, MOST_SIMPLIFY_M, ExportOptions, file_name
-from tracking.domain.routes import Order
 from tracking.domain.segments import gap_of
 from tracking.domain.times import moment
 from tracking.domain.tracks import TrackView
@@ -24,7 +23,7 @@ from tracking.errors import InvalidRequest, TrackingError
 from tracking.store.read import points
 from tracking.store.read.exported import ExportStart, export_start
 from tracking.store.read.points import PointsPage
-from tracking.store.read.routes import RouteSlice
+from tracking.store.read.routes import Place, RouteSlice
 from tracking.store.read.simplified import Simplification, kept
 from tracking.wire.exports import FORMATS
 from tracking.wire.exports.export import Export, exported
@@ -142,13 +141,13 @@ class ExportHandler(TrackingHandler):
         part: RouteSlice,
         columns: tuple[str, ...],
         simplification: Simplification | None,
-        after: Order | None,
+        place: Place | None,
     ) -> PointsPage:
-        page = await self.services.read(points.page, part, columns, after)
+        page = await self.services.read(points.page, part, columns, place)
         if simplification is None:
             return page
         count = page.points.count
-        seqs = await self.services.read(kept, part, after, count, simplification)
+        seqs = await self.services.read(kept, part, place, count, simplification)
         return page._replace(kept=seqs)
 
     async def _texts(self, export: Export, read: ReadPage) -> AsyncGenerator[bytes, None]:

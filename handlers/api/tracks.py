@@ -12,20 +12,19 @@ from tornado.iostream import StreamClosedError
 
 from handlers.base import BaseHandler
 from tracking.domain.points import PLACE_AND_TIME
-from tracking.domain.routes import Order
 from tracking.domain.tracks import TrackView
 from tracking.domain.waypoints import RouteWaypoint
 from tracking.errors import InvalidRequest, NotFound, RouteExpired
 from tracking.store.read import points
 from tracking.store.read.points import PointsPage
-from tracking.store.read.routes import RouteSlice, page, spans_half_the_globe
+from tracking.store.read.routes import Place, RouteSlice, page, spans_half_the_globe
 from tracking.store.read.tracks import find_track
 from tracking.wire.geojson import RouteGeometry
 from tracking.wire.messages import whole_seconds
 from tracking.wire.route_properties import route_properties
 
 # Reads the page behind a place, the first one behind None.
-ReadPage: TypeAlias = Callable[[Order | None], Coroutine[Any, Any, PointsPage]]
+ReadPage: TypeAlias = Callable[[Place | None], Coroutine[Any, Any, PointsPage]]
 
 _encode = msgspec.json.encode
 
@@ -84,10 +83,10 @@ class TrackingHandler(BaseHandler):
         try:
             while True:
                 page = await reading
-                if page.last is not None:
-                    reading = asyncio.create_task(read(page.last))
+                if page.next_place is not None:
+                    reading = asyncio.create_task(read(page.next_place))
                 yield page
-                if page.last is None:
+                if page.next_place is None:
                     return
         finally:
             reading.cancel()
@@ -190,8 +189,8 @@ class RouteHandler(TrackingHandler):
         except StreamClosedError:
             return  # the caller went away
 
-    async def _read(self, part: RouteSlice, after: Order | None) -> PointsPage:
-        return await self.services.read(points.page, part, PLACE_AND_TIME, after)
+    async def _read(self, part: RouteSlice, place: Place | None) -> PointsPage:
+        return await self.services.read(points.page, part, PLACE_AND_TIME, place)
 
     async def _send_properties(self, track: TrackView, geometry: RouteGeometry) -> None:
         """And the bounding box, which is known last: the order of members is free."""

@@ -1,6 +1,7 @@
 """The waypoints of a route as columns, page by page: binary COPY of rows of one size, numpy."""
 
 from collections.abc import Collection, Sequence
+from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from typing import Final, NamedTuple
 
@@ -9,10 +10,9 @@ import sqlalchemy as sa
 from psycopg2.extensions import cursor as Cursor
 
 from tracking.domain.points import Points
-from tracking.domain.routes import Order
 from tracking.errors import RouteChanged
 from tracking.store.engine import translated
-from tracking.store.read.routes import RouteSlice, chosen, place_behind
+from tracking.store.read.routes import Place, RouteSlice, chosen, place_behind
 from tracking.store.sql import ROUTE_ORDER, TIME_OF
 from tracking.store.statements import transaction
 
@@ -46,6 +46,7 @@ _FIELDS: Final = {
     "heading_degrees": [("heading_degrees", ">f4")],
     "received_at": [("received_at", ">i8")],
 }  # fmt: skip
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _TIMES: Final = ("recorded_at", "received_at")
 # Microseconds from 1970, where numpy counts from, to 2000, where PostgreSQL does.
 _SINCE_1970: Final = 946_684_800_000_000
@@ -54,43 +55,57 @@ _TRAILER: Final = 2
 
 
 class PointsPage(NamedTuple):
-    """`last`: the place to go on behind; None when this was the last page.
+    """`next_place`: where the next page begins; None when this was the last one.
 
     `kept`: which seqs leave when the route is simplified; None: all.
     """
 
     points: Points
-    last: Order | None
+    next_place: Place | None
     kept: Collection[int] | None = None
 
 
 @translated
 def page(
-    engine: sa.Engine, part: RouteSlice, columns: Sequence[str], after: Order | None
+    engine: sa.Engine, part: RouteSlice, columns: Sequence[str], place: Place | None
 ) -> PointsPage:
     """The next points after that place in the order. Raises RouteChanged when rows were erased.
 
     One statement each: no transaction stays open for a slow reader.
     """
-    most = FIRST_PAGE if after is None else PAGE
+    most = FIRST_PAGE if place is None else PAGE
     sink = BytesIO()
     with transaction(engine) as cursor:
         condition, values = chosen(cursor, part)
-        beyond, place = place_behind(after)
+        beyond, bounds = place_behind(place)
         statement = f"""
             COPY (SELECT {", ".join(_SQL[name] for name in columns)} FROM waypoints
-                  WHERE {condition} {beyond} ORDER BY {ROUTE_ORDER} LIMIT {most})
+                  WHERE {condition} {beyond} ORDER BY {ROUTE_ORDER} LIMIT {most + 1})
             TO STDOUT (FORMAT binary)
             """
-        query = cursor.mogrify(statement, (*values, *place))
+        query = cursor.mogrify(statement, (*values, *bounds))
         cursor.copy_expert(query.decode(), sink)
         points = _points(sink.getbuffer(), columns)
-        last = _place(cursor, part, points) if points.count == most else None
-    return PointsPage(points, last)
+        if points.count <= most:
+            return PointsPage(points, None)
+        return _split(cursor, part, points)
 
 
-def _place(cursor: Cursor, part: RouteSlice, points: Points) -> Order:
-    """Of the page's last row: the half of its place that other rows are not asked for."""
+def _split(cursor: Cursor, part: RouteSlice, points: Points) -> PointsPage:
+    """Without the rows of its last time, where the next page begins.
+
+    A page goes on by time alone, since an index takes a fifth less for that than for the whole
+    order. Only where a page is of one time it goes on behind its last row.
+    """
+    last = int(points.recorded_at[-1])
+    count = int(np.searchsorted(points.recorded_at, last))
+    if not count:
+        return PointsPage(points, _place(cursor, part, points))
+    return PointsPage(points.part(0, count), _EPOCH + timedelta(microseconds=last))
+
+
+def _place(cursor: Cursor, part: RouteSlice, points: Points) -> Place:
+    """Of the last row: the half of its place that other rows are not asked for."""
     seq, microseconds = int(points.seq[-1]), int(points.recorded_at[-1])
     cursor.execute(
         f"""
@@ -99,7 +114,7 @@ def _place(cursor: Cursor, part: RouteSlice, points: Points) -> Order:
         """,
         (part.track_id, seq, microseconds - _SINCE_1970),
     )
-    row: Order | None = cursor.fetchone()
+    row: Place | None = cursor.fetchone()
     if row is None:
         raise RouteChanged("the route was erased while it was read")
     return row

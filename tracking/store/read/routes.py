@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -18,6 +18,9 @@ from tracking.store.statements import transaction
 
 # Some 200 kB of Python objects: large enough to be fast, small enough for many at once.
 PAGE: Final = 1_000
+
+# Where a page begins: behind this waypoint, or with whatever was recorded then.
+Place: TypeAlias = Order | datetime
 
 
 class RouteSlice(Struct, frozen=True):
@@ -89,8 +92,10 @@ def chosen(cursor: Cursor, part: RouteSlice) -> tuple[str, tuple[object, ...]]:
     return condition, values
 
 
-def place_behind(after: Order | None) -> tuple[str, tuple[object, ...]]:
+def place_behind(after: Place | None) -> tuple[str, tuple[object, ...]]:
     """A condition for what follows in the route, and its parameters."""
     if after is None:
         return "", ()
+    if isinstance(after, datetime):
+        return "AND recorded_at >= %s", (after,)
     return f"AND recorded_at >= %s AND ({ROUTE_ORDER}) > (%s, %s, %s, %s, %s)", (after[0], *after)

@@ -4,10 +4,9 @@ from typing import Final, NamedTuple
 
 import sqlalchemy as sa
 
-from tracking.domain.routes import Order
 from tracking.store.engine import translated
 from tracking.store.read.points import VERDICT
-from tracking.store.read.routes import RouteSlice, chosen, place_behind
+from tracking.store.read.routes import Place, RouteSlice, chosen, place_behind
 from tracking.store.sql import ROUTE_ORDER
 from tracking.store.statements import transaction
 
@@ -55,7 +54,7 @@ class Simplification(NamedTuple):
 def kept(
     engine: sa.Engine,
     part: RouteSlice,
-    after: Order | None,
+    place: Place | None,
     count: int,
     simplification: Simplification,
 ) -> list[int]:
@@ -64,12 +63,12 @@ def kept(
     Both ends of each segment, of each page and of each leg across the antimeridian stay. In metres
     on a plane on which nothing is shorter than on the ground, with the seq as M of each vertex.
     """
-    beyond, place = place_behind(after)
+    beyond, bounds = place_behind(place)
     with transaction(engine) as cursor:
         condition, values = chosen(cursor, part)
         cursor.execute(
             _KEPT.format(page=f"{condition} {beyond}"),
-            (*values, *place, count, simplification.gap_s, simplification.with_flagged,
+            (*values, *bounds, count, simplification.gap_s, simplification.with_flagged,
              simplification.metres),
         )  # fmt: skip
         return [seq for (seq,) in cursor]

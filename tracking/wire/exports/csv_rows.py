@@ -5,9 +5,10 @@ from typing import Final
 
 from tracking.domain.points import EVERYTHING, Points
 from tracking.wire.columns import (
-    decimals_text,
+    Column,
+    decimal_pairs_text,
     numbers_text,
-    optional_text,
+    optional_pairs_text,
     times_text,
     woven,
 )
@@ -30,11 +31,16 @@ class CsvRows(Format):
         return ",".join(COLUMNS).encode() + b"\r\n"
 
     def add(self, points: Points) -> Iterator[bytes]:
-        longitude, latitude = points.rounded()
         yield woven(
-            numbers_text(points.seq), b",", times_text(points.recorded_at),
-            b",", decimals_text(longitude), b",", decimals_text(latitude),
-            b",", optional_text(points.speed_kmh), b",", optional_text(points.heading_degrees),
-            b",", times_text(points.received_at), b",%d," % self.segment,
-            numbers_text(points.verdict), b"\r\n",
+            numbers_text(points.seq), b",", times_text(points.recorded_at), b",",
+            decimal_pairs_text(*points.rounded()), b",",
+            optional_pairs_text(points.speed_kmh, points.heading_degrees), b",",
+            times_text(points.received_at), *self._ends(points),
         )  # fmt: skip
+
+    def _ends(self, points: Points) -> tuple[Column, ...]:
+        """Segment and verdict; one text where all are accepted."""
+        segment = b",%d," % self.segment
+        if points.verdict.any():
+            return segment, numbers_text(points.verdict), b"\r\n"
+        return (segment + b"0\r\n",)
