@@ -12,12 +12,22 @@ from collections.abc import Callable
 from typing import Any, Final
 
 # Place -> module, function, whether the kill comes before it or after it.
-PLACES: Final = {
+STORING: Final = {
     "before COMMIT": ("tracking.store.ingest.batch", "_store", False),
     "after COMMIT": ("workers.batch_store", "store_batch", False),
     "before the watermark": ("tracking.store.outbox.watermarks", "advance", True),
     "before the outbox's end": ("tracking.store.outbox.events", "delete_events", True),
 }
+SETTLING: Final = {
+    "after the verdicts": ("tracking.store.maintenance.metadata", "judge_track", False),
+    "after the metadata": ("workers.maintenance", "update_metadata", False),
+}
+RETENTION: Final = {
+    "after the routes": ("tracking.store.maintenance.expiry", "expire", False),
+    "before DETACH": ("tracking.store.maintenance.dropping", "drop_below", True),
+    "after DETACH": ("tracking.store.maintenance.dropping", "detach_below", False),
+}
+PLACES: Final = {**STORING, **SETTLING, **RETENTION}
 
 
 def arm(place: str, number: int) -> None:

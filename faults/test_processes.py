@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from faults.launcher import PLACES
+from faults.launcher import STORING
 from faults.scenario import Scenario, pause
 from tests.running import wait_until
 
@@ -15,7 +15,7 @@ STOP_S = 20.0
 READY_S = 10.0
 
 
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("place", STORING)
 def test_killed_in_the_middle_of_a_batch(scenario: Scenario, place: str) -> None:
     scenario.play(8, [f"{place}:{n}" for n in (4, 2)])
     scenario.drain()

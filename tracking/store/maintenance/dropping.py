@@ -62,6 +62,17 @@ def drop_below(connection: sa.Connection, floor: datetime) -> list[str]:
     Raises an OperationalError when somebody reads one of them for longer than READERS_S: then it is
     hidden from everybody else already, and the next round goes on there.
     """
+    detach_below(connection, floor)
+    dropped: list[str] = []
+    for name in connection.scalars(_MARKED, {"mark": MARK}).all():
+        if span(name) is not None:
+            connection.exec_driver_sql(f"DROP TABLE {name}")
+            dropped.append(name)
+    return dropped
+
+
+def detach_below(connection: sa.Connection, floor: datetime) -> None:
+    """The first two steps: marked and out of `waypoints`, what the last process has begun first."""
     for name in _children(connection, pending=True):
         connection.exec_driver_sql(f"ALTER TABLE waypoints DETACH PARTITION {name} FINALIZE")
     for name in _children(connection, pending=False):
@@ -71,12 +82,6 @@ def drop_below(connection: sa.Connection, floor: datetime) -> list[str]:
             connection.exec_driver_sql(
                 f"ALTER TABLE waypoints DETACH PARTITION {name} CONCURRENTLY"
             )
-    dropped: list[str] = []
-    for name in connection.scalars(_MARKED, {"mark": MARK}).all():
-        if span(name) is not None:
-            connection.exec_driver_sql(f"DROP TABLE {name}")
-            dropped.append(name)
-    return dropped
 
 
 def _children(connection: sa.Connection, *, pending: bool) -> list[str]:
