@@ -101,6 +101,7 @@ ROWS: Final[dict[str, tuple[Panel, ...]]] = {
               rate("dropped_partitions")),
         panel("What began before has no route", "dateTimeAsIso",
               (f"1000 * max(tracking_retention_floor_timestamp_seconds{{{CHOSEN}}})", "floor")),
+        panel("... and is too old by", "s", now("retention_behind_seconds", how="max")),
         panel("Maintenance that failed", "cps", rate("maintenance_errors", "task")),
         panel("Outgoing events", "cps", rate("published_events", "type")),
         panel("Oldest outgoing event", "s", now("outbox_oldest_age_seconds", "job", "max")),

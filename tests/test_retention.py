@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from msgspec.structs import replace
 
 from tests.running import Platform, Server, Trip, fresh_database, running_server, wait_until
 from tests.served import API, owner
 from tests.test_partitions import names
+from tests.test_protocol import Client
 from tests.test_store_ingest import accepted, delivered, track_of, update
 from tracking.domain.events import BookingEvent, Event
 from tracking.metrics import Metrics
@@ -235,6 +237,22 @@ def test_who_joins_or_resumes_is_told_that_nothing_is_there(
     assert (state.last, state.head_seq, state.status) == (None, 4, "completed")
 
 
+def test_a_summary_outlives_what_is_said_of_the_booking_later(
+    own_engine: sa.Engine, work: Callable[[], Metrics]
+) -> None:
+    trip = over(own_engine, OLD + timedelta(days=3))
+    before = settled_summary(own_engine, track_of(own_engine, trip)).summary
+    work()
+    version = track_of(own_engine, trip).version
+    store_batch(own_engine, [delivered(trip, 3 * HOUR)])  # earlier than the one before
+    track = track_of(own_engine, trip)
+    assert track.version > version
+    told = settled_summary(own_engine, track)
+    assert told.is_settled
+    assert before is not None
+    assert told.summary == replace(before, stops=())
+
+
 def test_ingest_and_readers_go_on_while_a_partition_waits_for_a_slow_reader(
     own_engine: sa.Engine, work: Callable[[], Metrics]
 ) -> None:
@@ -363,7 +381,8 @@ def test_what_an_operator_has_detached_to_keep_is_kept(
     assert len(rows(own_engine, f"SELECT * FROM {GOES}")) == 4
 
 
-def test_rest_says_when_a_route_went_and_has_no_other_answer_for_it(
+@pytest.mark.gen_test
+async def test_clients_are_told_when_a_route_went_and_nothing_else_of_it(
     server: Server, engine: sa.Engine
 ) -> None:
     trip = Trip(datetime.now(UTC) - timedelta(days=3))
@@ -378,9 +397,14 @@ def test_rest_says_when_a_route_went_and_has_no_other_answer_for_it(
     assert (status, body["data"]["waypoints"], body["data"]["seq"]) == (200, [], 4)
     assert body["data"]["total_distance_km"] > 0
     assert body["data"]["route_expired_at"].startswith(f"{now.year}-")
+    epoch = body["data"]["epoch"]
     for name in ("route", "export.gpx", "export.csv", "export.kml", "export.geojson"):
         status, body, _ = server.get(f"{path}/{name}", token)
         assert (status, body["success"]) == (410, False)
+    resumed = await Client.join(server, trip.booking_id, token, epoch=epoch, since_seq=1)
+    welcome = await resumed.next_of("welcome")
+    assert (welcome["recovered"], welcome["last_position"], welcome["seq"]) == (False, None, 4)
+    resumed.socket.close()
     admin = server.token(trip.owner_id, "admin")
     _, body, _ = server.get(f"/api/v1/ops/trips/{trip.booking_id}", admin)
     assert (body["data"]["points"], body["data"]["pickup"]) == ([], None)

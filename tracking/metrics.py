@@ -115,6 +115,9 @@ class Metrics:
         self.retention_floor = self._gauge(
             "retention_floor_timestamp_seconds", "What began before it has no route; 0: unknown."
         )
+        self.retention_behind = self._gauge(
+            "retention_behind_seconds", "Age of the floor beyond what RETENTION_DAYS asks for."
+        )
         self.pool_in_use = self._gauge(
             "database_connections_in_use", "Connections taken from a pool.", ["pool"]
         )

@@ -13,7 +13,7 @@ from tracking.store.maintenance import dropping, expiry
 
 log = logging.getLogger("tracking.retention")
 
-# A partition that could have gone for so long and has not wants somebody.
+# A partition that could have gone for so long and has not wants somebody; so has the alert it.
 LATE: Final = timedelta(days=40)
 
 
@@ -44,6 +44,7 @@ class Retention:
                 return  # another process is at it
             floor = expiry.floor_of(self._engine, cutoff)
             self._metrics.retention_floor.set(floor.timestamp())
+            self._metrics.retention_behind.set((cutoff - floor).total_seconds())
             if cutoff - floor > LATE:
                 log.warning("routes since %s are kept for a trip that is not done with", floor)
             self._expire_trips(cutoff, floor)

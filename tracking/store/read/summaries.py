@@ -45,12 +45,17 @@ class SummedUp(Struct, frozen=True):
 
 @translated
 def settled_summary(engine: sa.Engine, track: TrackView) -> SettledSummary:
-    """A summary is of one version: whoever stored an older one later does no harm."""
+    """A summary is of one version: whoever stored an older one later does no harm.
+
+    Where the waypoints have gone it is the last one, whatever is said of the booking later.
+    """
     with transaction(engine) as cursor:
         cursor.execute(
             """
-            SELECT m.updated_at, t.metadata_current AND t.status <> 'active' AND t.version = %s,
-                m.implausible, CASE WHEN m.track_version = %s THEN m.summary::text END
+            SELECT m.updated_at, t.version = %s AND t.status <> 'active'
+                    AND (t.metadata_current OR t.route_expired_at IS NOT NULL),
+                m.implausible,
+                CASE WHEN m.track_version = %s OR m.route_expired THEN m.summary::text END
             FROM tracks t JOIN route_metadata m ON m.track_id = t.id WHERE t.id = %s
             """,
             (track.version, track.version, track.id),
