@@ -163,7 +163,12 @@ def test_a_lone_record_costs_one_hand_over_to_the_thread_of_kafka_python(
     with patched_consumer(environ, 500, group_id=f"test-{uuid4().hex[:12]}") as consumer:
         consumer.subscribe([topic])
         reading = Reading(consumer)
-        reading.until(lambda: reading.read.total() == 2 * RECORDS, "all that is there")
+
+        def is_all_read() -> bool:
+            resume_join(consumer)  # it may have joined before it knew of the topic
+            return reading.read.total() == 2 * RECORDS
+
+        reading.until(is_all_read, "all that is there")
         handed_over = [0]
         run = consumer._fetcher._net.run
 
