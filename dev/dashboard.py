@@ -124,6 +124,8 @@ ROWS: Final[dict[str, tuple[Panel, ...]]] = {
         panel("... take", "s", *quantiles("http_request_duration_seconds", 0.99, by="route")),
         panel("Exports", "cps", rate("exports", "format, outcome")),
         panel("... take", "s", *quantiles("export_duration_seconds", 0.5, 0.99, by="format")),
+        panel("Replays", "short", now("replays", "instance")),
+        panel("... send", "cps", rate("replay_frames", "instance")),
         panel("Asked of the database", "cps", rate("database_calls", "function")),
         panel("Connections in use", "short", now("database_connections_in_use", "instance, pool")),
         panel("CPU by thread", "percentunit", rate("thread_cpu_seconds", "instance, thread")),

@@ -1,7 +1,7 @@
 """What every handler may use; built once at start, by the process's role."""
 
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import TypeVar
 
@@ -11,6 +11,7 @@ from handlers.link_viewers import LinkViewers
 from handlers.openings import Openings
 from tracking.live.fleet import Fleet
 from tracking.live.recipient import Recipient
+from tracking.live.replays import Replays
 from tracking.live.rooms import Rooms
 from tracking.metrics import Metrics
 from tracking.settings import Settings
@@ -45,6 +46,7 @@ class Services(ManagementServices):
     grace: Grace
     link_viewers: LinkViewers
     openings: Openings
+    replays: Replays = field(default_factory=Replays)
 
     async def ask(self, function: Callable[..., R], *arguments: object) -> R:
         """A store function's answer within two seconds, or DatabaseUnavailable."""
@@ -56,4 +58,4 @@ class Services(ManagementServices):
 
     def everybody(self) -> Iterator[Recipient]:
         """Every viewer at this moment, of a booking or of all, safe against leaving meanwhile."""
-        return chain(self.rooms.everybody(), self.fleet.everybody())
+        return chain(self.rooms.everybody(), self.fleet.everybody(), self.replays.everybody())

@@ -17,7 +17,7 @@ from tests.sharing import SharedClient, share
 from tests.test_protocol import Client, owner
 from tracking.domain.events import BookingEvent, LocationUpdate
 from tracking.store.ingest.batch import store_batch
-from tracking.wire import close_codes, fleet_protocol, protocol, shared
+from tracking.wire import close_codes, fleet_protocol, protocol, replay_protocol, shared
 from tracking.wire.close_codes import CloseCode
 from tracking.wire.messages import LocationUpdateMessage
 
@@ -57,6 +57,19 @@ FLEET_MESSAGES: dict[str, Any] = {
     "snapshot": fleet_protocol.Snapshot,
     "changes": fleet_protocol.Changes,
 }
+REPLAY_MESSAGES: dict[str, Any] = {
+    "replay_welcome": replay_protocol.ReplayWelcome,
+    "gap": replay_protocol.Gap,
+    "replay": replay_protocol.ReplayState,
+}
+# Their schemas are named otherwise than the messages, where the name is taken.
+REPLAY_SCHEMAS = {"welcome": "replay_welcome", "speed": "speed_message"}
+REPLAY_CLIENT_MESSAGES: dict[str, Any] = {
+    "seek": replay_protocol.Seek,
+    "speed": replay_protocol.Speed,
+    "pause": replay_protocol.Pause,
+    "resume": replay_protocol.Resume,
+}
 CLIENT_MESSAGES: dict[str, Any] = {"catch_up": protocol.CatchUp, "refresh": protocol.Refresh}
 PARTS: dict[str, Any] = {
     "freshness_part": protocol.FreshnessPart,
@@ -73,6 +86,8 @@ def check(message: Any, name: str) -> None:
 def schema_of(message: dict[str, Any]) -> str:
     """Messages of a share link have their own, where others name a runner."""
     name: str = message["type"]
+    if "replay" in message or name in REPLAY_CLIENT_MESSAGES:
+        return REPLAY_SCHEMAS.get(name, name)
     is_shared = f"shared_{name}" in SHARED_MESSAGES and "runner_id" not in message
     return f"shared_{name}" if is_shared else name
 
@@ -107,6 +122,19 @@ def test_every_message_has_its_operation() -> None:
     assert operation("tellShared") == through_links
     assert operation("catchUpShared") == {"catch_up"}
     assert set(channels["shared"]["messages"]) == through_links | {"catch_up"}
+    steering = {*REPLAY_CLIENT_MESSAGES}
+    assert operation("steerReplay") == steering
+    told = {
+        "welcome",
+        "gap",
+        "replay",
+        "location_update",
+        "backfill",
+        "heartbeat",
+        "token_expiring",
+    }
+    assert operation("tellReplay") == told
+    assert {*channels["replay"]["messages"]} == told | steering | {*CLIENT_MESSAGES}
     for name in SHARED_MESSAGES:
         reference = channels["shared"]["messages"][name.removeprefix("shared_")]["$ref"]
         assert reference == f"#/components/messages/{name}"
@@ -174,15 +202,26 @@ def test_an_example_of_the_fleet_is_a_message() -> None:
     assert FLEET_EXAMPLES[0]["columns"] == [*fleet_protocol.COLUMNS]
 
 
+@pytest.mark.parametrize(("name", "struct"), [*(REPLAY_MESSAGES | REPLAY_CLIENT_MESSAGES).items()])
+def test_a_schema_of_a_replay_has_the_fields_of_its_struct(name: str, struct: Any) -> None:
+    fields = {field.encode_name for field in msgspec.structs.fields(struct)} | {"type"}
+    schema = SCHEMAS[REPLAY_SCHEMAS.get(name, name)]
+    assert set(schema["properties"]) == set(schema["required"]) == fields
+    assert schema["properties"]["type"] == {"const": struct.__struct_config__.tag}
+
+
 @pytest.mark.parametrize("message", EXAMPLES, ids=lambda m: str(m["type"]))
 def test_an_example_of_the_page_is_a_message(message: dict[str, Any]) -> None:
     check(message, schema_of(message))
     if message["type"] in CLIENT_MESSAGES:
         protocol.client_message(json.dumps(message))
+    if message["type"] in REPLAY_CLIENT_MESSAGES:
+        replay_protocol.client_message(json.dumps(message))
 
 
 def test_the_page_shows_every_message() -> None:
-    everything = {*SERVER_MESSAGES, *SHARED_MESSAGES, *CLIENT_MESSAGES}
+    everything = {*SERVER_MESSAGES, *SHARED_MESSAGES, *CLIENT_MESSAGES, *REPLAY_MESSAGES}
+    everything |= {REPLAY_SCHEMAS.get(name, name) for name in REPLAY_CLIENT_MESSAGES}
     assert {schema_of(message) for message in EXAMPLES} == everything
 
 
@@ -276,3 +315,26 @@ async def test_every_message_through_a_share_link_is_as_documented(
             check(message, schema_of(message))
     told = {schema_of(message) for client in clients for message in client.told}
     assert told == {*SHARED_MESSAGES, "backfill", "freshness"}
+
+
+@pytest.mark.gen_test
+async def test_every_message_of_a_replay_is_as_documented(
+    server: Server, engine: sa.Engine
+) -> None:
+    trip = await asyncio.to_thread(silent_trip, engine)
+    then, came = trip.start + timedelta(seconds=1), datetime.now(UTC) + timedelta(hours=1)
+    late = LocationUpdate(
+        trip.runner_id, trip.booking_id, 106.8, -6.2, None, None, then, then, came
+    )
+    await asyncio.to_thread(store_batch, engine, [late])
+    client = await Client.join(
+        server, trip.booking_id, owner(server, trip), replay=1, order="arrival"
+    )
+    await client.next_of("location_update")
+    await client.say(type="seek", to="2020-01-01T00:00:00Z")
+    await client.say(type="refresh", token=owner(server, trip))
+    assert await client.closed() == close_codes.TRIP_OVER.code
+    told = {message["type"] for message in client.told}
+    assert told == {"welcome", "location_update", "gap", "backfill", "replay", "heartbeat"}
+    for message in client.told:
+        check(message, schema_of(message))

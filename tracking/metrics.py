@@ -11,6 +11,7 @@ from prometheus_client.process_collector import ProcessCollector
 
 from tracking import __version__
 from tracking.domain.events import KNOWN_TYPES
+from tracking.replay_metrics import ReplayMetrics
 
 # From a direct send on an idle machine to a minute's outage.
 LATENCY_BUCKETS = (
@@ -32,6 +33,7 @@ class Metrics:
         self._requests()
         self._exports()
         self._relay()
+        self.replays = ReplayMetrics(self.registry)
         build = self._gauge("build_info", "The running version; always 1.", ["version"])
         build.labels(__version__).set(1)
 

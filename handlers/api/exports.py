@@ -2,22 +2,19 @@
 
 import asyncio
 import logging
-import math
-import re
 import time
 import zlib
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
-from datetime import datetime
 from functools import partial
 from typing import ClassVar, Final
 
 from tornado.iostream import StreamClosedError
 
 from handlers.api.tracks import ReadPage, TrackingHandler
+from handlers.query import number_of, time_of
 from tracking.domain.exports import MOST_GAP_S, MOST_SIMPLIFY_M, ExportOptions, file_name
 from tracking.domain.segments import gap_of
-from tracking.domain.times import moment
 from tracking.domain.tracks import TrackView
 from tracking.errors import InvalidRequest, TrackingError
 from tracking.store.read import points
@@ -34,7 +31,6 @@ log = logging.getLogger("tracking.exports")
 PIECE_BYTES: Final = 256 << 10
 # A piece that nobody takes for so long ends the export: there are only so many at once.
 TAKEN_WITHIN_S: Final = 60.0
-NUMBER: Final = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d{1,3})?", re.ASCII)
 
 
 class ExportHandler(TrackingHandler):
@@ -67,28 +63,12 @@ class ExportHandler(TrackingHandler):
             raise InvalidRequest("flagged can only be: include")
         return ExportOptions(
             since_seq=since_seq,
-            since=self._time("from"),
-            until=self._time("to"),
-            simplify_m=self._number("simplify_m", 0, MOST_SIMPLIFY_M) or 0.0,
-            gap_s=self._number("gap_s", 1, MOST_GAP_S),
+            since=time_of(self, "from"),
+            until=time_of(self, "to"),
+            simplify_m=number_of(self, "simplify_m", 0, MOST_SIMPLIFY_M) or 0.0,
+            gap_s=number_of(self, "gap_s", 1, MOST_GAP_S),
             with_flagged=flagged is not None,
         )
-
-    def _time(self, name: str) -> datetime | None:
-        text = self.get_query_argument(name, None)
-        found = None if text is None else moment(text)
-        if text is not None and found is None:
-            raise InvalidRequest(f"{name} is no time like 2026-02-06T10:30:00Z (a + is %2B)")
-        return found
-
-    def _number(self, name: str, least: float, most: float) -> float | None:
-        text = self.get_query_argument(name, None)
-        if text is None:
-            return None
-        number = float(text) if NUMBER.fullmatch(text) else math.nan
-        if not least <= number <= most:
-            raise InvalidRequest(f"{name} is no number from {least:g} to {most:g}")
-        return number
 
     async def _counted(
         self, track: TrackView, part: RouteSlice, options: ExportOptions, start: ExportStart

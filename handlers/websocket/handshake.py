@@ -9,6 +9,8 @@ from handlers.limits import Slot
 from handlers.websocket.admission import admit, check_access
 from handlers.websocket.catch_up import JoinOptions
 from handlers.websocket.protocol_viewer import ProtocolViewer
+from handlers.websocket.replay_admission import ReplayAdmission, admit_replay, is_replay
+from handlers.websocket.replay_viewer import ReplayViewer
 from handlers.websocket.socket_handler import SocketHandler
 from handlers.websocket.viewers import PlainViewer, Viewer
 from tracking.domain.access import Principal
@@ -23,7 +25,7 @@ from tracking.wire.protocol import SUBPROTOCOL
 class StreamHandler(SocketHandler):
     """It enters the room of its booking, and joins it after the upgrade."""
 
-    __slots__ = ("_options", "_room", "booking_id", "principal")
+    __slots__ = ("_options", "_replay", "_room", "booking_id", "principal")
 
     route = "/ws/tracking/{bookingId}"
     subprotocol = SUBPROTOCOL
@@ -35,14 +37,21 @@ class StreamHandler(SocketHandler):
         super().initialize()
         self._room: Room | None = None
         self._options = JoinOptions()
+        self._replay: ReplayAdmission | None = None  # which will join, or is withdrawn
 
     async def admit(self, *path: str) -> Slot:
+        if is_replay(self):
+            self._replay = await admit_replay(self, *path)
+            return self._replay.slot
         admission = await admit(self, *path)
         self.principal, self.booking_id = admission.principal, admission.booking_id
         self._options, self._room = admission.options, admission.room
         return admission.slot
 
     def enter(self, send_queue: SendQueue) -> Viewer | CloseCode:
+        replay, self._replay = self._replay, None
+        if replay is not None:
+            return ReplayViewer(self, replay, send_queue)
         room = self._room
         if room is None:
             return close_codes.INTERNAL
@@ -65,3 +74,6 @@ class StreamHandler(SocketHandler):
         room, self._room = self._room, None
         if room is not None:
             self.services.rooms.withdraw(room)
+        replay, self._replay = self._replay, None
+        if replay is not None:
+            self.services.replays.release(replay.principal.user_id)
