@@ -16,6 +16,7 @@ from tracking.errors import (
     TooManyConnections,
     TooManyRequests,
     TrackingError,
+    TripActive,
     UnknownKey,
 )
 from tracking.wire import close_codes
@@ -42,6 +43,7 @@ REJECTIONS: Final[Mapping[type[TrackingError], Rejection]] = {
     Overloaded: Rejection(503, close_codes.OVERLOADED, "full"),
     RouteChanged: Rejection(503, close_codes.OVERLOADED, "route_changed"),
     RouteExpired: Rejection(410, close_codes.NOT_FOUND, "route_expired"),
+    TripActive: Rejection(409, close_codes.BAD_REQUEST, "trip_active"),
     DatabaseUnavailable: Rejection(503, close_codes.OVERLOADED, "database_unavailable"),
 }
 # Everything that is not in the table is a bug: the caller learns nothing of it.

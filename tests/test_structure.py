@@ -44,6 +44,7 @@ FUNCTIONS_TO_SPLIT: set[str] = set()
 # A module's tests are in tests/test_<package>_<module>.py, or in tests/test_<module>.py if no other
 # module has that name. Packages with one entrance are tested through it:
 ENTRANCES = {
+    "tracking/store/erasing/": "test_erasure",
     "tracking/store/ingest/": "test_store_ingest",  # store_batch: one transaction
     "tracking/store/models/": "test_schema",  # the models are what the migrations make
     "tracking/wire/exports/": "test_exports",  # each format beside the others

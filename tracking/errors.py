@@ -49,6 +49,10 @@ class RouteExpired(TrackingError):
     """The waypoints have gone for their age: only the summary is left."""
 
 
+class TripActive(TrackingError):
+    """The trip is under way: what is asked for is for ended ones."""
+
+
 class SchemaOutdated(TrackingError):
     """The database is not at the revision this code was written for."""
 

@@ -27,6 +27,7 @@ from tracking.store.outbox import watermarks
 from tracking.store.outbox.events import OutboxRow
 from tracking.store.outbox.watermarks import UnsentTrack, UnsentWaypoint
 from tracking.wire.messages import envelope
+from workers.erasures import ErasureTopic, told
 from workers.kafka.clients import connection_options
 from workers.kafka.patches import abandon, without_exit_hook
 from workers.thinning import fair_shares, spans, thinned
@@ -70,6 +71,7 @@ class Outgoing:
         self._metrics = metrics
         self._died = died
         self._topic = settings.topic("tracking.events")
+        self._erasures = ErasureTopic(settings)
         self._interval = timedelta(seconds=settings.tracking_updated_interval)
         self._oldest: datetime | None = None  # since when the oldest event waits
         metrics.outbox_age.set_function(self.age)
@@ -172,7 +174,8 @@ class Outgoing:
         """Send what is due: events whose positions are out, then positions up to the next event."""
         self._oldest = outbox.oldest(self._engine)
         events = outbox.claim_due(self._engine, ROUND_EVENTS)
-        self._send(producer, [_lifecycle(event) for event in events])
+        self._erasures.keep(producer, events, SEND_TIMEOUT_S)
+        self._send(producer, [_lifecycle(event) for event in told(events)])
         outbox.delete_events(self._engine, [event.id for event in events])
         found = Round.FULL if len(events) == ROUND_EVENTS else Round(bool(events))
         if self._settings.tracking_updated:

@@ -87,16 +87,17 @@ class Statements(Cursor):
 
 
 @contextmanager
-def transaction(engine: sa.Engine) -> Iterator[Statements]:
+def transaction(engine: sa.Engine, *, whole: bool = False) -> Iterator[Statements]:
     """One transaction, committed when the block ends well; errors come as SQLAlchemy's.
 
-    For requests each statement is a transaction of its own (server.py): there a block has one.
-    The driver's own cursor: batches go through COPY and multi-row statements. BEGIN and COMMIT
-    are ours and cost no round trip: the driver would send each of them alone.
+    For requests each statement is a transaction of its own (server.py): there a block has one, and
+    a `whole` one is a bug. The driver's own cursor: batches go through COPY and multi-row
+    statements. BEGIN and COMMIT are ours and cost no round trip: the driver would send each alone.
     """
     with engine.connect() as connection:
         driver: Any = connection.connection.driver_connection
         try:
+            assert not (whole and driver.autocommit), "each statement would be a transaction"
             if driver.autocommit:
                 kind = driver.cursor_factory or Statements
                 with driver.cursor(cursor_factory=kind) as cursor:

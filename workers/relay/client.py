@@ -6,6 +6,7 @@ arrive at once librdkafka takes a fifth of the CPU and of the time (ADR 0043).
 
 import logging
 import time
+from collections.abc import Mapping
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any, Final
 
@@ -13,7 +14,7 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from tracking.settings import Settings
+from tracking.settings import KafkaSettings, Settings
 
 log = logging.getLogger("tracking.relay")
 
@@ -48,7 +49,7 @@ class RelayError(Exception):
     """No broker lets the relay's client in."""
 
 
-def options(settings: Settings) -> dict[str, Any]:
+def options(settings: KafkaSettings) -> dict[str, Any]:
     """Brokers, TLS and SASL by librdkafka's names."""
     found: dict[str, Any] = {
         "bootstrap.servers": ",".join(settings.kafka_brokers),
@@ -75,7 +76,9 @@ def options(settings: Settings) -> dict[str, Any]:
     return found
 
 
-def ensure_topic(admin: AdminClient, topic: str, partitions: int) -> int:
+def ensure_topic(
+    admin: AdminClient, topic: str, partitions: int, config: Mapping[str, str] = TOPIC_CONFIG
+) -> int:
     """Make the topic if it is not there; how many partitions it has.
 
     Raises KafkaException while no broker answers, or the topic cannot be made.
@@ -83,7 +86,7 @@ def ensure_topic(admin: AdminClient, topic: str, partitions: int) -> int:
     known = partitions_of(admin, topic)
     if known:
         return known
-    new = NewTopic(topic, partitions, -1, config=dict(TOPIC_CONFIG))
+    new = NewTopic(topic, partitions, -1, config=dict(config))
     try:
         admin.create_topics([new], operation_timeout=ANSWER_S)[topic].result(2 * ANSWER_S)
         log.info("made the topic %s with %d partitions", topic, partitions)
@@ -93,6 +96,18 @@ def ensure_topic(admin: AdminClient, topic: str, partitions: int) -> int:
         if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
             raise
     return partitions_of(admin, topic)
+
+
+def ensure_compacted(settings: KafkaSettings, topic: str) -> None:
+    """Make a topic that keeps the newest record of each key for ever, for a few small records.
+
+    Raises RelayError.
+    """
+    admin = AdminClient(options(settings) | {"log_level": 0})
+    try:
+        ensure_topic(admin, topic, 1, {"cleanup.policy": "compact"})
+    except KafkaException as error:
+        raise RelayError(f"librdkafka: {error.args[0].str()}") from error
 
 
 def reachable_partitions(settings: Settings) -> int:

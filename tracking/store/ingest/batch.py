@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
-from functools import partial
+from typing import Final
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -13,8 +13,9 @@ from tracking.domain.changes import BookingChanges, TrackMove, in_order
 from tracking.domain.events import BookingEvent, Event, LocationUpdate
 from tracking.domain.tracks import TrackChange
 from tracking.domain.waypoints import StoredWaypoint
-from tracking.store.ingest import bookings, outcomes, parking
+from tracking.store.ingest import bookings, erased, outcomes, parking
 from tracking.store.ingest.corrections import lower_corrections
+from tracking.store.ingest.erased import ERASED
 from tracking.store.ingest.facts import FactKey, fact_key, insert_facts, without_places
 from tracking.store.ingest.numbering import write_waypoints
 from tracking.store.ingest.outcomes import APPLIED, DUPLICATE
@@ -27,6 +28,9 @@ from tracking.store.ingest.trips import write_trips
 from tracking.store.ingest.waypoints import add_waypoints
 from tracking.store.outbox import events as outbox
 from tracking.store.statements import Statements, transaction
+
+# Of a batch: what the cache knows may be outdated, and bookings may be erased meanwhile.
+TRIES: Final = 5
 
 
 class Stored(Struct):
@@ -62,17 +66,40 @@ def store_batch(
     adopted, where not all may. Raises SQLAlchemy's errors, having stored nothing. Executor thread.
     """
     known = TrackCache() if known is None else known
-    facts = [e for e in events if isinstance(e, BookingEvent)]
-    updates = [e for e in events if isinstance(e, LocationUpdate)]
-    bookings.ensure_bookings(engine, {fact.booking_id for fact in facts})
-    store = partial(_store_at_once, engine, facts, updates, set(adopt), known, parked)
-    try:
-        return store()
-    except sa.exc.DBAPIError as error:
-        if not is_outdated(error):
-            raise
-        known.note_other_writer()
-        return store()
+    stored = _store_unerased(engine, events, set(adopt), known, parked)
+    updates, kinds = known.erased.gone(events)
+    stored.update_outcomes += Counter({ERASED: updates})  # keeps no zero
+    stored.fact_outcomes.update({(kind, ERASED): number for kind, number in kinds.items()})
+    return stored
+
+
+def _store_unerased(
+    engine: sa.Engine,
+    events: Sequence[Event],
+    adopt: set[UUID],
+    known: TrackCache,
+    parked: Collection[int] | None,
+) -> Stored:
+    """Again, when something turns out to be otherwise than the cache knew."""
+    for tries_left in reversed(range(TRIES)):
+        left = known.erased.left(events)
+        facts = [e for e in left if isinstance(e, BookingEvent)]
+        updates = [e for e in left if isinstance(e, LocationUpdate)]
+        bookings.ensure_bookings(engine, {fact.booking_id for fact in facts})
+        adoptive = {booking_id for booking_id in adopt if booking_id not in known.erased}
+        try:
+            return _store_at_once(engine, facts, updates, adoptive, known, parked)
+        except sa.exc.DBAPIError as error:
+            if not tries_left:
+                raise
+            if is_outdated(error):
+                known.note_other_writer()
+            elif erased.is_noticed(error):
+                named = {e.booking_id for e in left if e.booking_id is not None}
+                known.erased.learn(engine, named | adoptive)
+            else:
+                raise
+    raise AssertionError("the last try returns or raises")
 
 
 def _store_at_once(
@@ -107,7 +134,7 @@ def _store(
     no_fix = [] if len(updates) == len(received) else outcomes.without_fix(received)
     concerned = {fact.booking_id for fact in facts} | adopt | _named(updates)
     concerned |= _bookings_of_runners(cursor, updates)
-    bookings.lock_bookings(cursor, concerned)
+    erased.lock_unerased(cursor, concerned)
     tracks = load_tracks(cursor, concerned, track_cache)
     versions = {booking_id: track.version for booking_id, track in tracks.items()}
 
@@ -159,7 +186,8 @@ def _bookings_of_runners(cursor: Cursor, updates: Iterable[LocationUpdate]) -> s
     return bookings.bookings_of_runners(cursor, rows)
 
 
-def _store_facts(cursor: Cursor, facts: Sequence[BookingEvent], stored: Stored) -> set[UUID]:
+def _store_facts(cursor: Statements, facts: Sequence[BookingEvent], stored: Stored) -> set[UUID]:
+    facts = erased.without_names(cursor, facts)
     learned = insert_facts(cursor, facts)
     for kind, outcome in _fact_outcomes(facts, learned.new):
         stored.fact_outcomes[kind, outcome] += 1

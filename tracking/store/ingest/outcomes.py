@@ -14,13 +14,14 @@ from tracking.store.ingest.parking import Parked
 from tracking.store.ingest.resolver import Resolver
 from tracking.store.ingest.track_state import TrackState
 
-Outcome: TypeAlias = Literal["duplicate", "parked", "refused"]
+Outcome: TypeAlias = Literal["duplicate", "parked", "refused", "erased"]
 
 # Outcomes of an event; the consumer adds ignored, dead and skipped.
 APPLIED: Final = "applied"
 DUPLICATE: Final = "duplicate"
 PARKED: Final = "parked"
 REFUSED: Final = "refused"
+ERASED: Final = "erased"
 
 
 def release_waiting(
@@ -60,14 +61,19 @@ def park_unassigned(
         if (update.booking_id is None and number not in resolver.expired)
         or (number in unassigned and number not in known and number not in final)
     ]
-    parked = parking.park(cursor, [(update, number not in unassigned) for number, update in park])
+    parked, gone = parking.park(
+        cursor, [(update, number not in unassigned) for number, update in park]
+    )
     waiting = {park[index][0] for index in parked} & unassigned
+    erased = {park[index][0] for index in gone} & unassigned
     rest: list[tuple[LocationUpdate, Outcome]] = []
     for number, update in enumerate(updates, first):
         if number in new:
             continue
         if number in final or number in resolver.expired:
             rest.append((update, REFUSED))
+        elif number in erased:
+            rest.append((update, ERASED))
         else:
             rest.append((update, PARKED if number in waiting else DUPLICATE))
     return rest
@@ -93,7 +99,7 @@ def refusals(
 
 def heard_of(
     tracks: Mapping[UUID, TrackState],
-    rest: Iterable[tuple[LocationUpdate, HeardWhy]],
+    rest: Iterable[tuple[LocationUpdate, Outcome]],
     resolver: Resolver,
 ) -> list[Heard]:
     """For each booking the newest report that did not move its marker, if no later one did.
@@ -109,6 +115,8 @@ def heard_of(
             newest[booking_id] = Heard(booking_id, update.received_at, why)
 
     for update, why in rest:
+        if why == ERASED:
+            continue
         if update.booking_id is not None:
             hear(update.booking_id, update, why)
         else:

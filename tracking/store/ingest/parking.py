@@ -14,6 +14,7 @@ from psycopg2.extensions import cursor as Cursor
 
 from tracking.domain.events import LocationUpdate
 from tracking.domain.trips import GRACE
+from tracking.store.ingest.erased import IS_ERASED
 from tracking.store.sql import execute_rows, interval
 from tracking.store.statements import transaction
 
@@ -37,23 +38,44 @@ class Parked(LocationUpdate, frozen=True, gc=False, kw_only=True):
     id: int
 
 
-def park(cursor: Cursor, updates: Sequence[tuple[LocationUpdate, bool]]) -> set[int]:
-    """Store updates, each with whether it was applied; the indexes of those that were not there."""
+def park(
+    cursor: Cursor, updates: Sequence[tuple[LocationUpdate, bool]]
+) -> tuple[set[int], set[int]]:
+    """Store updates, each with whether it was applied; the indexes of those that were not there,
+    and of those that were not stored since their time was erased.
+    """
     keys: dict[tuple[object, ...], int] = {}
     for index, (update, _) in enumerate(updates):
         keys.setdefault(_key(update), index)
-    inserted = execute_rows(
+    found = execute_rows(
         cursor,
-        "INSERT INTO parked_updates (runner_id, booking_id, reported_at, occurred_at, recorded_at,"
-        " received_at, speed_kmh, heading_degrees, position, applied) VALUES %s"
-        " ON CONFLICT ON CONSTRAINT parked_updates_key DO NOTHING"
-        " RETURNING runner_id, booking_id, reported_at, occurred_at, ST_X(position),"
-        " ST_Y(position)",
+        _PARK,
         [_row(*updates[i]) for _, i in sorted(keys.items(), key=lambda item: str(item[0]))],
         "(%s, %s::uuid, %s, %s, %s, %s, %s::real, %s::real,"
         " ST_SetSRID(ST_MakePoint(%s, %s), 4326), %s)",
     )
-    return {keys[key] for key in inserted}
+    sorted_out: tuple[set[int], set[int]] = set(), set()
+    for is_erased, *key in found:
+        sorted_out[is_erased].add(keys[tuple(key)])
+    return sorted_out
+
+
+_COLUMNS: Final = (
+    "runner_id, booking_id, reported_at, occurred_at, recorded_at, received_at, speed_kmh,"
+    " heading_degrees, position, applied"
+)
+_KEY: Final = "runner_id, booking_id, reported_at, occurred_at, ST_X(position), ST_Y(position)"
+_PARK: Final = f"""
+    WITH reports AS (
+        SELECT v.*, {IS_ERASED} AS is_erased FROM (VALUES %s) v ({_COLUMNS})
+    ), parked AS (
+        INSERT INTO parked_updates ({_COLUMNS})
+        SELECT {_COLUMNS} FROM reports WHERE NOT is_erased
+        ON CONFLICT ON CONSTRAINT parked_updates_key DO NOTHING
+        RETURNING {_KEY}
+    )
+    SELECT false, * FROM parked UNION ALL SELECT true, {_KEY} FROM reports WHERE is_erased
+"""
 
 
 def _key(update: LocationUpdate) -> tuple[UUID, UUID | None, datetime, datetime, float, float]:

@@ -7,6 +7,7 @@ from typing import Final
 from uuid import UUID
 
 from tracking.domain.routes import Gap
+from tracking.store.ingest.erased import ErasedBookings
 from tracking.store.ingest.track_state import TrackState
 from tracking.store.partitions import Partitions
 
@@ -30,6 +31,7 @@ class TrackCache:
         """`by_day`, `keep`: which partitions of waypoints are made where there are none."""
         self._tracks: dict[UUID, TrackState] = {}
         self.partitions = Partitions(by_day, keep)
+        self.erased = ErasedBookings()
         self._limit = limit
         self._asks_until = 0.0  # time.monotonic()
 

@@ -3,6 +3,7 @@
 from tracking.store.models.base import Base
 from tracking.store.models.bookings import AssignmentRow, Booking, BookingFact, Track
 from tracking.store.models.deployment import CodeRevision
+from tracking.store.models.erased import ErasedSpan
 from tracking.store.models.outgoing import OutboxEvent, PublishedWatermark, ShareLink
 from tracking.store.models.waypoints import ParkedUpdate, RouteMetadata, Waypoint
 
@@ -12,6 +13,7 @@ __all__ = [
     "Booking",
     "BookingFact",
     "CodeRevision",
+    "ErasedSpan",
     "OutboxEvent",
     "ParkedUpdate",
     "PublishedWatermark",

@@ -20,13 +20,22 @@ from tracking.store.models.base import Base, geometry
 
 
 class Booking(Base):
-    """Every booking heard of, accepted or not. Its row is the lock that ingest takes first."""
+    """Every booking heard of, accepted or not. Its row is the lock that ingest takes first.
+
+    Of one that was erased the row is all that is left.
+    """
 
     __tablename__ = "bookings"
+    __table_args__ = (
+        Index("bookings_owner", "owner_id", postgresql_where=text("owner_id IS NOT NULL")),
+        # Each process looks for what was erased lately.
+        Index("bookings_erased", "erased_at", postgresql_where=text("erased_at IS NOT NULL")),
+    )
 
     booking_id: Mapped[UUID] = mapped_column(primary_key=True)
     owner_id: Mapped[UUID | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    erased_at: Mapped[datetime | None]
 
 
 class BookingFact(Base):

@@ -22,7 +22,7 @@ TRIES: Final = 3
 
 @translated
 def live_state(engine: sa.Engine, booking_id: UUID) -> LiveState | None:
-    """None for a booking that nothing is known of."""
+    """None for a booking that nothing is known of, any more or yet."""
     with transaction(engine) as cursor:
         # Whose newest waypoint is moved between both statements has another one by then.
         for _ in range(TRIES):
@@ -47,7 +47,7 @@ _STATE: Final = f"""
            coalesce(t.head_seq, 0), t.picked_up_at, t.completed_at,
            coalesce(t.version, 0), {PLACE}
     FROM bookings b LEFT JOIN tracks t ON t.booking_id = b.booking_id
-    WHERE b.booking_id = %s
+    WHERE b.booking_id = %s AND b.erased_at IS NULL
 """
 
 

@@ -26,11 +26,11 @@ _VIEW: Final = [
 
 @translated
 def booking_access(engine: sa.Engine, booking_id: UUID) -> BookingAccess | None:
-    """None for a booking that nothing is known of."""
+    """None for a booking that nothing is known of, any more or yet."""
     statement = (
         sa.select(Booking.booking_id, Booking.owner_id, Track.runner_id)
         .outerjoin(Track, Track.booking_id == Booking.booking_id)
-        .where(Booking.booking_id == booking_id)
+        .where(Booking.booking_id == booking_id, Booking.erased_at.is_(None))
     )
     with engine.connect() as connection:
         row = connection.execute(statement).first()

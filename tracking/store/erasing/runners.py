@@ -1,0 +1,154 @@
+"""A runner goes from all bookings that he had; their trips stay, without him and where he was."""
+
+from datetime import datetime
+from typing import Final
+from uuid import UUID, uuid5
+
+import psycopg2.extras
+import sqlalchemy as sa
+from msgspec import Struct
+
+from tracking.domain.erasure import NOBODY, runner_digest
+from tracking.domain.events import FIRST_TIME
+from tracking.domain.times import rfc3339
+from tracking.store.ingest.bookings import lock_bookings
+from tracking.store.ingest.route_changes import remeasure
+from tracking.store.ingest.track_cache import TrackCache
+from tracking.store.ingest.tracks import load_tracks
+from tracking.store.statements import Statements, transaction
+
+
+class RunnersBooking(Struct, frozen=True):
+    """A booking that a runner had; `is_active`: he, or somebody else, has it now."""
+
+    booking_id: UUID
+    is_active: bool
+
+
+def bookings_of_runner(engine: sa.Engine, runner_id: UUID) -> list[RunnersBooking]:
+    """All in which he is named. Reads whole tables."""
+    with transaction(engine) as cursor:
+        cursor.execute(_BOOKINGS, {"runner": runner_id})
+        return [RunnersBooking(*row) for row in cursor]
+
+
+_BOOKINGS: Final = """
+    SELECT b.booking_id, coalesce(t.status = 'active', false)
+    FROM bookings b LEFT JOIN tracks t USING (booking_id)
+    WHERE b.booking_id IN (
+        SELECT booking_id FROM assignments WHERE runner_id = %(runner)s
+        UNION SELECT booking_id FROM booking_facts WHERE runner_id = %(runner)s
+        UNION SELECT booking_id FROM tracks
+            WHERE runner_id = %(runner)s OR last_runner_id = %(runner)s)
+    ORDER BY b.booking_id
+"""
+
+
+def begin(engine: sa.Engine, runner_id: UUID, before: datetime) -> None:
+    """From now on no report of his of before is stored, and no fact names him.
+
+    What was being stored meanwhile is there when this returns: whoever looks for it finds it.
+    """
+    digest, until = runner_digest(runner_id), rfc3339(before)
+    data = {"runner_sha256": digest.hex(), "until": until, "occurred_at": until}
+    with transaction(engine, whole=True) as cursor:
+        _refuse(cursor, digest, before)
+        cursor.execute(
+            "INSERT INTO outbox (event_id, type, booking_id, track_id, after_seq, data)"
+            " VALUES (%s, 'tracking.runner_erased', %s, %s, 0, %s)",
+            (uuid5(NOBODY, f"{digest.hex()} {until}"), NOBODY, NOBODY, psycopg2.extras.Json(data)),
+        )
+    _wait_for_writers(engine)
+
+
+def begin_again(engine: sa.Engine, digest: bytes, before: datetime) -> list[UUID]:
+    """After a restore: as `begin`; the ids that the backup has with this digest."""
+    with transaction(engine, whole=True) as cursor:
+        _refuse(cursor, digest, before)
+        cursor.execute(
+            """
+            SELECT DISTINCT runner_id FROM (
+                SELECT runner_id FROM assignments UNION SELECT runner_id FROM booking_facts
+                UNION SELECT runner_id FROM parked_updates) named
+            WHERE sha256(uuid_send(runner_id)) = %s
+            """,
+            (digest,),
+        )
+        return [runner_id for (runner_id,) in cursor]
+
+
+def _refuse(cursor: Statements, digest: bytes, before: datetime) -> None:
+    cursor.execute(
+        "INSERT INTO erased_spans (runner_sha256, since, until) SELECT %s, %s, %s"
+        " WHERE NOT EXISTS (SELECT FROM erased_spans"
+        " WHERE runner_sha256 = %s AND booking_id IS NULL AND until >= %s)",
+        (digest, FIRST_TIME, before, digest, before),
+    )
+
+
+def _wait_for_writers(engine: sa.Engine) -> None:
+    """Until those who began to store before have ended: those who begin now wait for it, too."""
+    with transaction(engine, whole=True) as cursor:
+        cursor.execute("LOCK TABLE booking_facts, parked_updates IN SHARE MODE")
+
+
+def erase_from_booking(engine: sa.Engine, runner_id: UUID, booking_id: UUID) -> int:
+    """His waypoints of it go, and his id; how many went. One transaction under its lock.
+
+    The track begins a new epoch, so that whoever has seen the route loads it anew.
+    """
+    with transaction(engine, whole=True) as cursor:
+        lock_bookings(cursor, [booking_id])
+        names = {"runner": runner_id, "booking": booking_id, "nobody": NOBODY}
+        cursor.execute(
+            "DELETE FROM waypoints w USING tracks t WHERE t.booking_id = %(booking)s"
+            " AND w.track_id = t.id AND w.runner_id = %(runner)s",
+            names,
+        )
+        gone = cursor.rowcount
+        for statement in _WITHOUT_HIM:
+            cursor.execute(statement, names)
+        tracks = load_tracks(cursor, [booking_id], TrackCache())
+        remeasure(cursor, [track for track in tracks.values() if not track.route_expired])
+        cursor.execute(_BEGIN_ANEW, names)
+    return gone
+
+
+# Two erased runners may have said the same: then one fact of it is left.
+_WITHOUT_HIM: Final = (
+    """
+    DELETE FROM booking_facts f USING booking_facts o
+    WHERE f.booking_id = %(booking)s AND f.runner_id = %(runner)s AND o.booking_id = f.booking_id
+        AND o.kind = f.kind AND o.occurred_at = f.occurred_at AND o.runner_id = %(nobody)s
+    """,
+    "UPDATE booking_facts SET runner_id = %(nobody)s"
+    " WHERE booking_id = %(booking)s AND runner_id = %(runner)s",
+    "UPDATE assignments SET runner_id = %(nobody)s"
+    " WHERE booking_id = %(booking)s AND runner_id = %(runner)s",
+    "UPDATE tracks SET runner_id = %(nobody)s"
+    " WHERE booking_id = %(booking)s AND runner_id = %(runner)s",
+    "UPDATE outbox SET data = jsonb_set(data, '{runner_id}', to_jsonb(%(nobody)s::uuid))"
+    " WHERE booking_id = %(booking)s AND data->>'runner_id' = %(runner)s::text",
+    # It has where he stood.
+    "DELETE FROM route_metadata m USING tracks t"
+    " WHERE t.booking_id = %(booking)s AND m.track_id = t.id AND NOT m.route_expired",
+)
+# Its end was announced: that less of the route is left is no correction.
+_BEGIN_ANEW: Final = """
+    UPDATE tracks SET epoch = left(md5(gen_random_uuid()::text), 16), version = version + 1,
+        last_runner_id = nullif(last_runner_id, %(runner)s),
+        announced_distance_mm =
+            CASE WHEN announced_id IS NOT NULL THEN distance_mm ELSE announced_distance_mm END
+    WHERE booking_id = %(booking)s
+"""
+
+
+def forget_parked(engine: sa.Engine, runner_id: UUID, before: datetime) -> int:
+    """What waits of him; how many."""
+    with transaction(engine) as cursor:
+        cursor.execute(
+            "DELETE FROM parked_updates"
+            " WHERE runner_id = %s AND least(recorded_at, reported_at, received_at) < %s",
+            (runner_id, before),
+        )
+        return int(cursor.rowcount)
