@@ -3,14 +3,15 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 import sqlalchemy as sa
 
+from tracking.domain.changes import BookingChanges
 from tracking.domain.events import BookingEvent
 from tracking.domain.verdicts import STANDARD, Rule
 from tracking.metrics import Metrics
@@ -18,6 +19,7 @@ from tracking.store import partitions, shares
 from tracking.store.engine import is_transient
 from tracking.store.ingest import parking
 from tracking.store.maintenance.abandoned import abandoned_bookings
+from tracking.store.maintenance.arriving import Looks, note_arrivals
 from tracking.store.maintenance.metadata import update_metadata, waiting_tracks
 from workers.kafka.batches import Batch
 
@@ -33,9 +35,15 @@ ADOPT_S: Final = 3.0
 EXPIRE_S: Final = 30.0
 PARTITIONS_S: Final = 3600.0
 RETENTION_S: Final = 3600.0
-TASKS: Final = ("partitions", "metadata", "adopt", "gauges", "shares", "expire", "retention")
+ARRIVALS_S: Final = 2.0
+TASKS: Final = (
+    "partitions", "metadata", "arrivals", "adopt", "gauges", "shares", "expire", "retention",
+)  # fmt: skip
 # While what is read is older than this, nobody knows what has not happened: nothing expires.
 BEHIND_S: Final = 60.0
+
+
+Publish: TypeAlias = Callable[[Sequence[BookingChanges]], Awaitable[None]]
 
 
 class Maintenance:
@@ -55,11 +63,13 @@ class Maintenance:
         by_day: bool = False,
         rule: Rule = STANDARD,
         retention: Callable[[], Awaitable[None]] | None = None,
+        publish: Publish | None = None,
     ) -> None:
         """`delay_s`: by how much this process is behind, at once, on the IOLoop. `unread_s`: how
         old the oldest event is that the consumer group has not stored; on the executor, KafkaError
         or infinite if nobody knows. `by_day`: the partitions of waypoints. `rule`: of the
-        verdicts. `retention`: a round of it; None: routes are kept for ever.
+        verdicts. `retention`: a round of it; None: routes are kept for ever. `publish`: tells
+        viewers of arrivals.
         """
         self._engine = engine
         self._executor = executor
@@ -70,6 +80,8 @@ class Maintenance:
         self._by_day = by_day
         self._rule = rule
         self._retention = retention
+        self._publish = publish
+        self._looks = Looks()
         self._retention_at = 0.0  # time.monotonic()
         for task in TASKS:  # from the start at 0, so that the first error shows as an increase
             metrics.maintenance_errors.labels(task)
@@ -81,6 +93,7 @@ class Maintenance:
         await asyncio.gather(
             self._repeat("partitions", PARTITIONS_S, self._make_partitions),
             self._repeat("metadata", METADATA_S, self._update_metadata),
+            self._repeat("arrivals", ARRIVALS_S, self._note_arrivals),
             self._repeat("adopt", ADOPT_S, self._adopt),
             self._repeat("gauges", EXPIRE_S, self._measure),
             self._repeat("shares", EXPIRE_S, self._delete_closed_shares),
@@ -124,11 +137,23 @@ class Maintenance:
             waiting_tracks, self._engine, METADATA_TRACKS, list(self._postponed)
         )
         for track_id in tracks:
+            changes: list[BookingChanges] = []
             try:
-                await self._call(update_metadata, self._engine, track_id, self._rule)
+                await self._call(
+                    update_metadata, self._engine, track_id, self._rule, changes.append
+                )
             except Exception:
                 self._postponed[track_id] = now + POSTPONED_S
                 raise
+            finally:
+                await self._tell(changes)
+
+    async def _note_arrivals(self) -> None:
+        await self._tell(await self._call(note_arrivals, self._engine, self._looks, self._rule))
+
+    async def _tell(self, changes: list[BookingChanges]) -> None:
+        if changes and self._publish is not None:
+            await self._publish(changes)
 
     async def _adopt(self) -> None:
         """Two ingest processes may each have missed the other's: one its update, one its track."""

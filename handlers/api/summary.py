@@ -36,7 +36,8 @@ class SummaryHandler(TrackingHandler):
             return
         found = await self._summed_up(track, settled, rule)
         # A thousand stops and gaps take the time of a thousand messages.
-        self.write(await asyncio.to_thread(_body, track, found, is_final=settled.is_settled))
+        more = await self.arrivals(track)
+        self.write(await asyncio.to_thread(_body, track, found, more, is_final=settled.is_settled))
 
     async def _summed_up(self, track: TrackView, settled: SettledSummary, rule: Rule) -> SummedUp:
         if settled.summary is not None:
@@ -47,8 +48,8 @@ class SummaryHandler(TrackingHandler):
         return found if by else SummedUp(found.summary, settled.implausible)
 
 
-def _body(track: TrackView, found: SummedUp, *, is_final: bool) -> bytes:
+def _body(track: TrackView, found: SummedUp, more: dict[str, Any], *, is_final: bool) -> bytes:
     fields: dict[str, Any] = summary_fields(
         track, found.summary, is_final=is_final, implausible=found.implausible
     )
-    return msgspec.json.encode({"success": True, "data": fields})
+    return msgspec.json.encode({"success": True, "data": fields | more})

@@ -18,7 +18,9 @@ from tracking.errors import InvalidRequest, NotFound, RouteExpired
 from tracking.store.read import points
 from tracking.store.read.points import PointsPage
 from tracking.store.read.routes import Place, RouteSlice, page, spans_half_the_globe
+from tracking.store.read.told_arrivals import arrivals_of
 from tracking.store.read.tracks import find_track
+from tracking.wire.arrival_message import arrivals_part
 from tracking.wire.geojson import RouteGeometry
 from tracking.wire.messages import whole_seconds
 from tracking.wire.route_properties import route_properties
@@ -69,6 +71,10 @@ class TrackingHandler(BaseHandler):
         # A phone may keep it, but has to ask whether it is still true.
         self.set_header("Cache-Control", "private, no-cache")
         return is_named(etag, self.request.headers.get("If-None-Match", ""))
+
+    async def arrivals(self, track: TrackView) -> dict[str, Any]:
+        """What is said of them now; a change of it is another version of the track."""
+        return {"arrivals": arrivals_part(await self.services.ask(arrivals_of, track.id))}
 
     async def pages(self, part: RouteSlice | None) -> AsyncIterator[list[RouteWaypoint]]:
         """The slice in route order; each page is asked for when the one before it has left."""
@@ -131,7 +137,7 @@ class TrackHandler(TrackingHandler):
         if self.is_unchanged(track, part):
             self.set_status(304)
             return
-        await self.send_waypoints(_track_fields(track), part)
+        await self.send_waypoints(_track_fields(track) | await self.arrivals(track), part)
 
 
 def _track_fields(track: TrackView) -> dict[str, Any]:

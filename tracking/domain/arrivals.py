@@ -60,16 +60,27 @@ class Visit(Struct, frozen=True):
 
 
 class Arrival(Struct, frozen=True):
-    """What the positions say of one way. `arrived` is None again when the runner left."""
+    """What the positions say of one way. `arrived` is None again when the runner left: then that
+    visit is `before`, and was over at `left_at_s`.
+
+    For who goes on from here with what is recorded later: `was_away`, and since when the visit
+    lasts that may still become an arrival.
+    """
 
     state: State = "en_route"
     approaching_seq: int | None = None
     approaching_at_s: float | None = None
     arrived: Visit | None = None
+    before: Visit | None = None
+    left_at_s: float | None = None
+    was_away: bool = False
+    visit_since_s: float | None = None
 
 
-def arrival_of(route: Sequence[Recorded], way: Way) -> Arrival:
-    """The last word on this way. `route`: waypoints whose verdict is OK, in recorded order.
+def arrival_of(route: Sequence[Recorded], way: Way, was_away: bool = False) -> Arrival:
+    """The last word on this way. `route`: waypoints whose verdict is OK, in recorded order, from
+    the begin of the way on; or, if `was_away` is known of what lies before it, only the newest
+    ones: from the begin of the visit that lasts, if one does.
 
     While the way lasts, a visit counts until the runner has left. Once the phase has ended, the
     last visit counts that was an arrival or that the event met. None without one, or if the runner
@@ -78,7 +89,7 @@ def arrival_of(route: Sequence[Recorded], way: Way) -> Arrival:
     place = Recorded(0, 0.0, way.longitude, way.latitude)
     on_way = [w for w in route if way.from_s <= w.at_s and (way.to_s is None or w.at_s <= way.to_s)]
     near = next((w for w in on_way if is_within(place, w, APPROACHING_M)), None)
-    visits = _Visits(place)
+    visits = _Visits(place, was_away)
     for waypoint in on_way:
         visits.add(waypoint)
     arrived = visits.current_arrival if way.to_s is None else visits.last
@@ -86,46 +97,55 @@ def arrival_of(route: Sequence[Recorded], way: Way) -> Arrival:
         state: State = "arrived"
     else:
         state = "en_route" if near is None else "approaching"
-    return Arrival(state, near and near.seq, near and near.at_s, arrived)
+    visit = visits.visit
+    return Arrival(
+        state, near and near.seq, near and near.at_s, arrived, visits.before, visits.left_at_s,
+        visits.was_away, None if visit is None else visit.arrived_at_s,
+    )  # fmt: skip
 
 
 class _Visits:
     """The visits of one way, as its waypoints come."""
 
-    def __init__(self, place: Recorded) -> None:
+    def __init__(self, place: Recorded, was_away: bool) -> None:
         self._place = place
         self._outside = 0  # running waypoints beyond AWAY_M
-        self._was_away = False
-        self._visit: Visit | None = None
+        self._outside_since_s = 0.0
+        self.was_away = was_away
+        self.visit: Visit | None = None
         self._trail: deque[Recorded] = deque()  # of the visit; the first is DWELL_S old or more
         self._dwelt = 0  # running waypoints that say that it stays
-        self._before: Visit | None = None  # the last arrival that was left
+        self.before: Visit | None = None  # the last arrival that was left
+        self.left_at_s: float | None = None
 
     @property
     def current_arrival(self) -> Visit | None:
         """The visit that lasts, if it is an arrival."""
-        visit = self._visit
+        visit = self.visit
         return None if visit is None or visit.evidence_seq is None else visit
 
     @property
     def last(self) -> Visit | None:
         """The visit that lasts, or the last arrival before it."""
-        return self._visit or self._before
+        return self.visit or self.before
 
     def add(self, waypoint: Recorded) -> None:
         if not is_within(self._place, waypoint, AWAY_M):
+            if not self._outside:
+                self._outside_since_s = waypoint.at_s
             self._outside += 1
             if self._outside >= CONFIRMATIONS:
-                self._was_away = True
-                self._before = self.current_arrival or self._before
-                self._visit = None
+                self.was_away = True
+                if self.current_arrival is not None:
+                    self.before, self.left_at_s = self.current_arrival, self._outside_since_s
+                self.visit = None
             return
         self._outside = 0
         is_near = is_within(self._place, waypoint, NEAR_M)
-        if self._visit is not None:
-            self._dwell(self._visit, waypoint, is_near)
-        elif is_near and self._was_away:
-            self._visit = Visit(waypoint.seq, waypoint.at_s)
+        if self.visit is not None:
+            self._dwell(self.visit, waypoint, is_near)
+        elif is_near and self.was_away:
+            self.visit = Visit(waypoint.seq, waypoint.at_s)
             self._trail, self._dwelt = deque([waypoint]), 0
 
     def _dwell(self, visit: Visit, waypoint: Recorded, is_near: bool) -> None:
@@ -137,7 +157,7 @@ class _Visits:
         has_dwelt = is_near and then.at_s <= since and is_within(then, waypoint, DWELL_M)
         self._dwelt = self._dwelt + 1 if has_dwelt else 0
         if visit.evidence_seq is None and self._dwelt >= CONFIRMATIONS:
-            self._visit = Visit(visit.first_seq, visit.arrived_at_s, *waypoint[:2])
+            self.visit = Visit(visit.first_seq, visit.arrived_at_s, *waypoint[:2])
 
 
 class Told(Struct, frozen=True):

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from msgspec import Struct
 
+from tracking.domain.legs import Leg
 from tracking.domain.tracks import TrackChange
 from tracking.domain.waypoints import StoredWaypoint
 
@@ -45,12 +46,14 @@ class TrackMove(Struct, frozen=True, array_like=True):
 class BookingChanges(Struct, frozen=True, array_like=True):
     """One booking's changes in the order in which its viewers are told of them.
 
-    `move` is None where the booking has no track: then it was only heard.
+    `move` is None where the booking has no track: then it was only heard. `legs`: what is said of
+    arrivals now, None if that did not change.
     """
 
     booking_id: UUID
     entries: list[Entry]
     move: TrackMove | None = None
+    legs: tuple[Leg, ...] | None = None
 
 
 def in_order(

@@ -4,14 +4,16 @@ Computed once the trip is over, since nothing shows it before; again when its ro
 `models.RouteMetadata` defines every column.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Final
 from uuid import UUID
 
 import msgspec
 import sqlalchemy as sa
 
+from tracking.domain.changes import BookingChanges
 from tracking.domain.verdicts import STANDARD, Rule
+from tracking.store.maintenance.arriving import settle_arrivals
 from tracking.store.maintenance.judging import RouteVerdicts, judge_track
 from tracking.store.read.summaries import MOST_SETTLED, sum_up
 from tracking.store.read.tracks import track_of_id
@@ -37,9 +39,13 @@ def waiting_tracks(engine: sa.Engine, limit: int, without: Collection[UUID] = ()
 
 
 def update_metadata(
-    engine: sa.Engine, track_id: UUID, rule: Rule = STANDARD
+    engine: sa.Engine,
+    track_id: UUID,
+    rule: Rule = STANDARD,
+    tell: Callable[[BookingChanges], None] = lambda _: None,
 ) -> RouteVerdicts | None:
-    """Judge one ended trip's waypoints, and compute its metadata from those that are OK.
+    """Judge one ended trip's waypoints, and compute its metadata from those that are OK. `tell` is
+    called with what its viewers are to be told, of arrivals.
 
     Takes no lock for which ingest would wait longer than for a few rows: a track that changed
     meanwhile stays not current, and None comes back if not even its verdicts could be stored.
@@ -47,9 +53,29 @@ def update_metadata(
     judged = judge_track(engine, track_id, rule)
     if judged is None:
         return None
+    settled = settle_arrivals(engine, track_id, judged.version)
+    if settled is None:
+        return None
+    version, changes = settled
+    for change in changes:
+        tell(change)
+    values = _values(engine, track_id, judged, rule)
+    with transaction(engine) as cursor:
+        cursor.execute(_UPSERT, values)
+        cursor.execute(
+            "UPDATE tracks SET metadata_current = true WHERE id = %s AND version = %s",
+            (track_id, version),
+        )
+    return judged
+
+
+def _values(
+    engine: sa.Engine, track_id: UUID, judged: RouteVerdicts, rule: Rule
+) -> dict[str, object]:
+    """What is computed here; the rest is from the rows."""
     track = track_of_id(engine, track_id)
     summary = sum_up(engine, track, None, MOST_SETTLED).summary
-    values = {
+    return {
         "id": track_id,
         "distance": judged.distance_mm / 1000,
         "flagged": judged.flagged,
@@ -60,13 +86,6 @@ def update_metadata(
         "version": track.version,
         "summary": summary and msgspec.json.encode(summary).decode(),
     }
-    with transaction(engine) as cursor:
-        cursor.execute(_UPSERT, values)
-        cursor.execute(
-            "UPDATE tracks SET metadata_current = true WHERE id = %s AND version = %s",
-            (track_id, judged.version),
-        )
-    return judged
 
 
 # Each waypoint of the route that is OK, with the leg that leads to it. `wraps` is -1 where that leg

@@ -5,9 +5,11 @@ from tracking.store.models.bookings import AssignmentRow, Booking, BookingFact, 
 from tracking.store.models.deployment import CodeRevision
 from tracking.store.models.erased import ErasedSpan
 from tracking.store.models.outgoing import OutboxEvent, PublishedWatermark, ShareLink
+from tracking.store.models.told import ArrivalRow
 from tracking.store.models.waypoints import ParkedUpdate, RouteMetadata, Waypoint
 
 __all__ = [
+    "ArrivalRow",
     "AssignmentRow",
     "Base",
     "Booking",
