@@ -37,7 +37,7 @@ const detail = new Detail(layer, {
     if (base !== null) layer.keepInView(base, padding(), always);
   },
   closed: deselect,
-});
+}, token);
 const host = byId("map");
 let base: BaseMap | null = null;
 let isOpening = false;

@@ -3,6 +3,7 @@
 import { byId, setText, show } from "./page/element.ts";
 import { forget, isEmbedded, loginAddress, NoToken, takeFragment, token } from "./page/token.ts";
 import { words } from "./page/words.ts";
+import { AfterTheTrip } from "./trip/after.ts";
 import { Api, ApiError } from "./trip/api.ts";
 import { Sharing } from "./trip/sharing.ts";
 import { TripView } from "./trip/view.ts";
@@ -20,6 +21,7 @@ const view = new TripView(
 // Once the socket has brought the route, and again after each change: before the acceptance there
 // is nothing to ask for.
 let asked = "";
+const after = new AfterTheTrip(bookingId, tokenOrLogin, view);
 view.trip.subscribe(() => {
   const { status, phase, isWhole } = view.trip.state;
   const now = `${status} ${phase}`;
@@ -63,6 +65,7 @@ async function details(): Promise<void> {
     view.panel.exactMetres = route.completed_at ? route.distance_m : null;
     view.panel.summary = route.completed_at ? await api.summary() : null;
     view.refresh();
+    if (route.completed_at) after.show();
     if (document.body.dataset["sharing"]) return;
     await api.shares();
     document.body.dataset["sharing"] = "on";

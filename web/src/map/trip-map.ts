@@ -1,6 +1,6 @@
 // The map of one trip: base map below, overlay above, the marker's motion between.
 
-import type { Change, TripState } from "service-tracking-client";
+import type { Change, Fix, TripState } from "service-tracking-client";
 import type { BaseMap } from "./base-map.ts";
 import { openBaseMap } from "./open.ts";
 import { boundsOf, type Camera, type Padding } from "./mercator.ts";
@@ -27,6 +27,9 @@ export class TripMap {
   private hasFitted = false;
   private making: Promise<void> | null = null;
   private lastFrame = 0;
+  /** Whose time is shown: of this device, or of a trip that is shown again. */
+  private clock: (() => number) | null = null;
+  private live: TripState | null = null;
 
   constructor(
     private readonly host: HTMLElement,
@@ -46,6 +49,8 @@ export class TripMap {
   /** What the client's model tells; `state` is the whole of it. */
   apply(change: Change, state: TripState): void {
     const { playout } = this.layer;
+    this.live = state;
+    if (this.clock !== null) return; // what is live is drawn when the replay ends
     if (change.kind === "reset") {
       playout.reset();
       this.hasFitted = false;
@@ -55,6 +60,30 @@ export class TripMap {
       playout.addLate(change.added);
     }
     if (change.kind !== "state") this.routeChanged(state);
+    this.wake();
+  }
+
+  /** From here on only `replayed` moves the marker, on that clock; null: what is live, again. */
+  replay(clock: (() => number) | null): void {
+    const { layer, live } = this;
+    if (this.clock === null && clock !== null) this.showAll();
+    this.clock = clock;
+    layer.playout.reset();
+    layer.shown = null;
+    if (clock !== null) layer.overlay.setMarker(null);
+    if (clock === null && live !== null) {
+      layer.playout.addLate(live.route);
+      layer.shown = layer.playout.at(performance.now());
+    }
+    const until = layer.shown?.headAt ?? clock?.() ?? Number.POSITIVE_INFINITY;
+    layer.overlay.setRoute(layer.legs, until);
+    this.wake();
+  }
+
+  /** It is there at the clock's time. */
+  replayed(fix: Fix): void {
+    if (this.clock === null) return;
+    this.layer.playout.add(fix, this.clock());
     this.wake();
   }
 
@@ -109,7 +138,8 @@ export class TripMap {
     this.frame = 0;
     if (at - this.lastFrame < SLOW_FRAME_MS - 4) return this.wake();
     this.lastFrame = at;
-    const isMoving = this.layer.show(this.layer.playout.at(performance.now()), at);
+    const now = this.clock?.() ?? performance.now();
+    const isMoving = this.layer.show(this.layer.playout.at(now), at);
     this.keepInView(false);
     if (isMoving) this.wake();
   }

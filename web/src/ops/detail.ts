@@ -2,6 +2,7 @@
 
 import { boundsOf } from "../map/mercator.ts";
 import type { TripLayer } from "../map/trip-layer.ts";
+import { Downloads } from "../page/downloads.ts";
 import { byId, element, setText, show } from "../page/element.ts";
 import * as words from "../page/words.ts";
 import { SpeedChart } from "./chart.ts";
@@ -22,10 +23,13 @@ export class Detail {
   private readonly events = element("ol", { class: "events" });
   private readonly chart = new SpeedChart((at) => this.player.go(at));
   private readonly player: Player;
+  private readonly downloads: Downloads;
+  private bookingId = "";
 
   constructor(
     private readonly layer: TripLayer,
     private readonly told: DetailEvents,
+    token: (why: "join" | "expired") => Promise<string>,
   ) {
     const text = words.words;
     const close = element("button", { type: "button" }, text.close);
@@ -34,11 +38,13 @@ export class Detail {
       at: (at) => this.chart.mark(at),
       follow: (always) => told.follow(always),
     });
+    this.downloads = new Downloads(() => this.bookingId, token);
     this.panel.append(
       element("header", {}, this.title, close),
       this.facts,
       this.chart.canvas,
       this.player.node,
+      this.downloads.node,
       element("h3", {}, text.opsEvents),
       this.events,
     );
@@ -47,6 +53,8 @@ export class Detail {
   show(record: TripRecord): void {
     const text = words.words;
     const points = pointsOf(record);
+    this.bookingId = record.booking_id;
+    this.downloads.forget();
     const place = (point: [number, number] | null) =>
       point && { longitude: point[0], latitude: point[1] };
     this.layer.setEnds({ pickup: place(record.pickup), dropoff: place(record.dropoff) });

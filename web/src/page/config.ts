@@ -11,13 +11,15 @@ export interface Config {
   mapAttribution: string;
   /** The longest that a share link may be made to last. */
   shareMaxHours: number;
+  /** There is a signed receipt of a trip that is over. */
+  receipts: boolean;
   /** Who may embed the page, and give it a token. */
   embedOrigins: readonly string[];
 }
 
 const NONE: Config = {
   loginUrl: null, mapStyleUrl: null, mapStyleUrlDark: null, mapStreetsUrl: null,
-  mapAttribution: "", shareMaxHours: 168, embedOrigins: [],
+  mapAttribution: "", shareMaxHours: 168, receipts: false, embedOrigins: [],
 };
 
 const written = document.querySelector<HTMLMetaElement>('meta[name="service-tracking"]')?.content;

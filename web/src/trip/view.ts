@@ -15,7 +15,8 @@ const RETRY_MS = 5000;
 export class TripView {
   readonly trip: Trip;
   readonly panel = new Panel();
-  private map: TripMap | null = null;
+  /** Null until its scripts are there. */
+  map: TripMap | null = null;
   private ends: Ends = { pickup: null, dropoff: null };
   private toastUntil = 0;
   private hasEnded = false;
