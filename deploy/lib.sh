@@ -58,7 +58,7 @@ alone() {
 # What a release consists of, relative to a checkout; the pages only if they were built.
 release_files() {
   local each
-  for each in server.py dead_letters.py after_restore.py exports.py verdicts.py erase.py alembic.ini alembic tracking handlers workers roles deploy \
+  for each in server.py dead_letters.py after_restore.py exports.py verdicts.py erase.py verify_receipt.py alembic.ini alembic tracking handlers workers roles deploy \
     docs requirements.lock requirements-otel.lock LICENSE CHANGELOG.md web/dist; do
     [ ! -e "$1/$each" ] || echo "$each"
   done

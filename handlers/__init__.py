@@ -7,6 +7,7 @@ from handlers.api.exports import EXPORTS
 from handlers.api.health import HealthHandler, MetricsHandler, ReadinessHandler
 from handlers.api.ops import TripHandler, TripsHandler
 from handlers.api.ops_metrics import OpsMetricsHandler
+from handlers.api.receipts import JwksHandler, ReceiptHandler
 from handlers.api.shared import SharedHandler
 from handlers.api.shares import ShareHandler, ShareLinkHandler, SharesHandler
 from handlers.api.summary import SummaryHandler
@@ -46,6 +47,7 @@ def public_routes() -> list[URLSpec]:
         (rf"{API}/([^/]+)", TrackHandler),
         (rf"{API}/([^/]+)/route", RouteHandler),
         (rf"{API}/([^/]+)/summary", SummaryHandler),
+        (rf"{API}/([^/]+)/receipt", ReceiptHandler),
         *((rf"{API}/([^/]+)/export\.{each.ending}", each) for each in EXPORTS),
         (rf"{API}/([^/]+)/share", ShareHandler),
         (rf"{API}/([^/]+)/shares", SharesHandler),
@@ -54,6 +56,7 @@ def public_routes() -> list[URLSpec]:
     document = {"document": DOCUMENT.read_bytes()}
     return [
         URLSpec(r"/api/v1/openapi\.json", DocumentHandler, document),
+        URLSpec(r"/\.well-known/jwks\.json", JwksHandler),
         *[URLSpec(pattern, handler) for pattern, handler in table],
     ]
 

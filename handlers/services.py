@@ -14,6 +14,7 @@ from tracking.live.recipient import Recipient
 from tracking.live.replays import Replays
 from tracking.live.rooms import Rooms
 from tracking.metrics import Metrics
+from tracking.receipts import ReceiptKeys
 from tracking.settings import Settings
 from tracking.store.calls import StoreCalls
 from tracking.tokens import Tokens
@@ -47,6 +48,7 @@ class Services(ManagementServices):
     link_viewers: LinkViewers
     openings: Openings
     replays: Replays = field(default_factory=Replays)
+    receipts: ReceiptKeys = field(default_factory=ReceiptKeys)
 
     async def ask(self, function: Callable[..., R], *arguments: object) -> R:
         """A store function's answer within two seconds, or DatabaseUnavailable."""

@@ -23,6 +23,7 @@ from tracking.live.freshness import tell_freshness
 from tracking.live.healing import Healing
 from tracking.live.rooms import Rooms
 from tracking.live.sender import fastest_sender
+from tracking.receipts import ReceiptKeys
 from tracking.settings import Settings
 from tracking.store.calls import READ_STATEMENT_S, REQUEST_STATEMENT_S, StoreCalls
 from tracking.store.read.live import live_state, track_versions
@@ -68,6 +69,7 @@ def start_serving(
         tokens=tokens, rooms=watching.rooms, fleet=watching.fleet, delay_s=delay_s,
         grace=Grace(settings.unknown_booking_grace, delay_s), link_viewers=LinkViewers(),
         openings=Openings(),
+        receipts=ReceiptKeys(settings.receipt_key, settings.receipt_old_keys),
     )  # fmt: skip
     building.start_jobs(_healing(services, watching.broadcast).watch())
     _start_jobs(building, services)

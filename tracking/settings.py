@@ -6,6 +6,7 @@ from typing import ClassVar, Final
 from tracking.environment import EnvironmentSettings, variable
 from tracking.limit_settings import LimitSettings
 from tracking.page_settings import PageSettings
+from tracking.receipt_settings import ReceiptSettings
 from tracking.route_settings import RouteSettings
 from tracking.setting_values import (
     MIN_SECRET_BYTES,
@@ -123,7 +124,9 @@ class KafkaSettings(EnvironmentSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(KafkaSettings, DatabaseSettings, PageSettings, RouteSettings, LimitSettings):
+class Settings(
+    KafkaSettings, DatabaseSettings, PageSettings, RouteSettings, ReceiptSettings, LimitSettings
+):
     """Everything that a deployment may choose, read once at start."""
 
     serves_clients: ClassVar[bool] = True

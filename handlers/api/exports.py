@@ -23,7 +23,9 @@ from tracking.store.read.points import PointsPage
 from tracking.store.read.routes import Place, RouteSlice
 from tracking.store.read.simplified import Simplification, kept
 from tracking.wire.exports import FORMATS
+from tracking.wire.exports.canonical import CanonicalCsv
 from tracking.wire.exports.export import Export, exported
+from tracking.wire.exports.format import Format
 
 log = logging.getLogger("tracking.exports")
 
@@ -38,17 +40,21 @@ class ExportHandler(TrackingHandler):
 
     ending: ClassVar[str]
 
+    def document(self) -> type[Format]:
+        """What is written; raises InvalidRequest."""
+        return FORMATS[self.ending]
+
     async def get(self, booking_id: str) -> None:
         track, part = await self.requested_route(booking_id)
-        options = self._options(part.since_seq)
+        options, document = self._options(part.since_seq), self.document()
         part = RouteSlice(track.id, part.since_seq, track.head_seq, options.since, options.until)
         start = await self.services.read(export_start, track, part)
-        said = repr((options, start.judged_at)).encode()
+        said = repr((options, document.__name__, start.judged_at)).encode()
         variant = f"-{self.ending}-{zlib.crc32(said):08x}"
         if self.is_unchanged(track, part, variant):
             self.set_status(304)
             return
-        self.set_header("Content-Type", FORMATS[self.ending].content_type)
+        self.set_header("Content-Type", document.content_type)
         name = file_name(start.booking_number, track.booking_id, self.ending)
         self.set_header("Content-Disposition", f'attachment; filename="{name}"')
         if await self.was_head():
@@ -95,7 +101,7 @@ class ExportHandler(TrackingHandler):
         self, track: TrackView, part: RouteSlice, options: ExportOptions, start: ExportStart
     ) -> None:
         gap_s = gap_of(start.median_s) if options.gap_s is None else options.gap_s
-        document = FORMATS[self.ending]()
+        document = self.document()()
         export = Export(
             document, exported(track, start.booking_number), start.count,
             gap_s=gap_s, with_flagged=options.with_flagged,
@@ -175,10 +181,20 @@ class KmlExport(ExportHandler):
 
 
 class CsvExport(ExportHandler):
-    """`GET /api/v1/tracking/{bookingId}/export.csv`: CSV (RFC 4180)."""
+    """`GET /api/v1/tracking/{bookingId}/export.csv`: CSV (RFC 4180), or the canonical one."""
 
     route = "/api/v1/tracking/{bookingId}/export.csv"
     ending = "csv"
+
+    def document(self) -> type[Format]:
+        canonical = self.get_query_argument("canonical", None)
+        if canonical not in (None, "1"):
+            raise InvalidRequest("canonical can only be: 1")
+        if canonical is None:
+            return super().document()
+        if set(self.request.query_arguments) - {"canonical", "token"}:
+            raise InvalidRequest("the canonical CSV is of the whole route: no other parameter")
+        return CanonicalCsv
 
 
 EXPORTS: Final = (GeoJsonExport, GpxExport, KmlExport, CsvExport)

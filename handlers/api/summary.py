@@ -37,7 +37,7 @@ class SummaryHandler(TrackingHandler):
         found = await self._summed_up(track, settled, rule)
         # A thousand stops and gaps take the time of a thousand messages.
         more = await self.arrivals(track)
-        self.write(await asyncio.to_thread(_body, track, found, more, is_final=settled.is_settled))
+        self.write(await asyncio.to_thread(_body, track, found, settled, more))
 
     async def _summed_up(self, track: TrackView, settled: SettledSummary, rule: Rule) -> SummedUp:
         if settled.summary is not None:
@@ -48,8 +48,11 @@ class SummaryHandler(TrackingHandler):
         return found if by else SummedUp(found.summary, settled.implausible)
 
 
-def _body(track: TrackView, found: SummedUp, more: dict[str, Any], *, is_final: bool) -> bytes:
+def _body(
+    track: TrackView, found: SummedUp, settled: SettledSummary, more: dict[str, Any]
+) -> bytes:
     fields: dict[str, Any] = summary_fields(
-        track, found.summary, is_final=is_final, implausible=found.implausible
-    )
+        track, found.summary, is_final=settled.is_settled, implausible=found.implausible,
+        route_sha256=settled.route_sha256,
+    )  # fmt: skip
     return msgspec.json.encode({"success": True, "data": fields | more})

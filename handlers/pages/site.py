@@ -99,6 +99,7 @@ def _config(settings: Settings) -> dict[str, object]:
         "mapStreetsUrl": None,
         "mapAttribution": settings.map_attribution,
         "shareMaxHours": settings.share_link_max_s // 3600,
+        "receipts": bool(settings.receipt_key),
         "embedOrigins": settings.embed_origins,
     }
 

@@ -23,7 +23,12 @@ _DIGITS: Final = {
 
 
 def summary_fields(
-    track: TrackView, summary: Summary | None, *, is_final: bool, implausible: bool | None
+    track: TrackView,
+    summary: Summary | None,
+    *,
+    is_final: bool,
+    implausible: bool | None,
+    route_sha256: str | None = None,
 ) -> dict[str, Any]:
     """Without a summary only what the track knows; the rest is null."""
     return {
@@ -43,6 +48,7 @@ def summary_fields(
         **_record(summary),
         "counts": _counts(track, summary),
         "implausible": implausible,
+        "route_sha256": route_sha256,
         "stops": None if summary is None else [_stop(stop) for stop in summary.stops],
         "gaps": None if summary is None else [_gap(gap) for gap in summary.gaps],
     }

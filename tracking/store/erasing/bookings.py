@@ -19,7 +19,7 @@ from tracking.store.statements import Statements, transaction
 
 # What is deleted, in this order. A new table that names a booking, a track or a person stands here,
 # or in `KEPT`: tests/test_erasure.py compares both with the schema.
-OF_TRACK: Final = ("arrivals", "published_watermarks", "route_metadata", "waypoints")
+OF_TRACK: Final = ("arrivals", "published_watermarks", "route_metadata", "receipts", "waypoints")
 OF_BOOKING: Final = ("share_links", "outbox", "booking_facts", "assignments", "tracks")
 # Tombstones: `bookings` loses its owner, `erased_spans` holds no id of a person.
 KEPT: Final = ("bookings", "erased_spans")

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from tracking.domain.changes import BookingChanges
 from tracking.domain.verdicts import STANDARD, Rule
 from tracking.store.maintenance.arriving import settle_arrivals
+from tracking.store.maintenance.digest import route_sha256
 from tracking.store.maintenance.judging import RouteVerdicts, judge_track
 from tracking.store.read.summaries import MOST_SETTLED, sum_up
 from tracking.store.read.tracks import track_of_id
@@ -85,6 +86,7 @@ def _values(
         "average": summary and summary.speeds.average_kmh,
         "version": track.version,
         "summary": summary and msgspec.json.encode(summary).decode(),
+        "sha256": route_sha256(engine, track),
     }
 
 
@@ -167,14 +169,14 @@ _UPSERT: Final = f"""
     INSERT INTO route_metadata (track_id, head_seq, waypoint_count, distance_m, duration_s,
         longest_gap_s, moving_s, average_speed_kmh, max_speed_kmh, west, south, east, north,
         simplified, reported_distance_m, flagged, implausible, verdict_rule,
-        track_version, summary, updated_at)
+        track_version, summary, route_sha256, route_sha256_at, updated_at)
     SELECT s.id, s.head_seq, s.waypoint_count, s.distance_m, s.duration, s.longest_gap,
         CASE WHEN s.agree THEN s.moving END, CASE WHEN s.agree THEN s.average END,
         CASE WHEN s.agree THEN s.max_speed END,
         CASE WHEN s.round_the_world THEN -180 ELSE s.first[2] END, s.south,
         CASE WHEN s.round_the_world THEN 180 ELSE s.last[2] END, s.north, line.simplified,
         s.reported_m, %(flagged)s, %(implausible)s, %(rule)s::jsonb, %(version)s,
-        %(summary)s::jsonb, now()
+        %(summary)s::jsonb, %(sha256)s, now(), now()
     FROM judged s, line
     ON CONFLICT (track_id) DO UPDATE SET head_seq = excluded.head_seq,
         waypoint_count = excluded.waypoint_count, distance_m = excluded.distance_m,
@@ -184,6 +186,8 @@ _UPSERT: Final = f"""
         east = excluded.east, north = excluded.north, simplified = excluded.simplified,
         reported_distance_m = excluded.reported_distance_m, flagged = excluded.flagged,
         implausible = excluded.implausible, verdict_rule = excluded.verdict_rule,
-        track_version = excluded.track_version, summary = excluded.summary, updated_at = now()
+        track_version = excluded.track_version, summary = excluded.summary,
+        route_sha256 = excluded.route_sha256,
+        route_sha256_at = excluded.route_sha256_at, updated_at = now()
     WHERE NOT route_metadata.route_expired
 """

@@ -5,6 +5,7 @@ from tracking.store.models.bookings import AssignmentRow, Booking, BookingFact, 
 from tracking.store.models.deployment import CodeRevision
 from tracking.store.models.erased import ErasedSpan
 from tracking.store.models.outgoing import OutboxEvent, PublishedWatermark, ShareLink
+from tracking.store.models.receipts import Receipt
 from tracking.store.models.told import ArrivalRow
 from tracking.store.models.waypoints import ParkedUpdate, RouteMetadata, Waypoint
 
@@ -19,6 +20,7 @@ __all__ = [
     "OutboxEvent",
     "ParkedUpdate",
     "PublishedWatermark",
+    "Receipt",
     "RouteMetadata",
     "ShareLink",
     "Track",

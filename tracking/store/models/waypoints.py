@@ -112,6 +112,11 @@ class RouteMetadata(Base):
     # tracking.domain.summary, NULL of a route that is too long for one.
     track_version: Mapped[int | None]
     summary: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    # Of the canonical CSV (domain.canonical) of all waypoints of the route with verdicts; NULL
+    # of what was computed before it was kept. It is of this row only where `route_sha256_at` is
+    # `updated_at`: the release before settles trips without touching either.
+    route_sha256: Mapped[str | None]
+    route_sha256_at: Mapped[datetime | None]
     # What it was computed from has gone for its age: it is never computed again.
     route_expired: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
 

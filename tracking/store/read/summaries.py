@@ -34,6 +34,7 @@ class SettledSummary(Struct, frozen=True):
     is_settled: bool
     implausible: bool | None
     summary: Summary | None
+    route_sha256: str | None = None
 
 
 class SummedUp(Struct, frozen=True):
@@ -55,7 +56,8 @@ def settled_summary(engine: sa.Engine, track: TrackView) -> SettledSummary:
             SELECT m.updated_at, t.version = %s AND t.status <> 'active'
                     AND (t.metadata_current OR t.route_expired_at IS NOT NULL),
                 m.implausible,
-                CASE WHEN m.track_version = %s OR m.route_expired THEN m.summary::text END
+                CASE WHEN m.track_version = %s OR m.route_expired THEN m.summary::text END,
+                CASE WHEN m.route_sha256_at = m.updated_at THEN m.route_sha256 END
             FROM tracks t JOIN route_metadata m ON m.track_id = t.id WHERE t.id = %s
             """,
             (track.version, track.version, track.id),
@@ -63,11 +65,11 @@ def settled_summary(engine: sa.Engine, track: TrackView) -> SettledSummary:
         row = cursor.fetchone()
     if row is None:
         return SettledSummary(None, False, None, None)
-    at, is_settled, implausible, text = row
+    at, is_settled, implausible, text, route_sha256 = row
     if not is_settled:
         return SettledSummary(at, False, None, None)
     summary = None if text is None else msgspec.json.decode(text, type=Summary)
-    return SettledSummary(at, True, implausible, summary)
+    return SettledSummary(at, True, implausible, summary, route_sha256)
 
 
 @translated
