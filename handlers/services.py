@@ -39,6 +39,8 @@ class Services(ManagementServices):
 
     requests: StoreCalls
     reads: StoreCalls
+    # Functions that are a transaction of several statements.
+    transactions: StoreCalls
     tokens: Tokens
     rooms: Rooms
     fleet: Fleet
@@ -57,6 +59,10 @@ class Services(ManagementServices):
     async def read(self, function: Callable[..., R], *arguments: object) -> R:
         """As `ask`, for what may take longer and must hold up nobody: whole routes."""
         return await self.reads.ask(function, *arguments)
+
+    async def change(self, function: Callable[..., R], *arguments: object) -> R:
+        """As `read`, for what changes several tables or none."""
+        return await self.transactions.ask(function, *arguments)
 
     def everybody(self) -> Iterator[Recipient]:
         """Every viewer at this moment, of a booking or of all, safe against leaving meanwhile."""

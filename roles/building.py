@@ -38,7 +38,10 @@ REQUESTS_S: Final = 2.0
 CLOSING_S: Final = 0.2
 # Spans that are left.
 TRACING_S: Final = 1.0
-TIMEOUTS_S: Final = {"requests": REQUEST_TIMEOUT_S, "reads": READ_TIMEOUT_S, "links": ANSWER_S}
+TIMEOUTS_S: Final = {
+    "requests": REQUEST_TIMEOUT_S, "reads": READ_TIMEOUT_S, "transactions": READ_TIMEOUT_S,
+    "links": ANSWER_S,
+}  # fmt: skip
 
 
 class Worker(Protocol):
@@ -82,6 +85,15 @@ class Building:
             self.settings, name=name, pool_size=size, statement_timeout_s=statement_s, ping=asks,
             autocommit=asks,
         )  # fmt: skip
+        self.stack.callback(engine.dispose)
+        self.engines[name] = engine
+        return engine
+
+    def transactions(self, name: str, size: int, statement_s: float) -> sa.Engine:
+        """As `engine`, for transactions of several statements: to PostgreSQL itself."""
+        engine = create_engine(
+            self.settings, name=name, pool_size=size, statement_timeout_s=statement_s
+        )
         self.stack.callback(engine.dispose)
         self.engines[name] = engine
         return engine

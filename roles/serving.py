@@ -7,6 +7,7 @@ from uuid import UUID
 
 from handlers import main_routes, management_routes
 from handlers.application import descriptors
+from handlers.erasure_check import check_erasures
 from handlers.grace import Grace
 from handlers.limits import Limits
 from handlers.link_check import ANSWER_S, LINK_THREADS, check_links
@@ -26,6 +27,7 @@ from tracking.live.sender import fastest_sender
 from tracking.receipts import ReceiptKeys
 from tracking.settings import Settings
 from tracking.store.calls import READ_STATEMENT_S, REQUEST_STATEMENT_S, StoreCalls
+from tracking.store.read.erasures import erased_within
 from tracking.store.read.live import live_state, track_versions
 from tracking.store.shares import still_open
 from tracking.tokens import tokens_of
@@ -59,6 +61,7 @@ def start_serving(
     # One connection more than threads: readiness has a thread of its own.
     requests = building.engine("requests", settings.db_pool_size + 1, REQUEST_STATEMENT_S)
     reads = building.engine("reads", READ_THREADS, READ_STATEMENT_S)
+    transactions = building.transactions("transactions", 1, READ_STATEMENT_S)
     tokens = tokens_of(settings)
     readiness = building.readiness(requests, {**checks, "keys": tokens.keys.status})
     services = Services(
@@ -66,6 +69,7 @@ def start_serving(
         limits=Limits(settings, _max_viewers(settings)),
         requests=building.calls(requests, "requests", settings.db_pool_size),
         reads=building.calls(reads, "reads", READ_THREADS),
+        transactions=building.calls(transactions, "transactions", 1),
         tokens=tokens, rooms=watching.rooms, fleet=watching.fleet, delay_s=delay_s,
         grace=Grace(settings.unknown_booking_grace, delay_s), link_viewers=LinkViewers(),
         openings=Openings(),
@@ -92,12 +96,14 @@ def _healing(services: Services, broadcast: Broadcast) -> Healing:
 def _start_jobs(building: Building, services: Services) -> None:
     """What runs on the loop for as long as the server does."""
     settings, metrics, delay_s = services.settings, services.metrics, services.delay_s
+    links = _link_calls(building)
     building.start_jobs(
         tick_viewers(services.everybody, metrics),
         tell_freshness(services.rooms, metrics, delay_s),
         tell_fleet(services.fleet, metrics, delay_s),
         # On connections of its own: an answer that waits behind requests comes too late.
-        check_links(services.link_viewers, partial(_link_calls(building).ask, still_open)),
+        check_links(services.link_viewers, partial(links.ask, still_open)),
+        check_erasures(services.rooms, services.replays, partial(links.ask, erased_within)),
     )
     if settings.jwt_jwks_url:
         keys = services.tokens.keys

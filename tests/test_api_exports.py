@@ -15,11 +15,13 @@ from tests.reading import csv_rows, read
 from tests.running import Server, Trip, running_server, wait_until
 from tests.served import API, owner
 from tests.test_judging import ended
-from tests.test_store_ingest import track_of, update
+from tests.test_store_ingest import delivered, track_of, update
 from tracking.domain.events import BookingEvent
+from tracking.store.erasing.bookings import erase_booking
 from tracking.store.ingest.batch import store_batch
 from tracking.store.maintenance.metadata import update_metadata
 from tracking.store.read.points import FIRST_PAGE, PAGE
+from tracking.store.read.routes import PAGE as ROWS
 from tracking.wire.exports import FORMATS
 
 ENDINGS = [*FORMATS]
@@ -283,3 +285,20 @@ def whole(connection: socket.socket) -> bytes:
             assert piece, "it broke off"
             text += piece
     return bytes(text)
+
+
+@pytest.mark.parametrize(("what", "pages"), [("", ROWS), ("/route", FIRST_PAGE)])
+@pytest.mark.gen_test
+async def test_what_is_erased_while_its_pages_leave_does_not_look_whole(
+    behind: Server, proxy: Proxy, engine: sa.Engine, what: str, pages: int
+) -> None:
+    trip = stored(engine, [*range(pages + 500)])
+    store_batch(engine, [delivered(trip, pages + 600)])
+    proxy.hold(page_from(trip, pages))
+    connection = raw(behind, f"{API}/{trip.booking_id}{what}", owner(behind, trip), "1.1")
+    await asyncio.to_thread(wait_until, lambda: proxy.held > 0, "the second page is asked for")
+    erase_booking(engine, trip.booking_id)
+    proxy.heal()
+    text, was_reset = await asyncio.to_thread(rest, connection)
+    assert was_reset or b" 503 " in text[:20]
+    assert not text.endswith(b"0\r\n\r\n") or b" 503 " in text[:20]

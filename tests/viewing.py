@@ -149,7 +149,8 @@ def services_of(engine: sa.Engine, gate: asyncio.Event, rooms: Rooms, metrics: M
     calls = StoreCalls(engine, "viewing", 2, REQUEST_TIMEOUT_S, metrics)
     return GatedServices(
         settings=settings, metrics=metrics, readiness=_ready, limits=Limits(settings, 10),
-        requests=calls, reads=calls, tokens=tokens_of(settings), rooms=rooms, fleet=Fleet(metrics),
+        requests=calls, reads=calls, transactions=calls, tokens=tokens_of(settings), rooms=rooms,
+        fleet=Fleet(metrics),
         delay_s=lambda: 0.0, grace=Grace(0, lambda: 0.0), link_viewers=LinkViewers(),
         openings=Openings(), gate=gate,
     )  # fmt: skip

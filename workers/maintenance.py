@@ -21,6 +21,7 @@ from tracking.store.ingest import parking
 from tracking.store.maintenance.abandoned import abandoned_bookings
 from tracking.store.maintenance.arriving import Looks, note_arrivals
 from tracking.store.maintenance.metadata import update_metadata, waiting_tracks
+from tracking.store.read.erasures import erased_within
 from workers.kafka.batches import Batch
 
 log = logging.getLogger("tracking.maintenance")
@@ -158,6 +159,8 @@ class Maintenance:
     async def _adopt(self) -> None:
         """Two ingest processes may each have missed the other's: one its update, one its track."""
         claimed = await self._call(parking.claimed_bookings, self._engine)
+        # Of those that were erased, ingest forgets what it knows.
+        claimed |= set(await self._call(erased_within, self._engine, 2 * EXPIRE_S))
         if claimed:
             self._offer(Batch(adopt=frozenset(claimed)))
 

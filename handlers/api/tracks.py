@@ -15,11 +15,12 @@ from tracking.domain.points import PLACE_AND_TIME
 from tracking.domain.tracks import TrackView
 from tracking.domain.waypoints import RouteWaypoint
 from tracking.errors import InvalidRequest, NotFound, RouteExpired
+from tracking.store.erasing.bookings import erase_booking
 from tracking.store.read import points
 from tracking.store.read.points import PointsPage
 from tracking.store.read.routes import Place, RouteSlice, page, spans_half_the_globe
 from tracking.store.read.told_arrivals import arrivals_of
-from tracking.store.read.tracks import find_track
+from tracking.store.read.tracks import find_track, still_there
 from tracking.wire.arrival_message import arrivals_part
 from tracking.wire.geojson import RouteGeometry
 from tracking.wire.messages import whole_seconds
@@ -78,10 +79,19 @@ class TrackingHandler(BaseHandler):
 
     async def pages(self, part: RouteSlice | None) -> AsyncIterator[list[RouteWaypoint]]:
         """The slice in route order; each page is asked for when the one before it has left."""
-        after = None
+        after, count = None, 0
         while part is not None and (rows := await self.services.read(page, part, after)):
             yield rows
-            after = rows[-1].order
+            after, count = rows[-1].order, count + len(rows)
+        if part is not None:
+            await self.check_whole(part, count)
+
+    async def check_whole(self, part: RouteSlice, count: int) -> None:
+        """Raises RouteChanged when fewer have come since the trip was erased meanwhile: half of it
+        must not look like a whole one.
+        """
+        if count < part.head_seq - part.since_seq:  # else none is missing
+            await self.services.read(still_there, part.track_id)
 
     async def point_pages(self, read: ReadPage) -> AsyncGenerator[PointsPage, None]:
         """As columns, from `read`: one page at least, each read while the one before it leaves."""
@@ -139,6 +149,14 @@ class TrackHandler(TrackingHandler):
             return
         await self.send_waypoints(_track_fields(track) | await self.arrivals(track), part)
 
+    async def delete(self, text: str) -> None:
+        """Erase it for good. Every process closes its sockets within a second (erasure_check)."""
+        principal, booking_id = await self.authorize(text)
+        if principal.role == "runner":
+            raise NotFound("no such booking")
+        await self.services.change(erase_booking, booking_id, principal.role == "owner")
+        self.set_status(204)
+
 
 def _track_fields(track: TrackView) -> dict[str, Any]:
     return {
@@ -188,8 +206,11 @@ class RouteHandler(TrackingHandler):
             async with aclosing(self.point_pages(partial(self._read, part))) as pages:
                 first = await anext(pages)
                 self.write(b'{"type":"Feature","geometry":' + geometry.begin(first.points))
+                count = first.points.count
                 async for page in pages:
+                    count += page.points.count
                     await self.send(await asyncio.to_thread(geometry.add, page.points))
+            await self.check_whole(part, count)
             self.write(geometry.end())
             await self._send_properties(track, geometry)
         except StreamClosedError:

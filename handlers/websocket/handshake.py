@@ -55,6 +55,8 @@ class StreamHandler(SocketHandler):
         room = self._room
         if room is None:
             return close_codes.INTERNAL
+        if room.is_erased:
+            return close_codes.NOT_FOUND  # `withdraw` follows
         try:
             viewer = self.new_viewer(room, send_queue)
         except NotFound:

@@ -21,7 +21,9 @@ class ReplayViewer(TalkingViewer):
 
     def __init__(self, handler: Handler, admission: ReplayAdmission, send_queue: SendQueue) -> None:
         replays = handler.services.replays
-        recipient = ReplayRecipient(replays, self, admission.principal, send_queue, self.start)
+        recipient = ReplayRecipient(
+            replays, self, admission.principal, send_queue, self.start, admission.part.booking_id
+        )
         super().__init__(handler, recipient)
         self.replaying = Replaying(handler.services, admission, recipient)
         replays.join(recipient)

@@ -9,6 +9,7 @@ from tracking.domain.access import Principal
 from tracking.errors import Overloaded, TooManyConnections
 from tracking.live.recipient import Connection, Recipient, State
 from tracking.live.send_queue import SendQueue
+from tracking.wire import close_codes
 
 # A person looks at one; two devices and a second tab of each.
 REPLAYS_PER_USER: Final = 4
@@ -50,6 +51,15 @@ class Replays:
         recipient.send_queue.metrics.replays.running.dec()
         self.release(recipient.principal.user_id)
 
+    def erase(self, booking_id: UUID) -> None:
+        """The booking was erased: whoever is shown it goes."""
+        for each in tuple(self._running):
+            if each.booking_id == booking_id:
+                try:
+                    each.end(close_codes.NOT_FOUND)
+                except Exception as error:
+                    each.fail(error)
+
     def everybody(self) -> Iterator[Recipient]:
         """At this moment, safe against leaving meanwhile."""
         yield from tuple(self._running)
@@ -58,7 +68,7 @@ class Replays:
 class ReplayRecipient(Recipient):
     """One replay. It is in no room: nothing live is its business."""
 
-    __slots__ = ("_replays", "_start")
+    __slots__ = ("_replays", "_start", "booking_id")
 
     def __init__(
         self,
@@ -67,9 +77,11 @@ class ReplayRecipient(Recipient):
         principal: Principal,
         send_queue: SendQueue,
         start: Callable[[], None],
+        booking_id: UUID | None = None,
     ) -> None:
         super().__init__(connection, principal, send_queue, State.JOINING)
         self._replays, self._start = replays, start
+        self.booking_id = booking_id
 
     def begin(self) -> None:
         """Show it."""

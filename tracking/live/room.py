@@ -33,6 +33,7 @@ class Room:
         self.entering = 0  # those who wait for the state, or for their access to be checked
         self.reading: asyncio.Future[None] | None = None
         self.state: LiveState | None = None
+        self.is_erased = False  # what is known of it here must not be shown to anybody
         self.is_outdated = False  # the route may have lost its newest waypoint
         self.continuity, self.silence = Continuity(), Silence()
         self.freshness: Freshness | None = None  # as the subscribers were told last

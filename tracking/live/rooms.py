@@ -8,6 +8,7 @@ from uuid import UUID
 from tracking.domain.tracks import LiveState
 from tracking.live.room import Room
 from tracking.live.subscriber import Subscriber
+from tracking.wire import close_codes
 
 Read = Callable[[UUID], Awaitable[LiveState | None]]
 
@@ -100,11 +101,28 @@ class Rooms:
 
     def _forget_if_empty(self, room: Room) -> None:
         """Memory follows the viewers, not history."""
-        if room.entering or not room.is_empty:
-            return
-        if self._rooms.pop(room.booking_id, None) is not None:
+        if not room.entering and room.is_empty:
+            self._forget(room)
+
+    def _forget(self, room: Room) -> None:
+        """Unless it is forgotten already, and there is another one by now."""
+        if self._rooms.get(room.booking_id) is room:
+            del self._rooms[room.booking_id]
             self.watched.discard(room.booking_id.bytes)
             self.reads.closed(room.booking_id)
+
+    def erase(self, booking_id: UUID) -> None:
+        """The booking was erased: whoever watches it goes, who is about to finds nothing of it."""
+        room = self._rooms.get(booking_id)
+        if room is None:
+            return
+        room.is_erased = True
+        self._forget(room)
+        for subscriber in room.everybody():
+            try:
+                subscriber.end(close_codes.NOT_FOUND)
+            except Exception as error:
+                subscriber.fail(error)
 
     def room(self, booking_id: UUID) -> Room | None:
         """None if nobody watches."""

@@ -51,8 +51,12 @@ class Erased(Struct, frozen=True):
 
 
 @translated
-def erase_booking(engine: sa.Engine, booking_id: UUID, *, dry_run: bool = False) -> Erased:
-    """Raises NotFound for a booking that nothing is known of, TripActive while its trip lasts.
+def erase_booking(
+    engine: sa.Engine, booking_id: UUID, must_have_ended: bool = False, *, dry_run: bool = False
+) -> Erased:
+    """Erase it; `must_have_ended`: also where no trip has begun yet there is TripActive.
+
+    Raises NotFound for a booking that nothing is known of, TripActive while its trip lasts.
 
     Ingest waits for it, or it for ingest; whatever comes behind it is refused. Idempotent.
     """
@@ -60,7 +64,7 @@ def erase_booking(engine: sa.Engine, booking_id: UUID, *, dry_run: bool = False)
         erased_at, track_id, status = _found(cursor, booking_id, dry_run=dry_run)
         if erased_at is not None:
             return Erased(booking_id, erased_at, {})
-        if status == "active":
+        if status == "active" or (must_have_ended and status is None):
             raise TripActive("the trip is under way: it can be erased once it has ended")
         if dry_run:
             return Erased(booking_id, None, _count(cursor, booking_id, track_id))
@@ -160,8 +164,10 @@ _ADD_SPAN: Final = """
 
 
 def _bury(cursor: Statements, booking_id: UUID, erased_at: datetime | None) -> datetime:
+    """By the clock, not by the transaction's begin: other processes look for what is recent."""
     cursor.execute(
-        "UPDATE bookings SET erased_at = coalesce(erased_at, %s, now()), owner_id = NULL"
+        "UPDATE bookings SET owner_id = NULL,"
+        " erased_at = coalesce(erased_at, %s, clock_timestamp())"
         " WHERE booking_id = %s RETURNING erased_at",
         (erased_at, booking_id),
     )

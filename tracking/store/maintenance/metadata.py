@@ -51,17 +51,20 @@ def update_metadata(
     Takes no lock for which ingest would wait longer than for a few rows: a track that changed
     meanwhile stays not current, and None comes back if not even its verdicts could be stored.
     """
-    judged = judge_track(engine, track_id, rule)
-    if judged is None:
-        return None
-    settled = settle_arrivals(engine, track_id, judged.version)
-    if settled is None:
+    try:
+        judged = judge_track(engine, track_id, rule)
+        settled = judged and settle_arrivals(engine, track_id, judged.version)
+        values = judged and _values(engine, track_id, judged, rule)
+    except LookupError:
+        return None  # it was erased meanwhile
+    if judged is None or settled is None:
         return None
     version, changes = settled
     for change in changes:
         tell(change)
-    values = _values(engine, track_id, judged, rule)
     with transaction(engine) as cursor:
+        # It cannot be erased before this is committed.
+        cursor.execute("SELECT FROM tracks WHERE id = %s FOR KEY SHARE", (track_id,))
         cursor.execute(_UPSERT, values)
         cursor.execute(
             "UPDATE tracks SET metadata_current = true WHERE id = %s AND version = %s",

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from tracking.domain.access import BookingAccess
 from tracking.domain.tracks import TrackView
 from tracking.domain.waypoints import StoredWaypoint
+from tracking.errors import RouteChanged
 from tracking.store.engine import translated
 from tracking.store.models import Booking, Track
 from tracking.store.read.spans import PLACE, stored_waypoint, waypoint_at
@@ -53,6 +54,14 @@ def track_of_id(engine: sa.Engine, track_id: UUID) -> TrackView:
     if row is None:
         raise LookupError(f"no track {track_id}")
     return TrackView(*row)
+
+
+@translated
+def still_there(engine: sa.Engine, track_id: UUID) -> None:
+    """Raises RouteChanged for a track that is gone."""
+    with engine.connect() as connection:
+        if connection.execute(sa.select(Track.id).where(Track.id == track_id)).first() is None:
+            raise RouteChanged("the trip was erased while it was read")
 
 
 @translated
