@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 
 from kafka.errors import KafkaError
 
@@ -10,11 +11,14 @@ from tracking.errors import SettingsError
 from tracking.settings import DatabaseSettings, KafkaSettings
 from tracking.store.engine import create_engine
 from tracking.store.maintenance.restore import prepare_replay
+from workers.erasures import Erasure, apply_again, kept_erasures
 from workers.kafka.clients import explained
 from workers.kafka.rewind import rewind
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
+# A route of a million waypoints takes some seconds; whole tables are read for a runner.
+STATEMENT_S = 600
 
 
 def main() -> int:
@@ -27,19 +31,21 @@ def main() -> int:
         return EXIT_USAGE
     try:
         with explained():
+            erasures = kept_erasures(kafka)
             _rewind(kafka, arguments)
     except (KafkaError, OSError) as error:
         print(f"Kafka: {error!r}; is the service stopped?", file=sys.stderr)
         return EXIT_FAILED
-    return 0 if arguments.dry_run else _renew(database)
+    return 0 if arguments.dry_run else _renew(database, erasures)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description="After PostgreSQL was restored from a backup, with the service stopped: sets"
         " the consumer group back, so that the service reads again what came since the backup, and"
-        " gives every track a new epoch, so that apps load their routes anew. Doing it twice does"
-        " no harm.",
+        " gives every track a new epoch, so that apps load their routes anew. Erases again what was"
+        " erased since the backup, as Kafka's topic of erasures has it. Doing it twice does no"
+        " harm.",
         epilog="Reads the KAFKA_* and DB_* variables that server.py reads. Exit status: 0 done,"
         " 1 Kafka or PostgreSQL failed (run it again), 2 wrong usage or settings.",
     )
@@ -61,9 +67,14 @@ def _rewind(settings: KafkaSettings, arguments: argparse.Namespace) -> None:
         print(f"{each.topic}/{each.partition}: {each.before} -> {each.after}{gone}")
 
 
-def _renew(settings: DatabaseSettings) -> int:
-    engine = create_engine(settings, name="after restore")
+def _renew(settings: DatabaseSettings, erasures: Sequence[Erasure]) -> int:
+    """Before anything is read again: what was erased is not there for a moment."""
+    engine = create_engine(settings, name="after restore", statement_timeout_s=STATEMENT_S)
     try:
+        for each in erasures:
+            apply_again(engine, each)
+        if erasures:
+            print(f"{len(erasures)} erasures are applied again")
         print(f"{prepare_replay(engine)} tracks have a new epoch")
     except Exception as error:  # whatever it is, the operator reads it and tries again
         print(f"PostgreSQL: {str(error).splitlines()[0]}", file=sys.stderr)

@@ -8,9 +8,11 @@ from collections.abc import Iterator
 
 from kafka.errors import KafkaError
 
-from tracking.domain.times import time_argument
+from tracking.domain.events import FIRST_TIME
+from tracking.domain.times import moment, time_argument
 from tracking.errors import SettingsError
 from tracking.settings import KafkaSettings
+from workers.erasures import Erasures, kept_erasures
 from workers.kafka.clients import explained
 from workers.kafka.dead_letter_topic import (
     KeptDeadLetter,
@@ -120,12 +122,17 @@ def _resend(settings: KafkaSettings, arguments: argparse.Namespace) -> int:
         print("which ones? Give ids, or --all (with --reason, --topic, --since)", file=sys.stderr)
         return EXIT_USAGE
     found = [x for x in _chosen(settings, arguments) if not arguments.id or x.id in arguments.id]
-    ready = [letter for letter in found if letter.resendable]
+    erasures = Erasures(kept_erasures(settings))
+    erased = {letter.id for letter in found if _is_erased(letter, erasures)}
+    ready = [letter for letter in found if letter.resendable and letter.id not in erased]
     missing = set(arguments.id) - {letter.id for letter in found}
     for each in sorted(missing):
         print(f"no letter {each}", file=sys.stderr)
-    if len(ready) < len(found):
-        print(f"{len(found) - len(ready)} were cut and stay: too large to keep", file=sys.stderr)
+    cut = sum(not letter.resendable for letter in found)
+    if cut:
+        print(f"{cut} were cut and stay: too large to keep", file=sys.stderr)
+    if erased:
+        print(f"{len(erased)} are of somebody who was erased, and stay", file=sys.stderr)
     if arguments.dry_run:
         print(f"would send {len(ready)} letters again")
     else:
@@ -134,6 +141,11 @@ def _resend(settings: KafkaSettings, arguments: argparse.Namespace) -> int:
         )
         print(f"sent {done} letters again")
     return EXIT_FAILED if missing else 0
+
+
+def _is_erased(letter: KeptDeadLetter, erasures: Erasures) -> bool:
+    written_at = moment(letter.time) or FIRST_TIME
+    return erasures.concern(b" ".join((letter.key or b"", letter.value or b"")), written_at)
 
 
 if __name__ == "__main__":

@@ -27,8 +27,8 @@ from tracking.live.sender import fastest_sender
 from tracking.receipts import ReceiptKeys
 from tracking.settings import Settings
 from tracking.store.calls import READ_STATEMENT_S, REQUEST_STATEMENT_S, StoreCalls
-from tracking.store.read.erasures import erased_within
 from tracking.store.read.live import live_state, track_versions
+from tracking.store.read.recent_erasures import erased_within
 from tracking.store.shares import still_open
 from tracking.tokens import tokens_of
 from workers.jwks import KeyFetcher

@@ -1,10 +1,10 @@
 """A database restored to an older state, and a replay from Kafka: everything is there again."""
 
 import subprocess
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -18,6 +18,10 @@ from tests.running import (
     running_server,
     wait_until,
 )
+from tests.test_erasure import dump
+from tracking.settings import DatabaseSettings, KafkaSettings
+from tracking.store.engine import create_engine
+from workers.erasures import kept_erasures
 
 
 def tool(environ: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -126,3 +130,63 @@ def test_a_time_without_its_offset_is_rejected_with_what_to_write(program: str, 
     assert done.returncode == 2
     assert f"{time!r}" in done.stderr
     assert "write 2026-11-24T02:00Z or 2026-11-24T09:00+07:00" in done.stderr
+
+
+def test_what_was_erased_since_the_backup_is_erased_again_and_no_replay_brings_it_back(
+    environ: dict[str, str], tmp_path: Path
+) -> None:
+    name = f"test-{uuid4().hex[:12]}"
+    backup = f"backup_{uuid4().hex[:12]}"
+    kept, old, runners, new = Trip(), Trip(), Trip(), Trip()
+    with fresh_database(environ) as own:
+        database = own["DB_NAME"]
+        own = {**own, "KAFKA_TOPIC_PREFIX": name, "KAFKA_GROUP_ID": name}
+        platform = Platform(own["KAFKA_BROKERS"], name)
+
+        def drive(server: Server, trip: Trip) -> None:
+            platform.accept(trip)
+            platform.update(trip, 1)
+            platform.update(trip, 2, booking_id=None)
+            platform.deliver(trip, trip.at(60))
+            wait_until(lambda: has(server, trip, 2, "completed"), "the trip")
+
+        with running_server(own, tmp_path / "log", **own) as server:
+            for trip in (kept, old, runners):
+                drive(server, trip)
+        began = datetime.now(UTC) - timedelta(hours=1)
+        administer(own, f"CREATE DATABASE {backup} TEMPLATE {database}")
+        with running_server(own, tmp_path / "log", **own) as server:
+            drive(server, new)
+            for who in (("--booking", old.booking_id), ("--booking", new.booking_id),
+                        ("--runner", runners.runner_id)):  # fmt: skip
+                done = run_program("erase.py", *map(str, who), environ=own)
+                assert done.returncode == 0, done.stderr
+            settings = KafkaSettings.from_environment(own)
+            wait_until(lambda: len(kept_erasures(settings)) == 3, "Kafka has them")
+        administer(
+            own,
+            f"DROP DATABASE {database} WITH (FORCE)",
+            f"CREATE DATABASE {database} TEMPLATE {backup}",
+        )
+        engine = create_engine(DatabaseSettings.from_environment(own), name="tests")
+        assert str(old.owner_id) in dump(engine)
+        done = tool(own, "--since", began.isoformat())
+        assert (done.returncode, "3 erasures are applied again" in done.stdout) == (0, True)
+        gone = {old.owner_id, old.runner_id, new.owner_id, new.runner_id, runners.runner_id}
+
+        def found() -> list[UUID]:
+            text = dump(engine)
+            return [each for each in gone if str(each) in text]
+
+        assert found() == []
+        with running_server(own, tmp_path / "log", **own) as server:
+            # Of two trips four events each, of the runner's his two updates.
+            wait_until(
+                lambda: server.metric("tracking_events_total", outcome="erased") == 10, "refused"
+            )
+            assert found() == []
+            assert has(server, kept, 2, "completed")
+            assert has(server, runners, 0, "completed")
+        engine.dispose()
+        platform.close()
+        administer(own, f"DROP DATABASE {backup}")

@@ -3,6 +3,7 @@
 import json
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,8 +14,17 @@ from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.admin import NewTopic
 
 from tests.programs import run_program
-from tests.running import Platform, Server, Trip, envelope, running_server, wait_until
-from tracking.settings import Settings
+from tests.running import (
+    Platform,
+    Server,
+    Trip,
+    envelope,
+    fresh_database,
+    running_server,
+    wait_until,
+)
+from tracking.settings import KafkaSettings, Settings
+from workers.erasures import kept_erasures
 from workers.kafka.dead_letter_topic import KeptDeadLetter, kept_dead_letters
 from workers.kafka.dead_letters import TRUNCATED, DeadLetter, message_of, source_of, truncated
 
@@ -200,3 +210,35 @@ def test_the_tool_explains_itself_and_its_settings() -> None:
 
     assert "resend" in run({}, "--help").stdout
     assert run({"KAFKA_BROKERS": "nonsense"}, "list").returncode == 2
+
+
+def test_letters_of_an_erased_booking_are_not_sent_again(
+    environ: dict[str, str], tmp_path: Path
+) -> None:
+    with (
+        fresh_database(environ) as own,  # else another server might send the erasure elsewhere
+        running_server(own, tmp_path / "log") as server,
+    ):
+        settings = KafkaSettings.from_environment(server.environ)
+        platform = Platform(server.environ["KAFKA_BROKERS"], server.environ["KAFKA_TOPIC_PREFIX"])
+        trip, other = Trip(), Trip()
+        for each in (trip, other):
+            platform.accept(each)
+            platform.deliver(each, each.at(60))
+            wait_until(partial(is_over, server, each), "the end")
+            value = json.dumps(envelope("runner.location_update", each.update(5))).encode()
+            platform.send_raw("runner.events", value[:-1])
+        letter_of(server, 2)
+        erased = run_program("erase.py", "--booking", str(trip.booking_id), environ=server.environ)
+        assert erased.returncode == 0, erased.stderr
+        wait_until(lambda: kept_erasures(settings), "Kafka has the erasure")
+        sent = tool(server, "resend", "--all", "--dry-run")
+        platform.close()
+    assert (sent.returncode, sent.stdout) == (0, "would send 1 letters again\n")
+    assert "1 are of somebody who was erased, and stay" in sent.stderr
+
+
+def is_over(server: Server, trip: Trip) -> bool:
+    path = f"/api/v1/tracking/{trip.booking_id}"
+    status, body, _ = server.get(path, server.token(trip.owner_id, "owner"))
+    return bool(status == 200 and body["data"]["status"] == "completed")

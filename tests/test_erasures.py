@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
@@ -19,7 +19,7 @@ from tracking.store.engine import create_engine
 from tracking.store.erasing import runners
 from tracking.store.erasing.bookings import erase_booking
 from tracking.store.statements import transaction
-from workers.erasures import TOPIC, ErasedBooking, ErasedRunner, kept_erasures
+from workers.erasures import TOPIC, ErasedBooking, ErasedRunner, Erasures, kept_erasures
 
 
 @pytest.fixture
@@ -85,3 +85,21 @@ def erased_events(reader: Reader, trip: Trip) -> list[dict[str, dict[str, str]]]
         if event["type"] == "tracking.erased"
         and event["data"]["booking_id"] == str(trip.booking_id)
     ]
+
+
+def test_a_letter_of_somebody_who_was_erased_is_recognised_even_if_it_is_damaged() -> None:
+    now = datetime.now(UTC)
+    booking, runner, other = Trip(), Trip(), Trip()
+    erasures = Erasures(
+        [
+            ErasedBooking(booking.booking_id, now, []),
+            ErasedRunner(runner_digest(runner.runner_id).hex(), now),
+        ]
+    )
+    before, after = now - timedelta(hours=1), now + timedelta(hours=1)
+    assert erasures.concern(f'{{"booking_id":"{booking.booking_id}'.encode(), after)
+    assert erasures.concern(str(booking.booking_id).upper().encode(), after)
+    assert erasures.concern(f"\xff {runner.runner_id},".encode("latin-1"), before)
+    assert not erasures.concern(str(runner.runner_id).encode(), after)  # he works on
+    assert not erasures.concern(f"{other.booking_id} {other.runner_id}".encode(), before)
+    assert not erasures.concern(b"", before)

@@ -15,7 +15,9 @@ from tests.running import Trip
 from tests.test_store_ingest import accepted, delivered, track_of, update
 from tracking.domain.verdicts import Rule
 from tracking.metrics import Metrics
+from tracking.store.erasing.bookings import erase_booking
 from tracking.store.ingest.batch import store_batch
+from tracking.store.ingest.track_cache import TrackCache
 from tracking.store.maintenance.metadata import update_metadata, waiting_tracks
 from tracking.store.statements import transaction
 from workers import maintenance
@@ -206,3 +208,20 @@ async def test_a_route_that_cannot_be_added_up_holds_up_no_other(
     ]
     assert rounds == [False, True]
     assert waiting_tracks(own_engine, 5) == [bad]
+
+
+@pytest.mark.gen_test
+async def test_ingest_forgets_what_it_knows_of_an_erased_booking(
+    upkeep: Upkeep, own_engine: sa.Engine
+) -> None:
+    trip, known = Trip(), TrackCache()
+    store_batch(own_engine, [accepted(trip), update(trip, 1), delivered(trip, 9)], known=known)
+    assert len(known) == 1
+    assert await upkeep.tasks._attempt("adopt", upkeep.tasks._adopt)
+    assert upkeep.offered == []
+    erase_booking(own_engine, trip.booking_id)
+    assert await upkeep.tasks._attempt("adopt", upkeep.tasks._adopt)
+    (batch,) = upkeep.offered
+    assert batch.adopt == {trip.booking_id}
+    store_batch(own_engine, batch.events, batch.adopt, known)
+    assert len(known) == 0

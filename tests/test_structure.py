@@ -97,6 +97,7 @@ TESTED_BY = {
     "tracking/store/read/spans.py": "test_read_live",
     "tracking/store/read/trip_records.py": "test_ops",
     "tracking/store/read/tracks.py": "test_tracks",
+    "tracking/store/read/recent_erasures.py": "test_erasure_check",
     "tracking/page_settings.py": "test_settings",
     "tracking/replay_metrics.py": "test_replays",
     "tracking/route_settings.py": "test_settings",

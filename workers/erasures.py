@@ -5,18 +5,22 @@ there from the outbox, with the events, so none is lost; `after_restore.py` read
 """
 
 import json
+import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
 import msgspec
+import sqlalchemy as sa
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import KafkaError
 from msgspec import Struct
 
+from tracking.domain.erasure import runner_digest
 from tracking.settings import KafkaSettings
+from tracking.store.erasing import bookings, runners
 from tracking.store.outbox.events import OutboxRow
 from workers.kafka.clients import connection_options
 from workers.relay.client import RelayError, ensure_compacted
@@ -129,4 +133,41 @@ def _read(consumer: KafkaConsumer, partitions: list[TopicPartition]) -> Iterator
                     yield _decode(record.value)
 
 
+def apply_again(engine: sa.Engine, erasure: Erasure) -> None:
+    """After a restore: what was erased since the backup goes once more. Idempotent."""
+    if isinstance(erasure, ErasedBooking):
+        bookings.erase_again(engine, erasure.booking_id, erasure.erased_at, erasure.spans)
+        return
+    digest = bytes.fromhex(erasure.runner_sha256)
+    for runner_id in runners.begin_again(engine, digest, erasure.until):
+        for each in runners.bookings_of_runner(engine, runner_id):
+            runners.erase_from_booking(engine, runner_id, each.booking_id)
+        runners.forget_parked(engine, runner_id, erasure.until)
+
+
+class Erasures:
+    """Of what is kept of them: which bytes are of somebody who was erased."""
+
+    def __init__(self, erasures: Iterable[Erasure]) -> None:
+        self._bookings: set[UUID] = set()
+        self._runners: dict[bytes, datetime] = {}
+        for each in erasures:
+            if isinstance(each, ErasedBooking):
+                self._bookings.add(each.booking_id)
+            else:
+                self._runners[bytes.fromhex(each.runner_sha256)] = each.until
+
+    def concern(self, text: bytes, written_at: datetime) -> bool:
+        """Does it name an erased booking, or a runner who was erased later? It may be damaged."""
+        for found in _UUID.findall(text):
+            id_ = UUID(found.decode())
+            if id_ in self._bookings:
+                return True
+            until = self._runners.get(runner_digest(id_))
+            if until is not None and written_at < until:
+                return True
+        return False
+
+
+_UUID: Final = re.compile(rb"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _decode = msgspec.json.Decoder(ErasedBooking | ErasedRunner).decode

@@ -21,7 +21,7 @@ from tracking.store.ingest import parking
 from tracking.store.maintenance.abandoned import abandoned_bookings
 from tracking.store.maintenance.arriving import Looks, note_arrivals
 from tracking.store.maintenance.metadata import update_metadata, waiting_tracks
-from tracking.store.read.erasures import erased_within
+from tracking.store.read.recent_erasures import erased_within
 from workers.kafka.batches import Batch
 
 log = logging.getLogger("tracking.maintenance")

@@ -117,8 +117,9 @@ def _found(
     row = cursor.fetchone()
     if row is None:
         raise NotFound("no such booking")
-    # In a statement of its own: it sees what the lock waited for.
-    cursor.execute("SELECT id, status FROM tracks WHERE booking_id = %s", (booking_id,))
+    # In a statement of its own: it sees what the lock waited for. Locked before anything is
+    # deleted: whoever writes metadata locks the track first, too.
+    cursor.execute(f"SELECT id, status FROM tracks WHERE booking_id = %s {lock}", (booking_id,))
     track_id, status = cursor.fetchone() or (None, None)
     return row[0], track_id, status
 

@@ -129,9 +129,10 @@ _WITHOUT_HIM: Final = (
     " WHERE booking_id = %(booking)s AND runner_id = %(runner)s",
     "UPDATE outbox SET data = jsonb_set(data, '{runner_id}', to_jsonb(%(nobody)s::uuid))"
     " WHERE booking_id = %(booking)s AND data->>'runner_id' = %(runner)s::text",
+    # They have where he stood, too, and say so for good.
+    "DELETE FROM receipts r USING tracks t WHERE t.booking_id = %(booking)s AND r.track_id = t.id",
     # What his waypoints proved: without them it would be withdrawn, as if it had been wrong.
-    "DELETE FROM arrivals a USING tracks t"
-    " WHERE t.booking_id = %(booking)s AND a.track_id = t.id",
+    "DELETE FROM arrivals a USING tracks t WHERE t.booking_id = %(booking)s AND a.track_id = t.id",
     # It has where he stood.
     "DELETE FROM route_metadata m USING tracks t"
     " WHERE t.booking_id = %(booking)s AND m.track_id = t.id AND NOT m.route_expired",

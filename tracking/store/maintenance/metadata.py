@@ -53,12 +53,14 @@ def update_metadata(
     """
     try:
         judged = judge_track(engine, track_id, rule)
-        settled = judged and settle_arrivals(engine, track_id, judged.version)
-        values = judged and _values(engine, track_id, judged, rule)
+        if judged is None:
+            return None
+        settled = settle_arrivals(engine, track_id, judged.version)
+        if settled is None:
+            return None
+        values = _values(engine, track_id, judged, rule)
     except LookupError:
         return None  # it was erased meanwhile
-    if judged is None or settled is None:
-        return None
     version, changes = settled
     for change in changes:
         tell(change)
