@@ -143,4 +143,3 @@ def test_axe_finds_nothing_while_it_plays(browser: Browser, server: Server, ende
                 found = opened.page.evaluate("axe.run().then(({violations}) => violations)")
                 assert [each["id"] for each in found] == [], (scheme, size)
                 assert opened.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-                opened.page.screenshot(path=f"/tmp/replay-{scheme}-{size['width']}.png")

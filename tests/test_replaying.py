@@ -20,10 +20,11 @@ from tests.running import Platform, Server, Trip
 from tests.served import owner, stored_trip, wait_seq
 from tests.test_protocol import Client
 from tests.test_store_ingest import track_of, update
-from tests.viewing import Seat, Stage, StoredTrip, Wire
+from tests.viewing import START, Seat, Stage, StoredTrip, Wire
 from tracking.domain.events import BookingEvent, LocationUpdate
 from tracking.domain.playback import ReplayOptions
 from tracking.live.replays import REPLAYS_PER_USER
+from tracking.store.erasing.bookings import erase_booking
 from tracking.store.ingest.batch import store_batch
 from tracking.store.read.replayed import PAGE, Replayed
 from tracking.store.statements import transaction
@@ -361,6 +362,22 @@ async def test_who_may_not_see_it_any_more_is_closed_while_it_runs(
         cursor.execute(change, (trip.booking_id,))
     assert await replay.code() == 4503
     assert len(replay.services.replays) == 0
+
+
+@pytest.mark.gen_test
+async def test_a_trip_that_is_erased_is_shown_no_longer(
+    engine: sa.Engine, shown: Callable[..., Shown], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replaying, "CHECK_S", 0.05)
+    trip = StoredTrip(engine)
+    trip.store(0, 8)
+    over = START + timedelta(seconds=10)
+    people = (trip.runner_id, trip.owner_id)
+    store_batch(engine, [BookingEvent(trip.booking_id, "delivered", over, *people)])
+    replay = shown(trip, 0.25)
+    await replay.wire.messages(until=b'"location_update"')
+    erase_booking(engine, trip.booking_id)
+    assert await replay.code() == 4503
 
 
 @pytest.mark.gen_test

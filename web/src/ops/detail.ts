@@ -76,8 +76,8 @@ export class Detail {
     this.events.replaceChildren(...record.events.map((event) => element(
       "li", {},
       element("strong", {}, text.opsKind(event.kind)),
-      element("span", {}, `${words.dayAndTime(event.occurred_at)} · +${seconds(
-        event.heard_at - event.occurred_at)}`),
+      element("span", {}, words.dayAndTime(event.occurred_at) + (event.heard_at === null ? ""
+        : ` · +${seconds(event.heard_at - event.occurred_at)}`)),
     )));
     if (boundsOf(points) !== null) this.told.fit(points);
   }

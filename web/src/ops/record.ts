@@ -5,7 +5,8 @@ import type { Fix } from "service-tracking-client";
 export interface TripEvent {
   kind: string;
   occurred_at: number;
-  heard_at: number;
+  /** Null of what was stored long ago. */
+  heard_at: number | null;
   runner_id: string | null;
 }
 
