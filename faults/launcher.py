@@ -27,7 +27,12 @@ RETENTION: Final = {
     "before DETACH": ("tracking.store.maintenance.dropping", "drop_below", True),
     "after DETACH": ("tracking.store.maintenance.dropping", "detach_below", False),
 }
-PLACES: Final = {**STORING, **SETTLING, **RETENTION}
+ERASING: Final = {
+    "after an erasure's DELETE": ("tracking.store.erasing.bookings", "_delete", False),
+    "before an erasure's COMMIT": ("tracking.store.erasing.bookings", "_tell", False),
+    "after an erasure's COMMIT": ("handlers.api.tracks", "erase_booking", False),
+}
+PLACES: Final = {**STORING, **SETTLING, **RETENTION, **ERASING}
 
 
 def arm(place: str, number: int) -> None:
