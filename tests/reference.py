@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from itertools import pairwise
+from math import acos, cos, radians, sin
 from typing import Any, NamedTuple
 
 from pyproj import Geod
@@ -41,7 +42,9 @@ class Outcome(NamedTuple):
     runner_id: str
     completed_at: datetime | None
     route: list[Waypoint]
-    distance_mm: int
+    distance_mm: int  # of the waypoints that are not left out
+    reported_mm: int  # of all
+    verdicts: list[int]  # of each of the route: 0 kept, 1 left out, 3 left out for the time being
 
 
 def outcomes(events: Iterable[Event]) -> dict[str, Outcome]:
@@ -124,9 +127,47 @@ def _outcome(
                 # Copies of a report, of which one was heard of earlier than the other.
                 found[waypoint[1:]] = min(found.get(waypoint[1:], waypoint), waypoint)
     route = sorted(found.values())
+    verdicts = _verdicts(route, is_over=status != "active")
+    kept = [w for w, verdict in zip(route, verdicts, strict=True) if not verdict]
+    lengths = (_millimetres(kept), _millimetres(route))
+    return Outcome(status, phase, had[-1][0], completed, route, *lengths, verdicts)
+
+
+def _millimetres(route: list[Waypoint]) -> int:
     legs = [EARTH.inv(*a[3:], *b[3:])[2] for a, b in pairwise(route)]
-    millimetres = sum(round(metres * 1000) for metres in legs)
-    return Outcome(status, phase, had[-1][0], completed, route, millimetres)
+    return sum(round(metres * 1000) for metres in legs)
+
+
+def _verdicts(route: list[Waypoint], *, is_over: bool) -> list[int]:
+    """The longest chain of hops at 150 km/h and 100 m, each past at most 29 waypoints, is kept.
+
+    Chains as tuples of indexes; of equal ones the first to end, with the nearest predecessors. With
+    more than four and a fifth left out before its end, only what is behind the end is left out.
+    """
+    chains: list[tuple[int, ...]] = []
+    for index, waypoint in enumerate(route):
+        behind = [
+            chains[other]
+            for other in range(max(0, index - 30), index)
+            if _is_reached(route[other], waypoint)
+        ]
+        nearest = max(reversed(behind), key=len, default=())
+        chains.append((*nearest, index))
+    kept = max(chains, key=len, default=())
+    count = kept[-1] + 1 if kept else 0
+    out = 0 if count - len(kept) > max(4, count / 5) else 1
+    return [
+        (1 if is_over else 3) if index >= count else (0 if index in kept else out)
+        for index in range(len(route))
+    ]
+
+
+def _is_reached(one: Waypoint, other: Waypoint) -> bool:
+    """By the law of cosines on a sphere: exact to some centimetres."""
+    x, y, to_x, to_y = map(radians, (*one[3:], *other[3:]))
+    cosine = sin(y) * sin(to_y) + cos(y) * cos(to_y) * cos(to_x - x)
+    metres = 6_371_008.8 * acos(max(-1.0, min(1.0, cosine)))
+    return metres <= 150 / 3.6 * (other[0] - one[0]).total_seconds() + 100
 
 
 def _recorded(data: Mapping[str, Any], occurred: datetime, accepted: datetime) -> datetime:

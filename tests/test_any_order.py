@@ -225,35 +225,43 @@ def told_by(event: Event) -> tuple[UUID, datetime]:
 
 
 def stored_outcome(engine: sa.Engine, booking_id: str) -> tuple[Outcome, tuple[Any, ...]] | None:
-    """What the tables say; beside it waypoint count and last position, from the head."""
+    """What the tables say; beside it waypoint count, last position and marker, from the head."""
     with transaction(engine) as cursor:
         cursor.execute(
-            "SELECT status, phase, runner_id::text, completed_at, distance_mm, waypoint_count,"
-            " last_recorded_at, ST_X(last_position), ST_Y(last_position), id, head_seq"
+            "SELECT status, phase, runner_id::text, completed_at, distance_mm, left_out_mm,"
+            " waypoint_count, last_recorded_at, ST_X(last_position), ST_Y(last_position),"
+            " marker_recorded_at, ST_X(marker_position), ST_Y(marker_position), id, head_seq"
             " FROM tracks WHERE booking_id = %s",
             (booking_id,),
         )
         row = cursor.fetchone()
         if row is None:
             return None
-        *state, distance, count, last_at, x, y, track_id, head_seq = row
+        *state, distance, left_out, count = row[:7]
+        *places, track_id, head_seq = row[7:]
         cursor.execute(
             "SELECT recorded_at, runner_id::text, reported_at, ST_X(position), ST_Y(position), seq,"
-            " in_route FROM waypoints WHERE track_id = %s"
+            " in_route, verdict FROM waypoints WHERE track_id = %s"
             " ORDER BY recorded_at, runner_id, reported_at, ST_X(position), ST_Y(position)",
             (track_id,),
         )
         rows = cursor.fetchall()
     assert sorted(r[5] for r in rows) == list(range(1, head_seq + 1)), "seq has no gap"
     route = [tuple(r[:5]) for r in rows if r[6]]
-    return Outcome._make([*state, route, distance]), (count, last_at, x, y)
+    verdicts = [r[7] for r in rows if r[6]]
+    outcome = Outcome._make([*state, route, distance, distance + left_out, verdicts])
+    return outcome, (count, *places)
 
 
 def head_of(expected: Outcome) -> tuple[Any, ...]:
     if not expected.route:
-        return 0, None, None, None
+        return 0, *[None] * 6
     recorded_at, _, _, *place = expected.route[-1]
-    return len(expected.route), recorded_at, *place
+    marker: Sequence[Any] = [None] * 3
+    if expected.verdicts[-1]:
+        kept = max(w for w, v in zip(expected.route, expected.verdicts, strict=True) if not v)
+        marker = kept[0], *kept[3:]
+    return len(expected.route), recorded_at, *place, *marker
 
 
 def assert_the_marker_never_goes_back(stored: Stored) -> None:

@@ -79,9 +79,14 @@ def assert_agree(server: Server, engine: sa.Engine, trip: Trip, found: dict[str,
     _, export, _ = server.get(f"{API}/{trip.booking_id}/export.geojson", token)
     for properties in (route["properties"], export["trip"]):
         assert properties["duration_s"] == found["duration_s"]
-        assert properties["distance_m"] == found["reported_distance_m"]
-    assert track["data"]["total_distance_km"] == found["reported_distance_m"] / 1000
-    assert found["reported_distance_m"] == track_of(engine, trip).distance_mm / 1000
+        assert properties["distance_m"] == found["distance_m"]
+        assert properties["reported_distance_m"] == found["reported_distance_m"]
+    stored, data = track_of(engine, trip), track["data"]
+    assert data["total_distance_km"] == stored.distance_mm / 1_000_000
+    assert data["reported_distance_km"] == stored.reported_mm / 1_000_000
+    assert (found["distance_m"], found["reported_distance_m"]) == (
+        stored.distance_mm / 1000, stored.reported_mm / 1000
+    )  # fmt: skip
     assert found["distance_m"] < found["reported_distance_m"]
 
 

@@ -43,6 +43,7 @@ SERVER_MESSAGES: dict[str, Any] = {
     "location_update": LocationUpdateMessage,
     "backfill": protocol.Backfill,
     "track_update": protocol.TrackUpdate,
+    "flagged": protocol.Flagged,
     "freshness": protocol.FreshnessUpdate,
     "heartbeat": protocol.Heartbeat,
     "token_expiring": protocol.TokenExpiring,
@@ -243,8 +244,9 @@ def silent_trip(engine: sa.Engine) -> Trip:
     trip, then = Trip(), datetime.now(UTC) - timedelta(seconds=24)
     accepted = BookingEvent(trip.booking_id, "accepted", trip.start, trip.runner_id, trip.owner_id)
     report = LocationUpdate(
-        trip.runner_id, trip.booking_id, 106.8, -6.2, None, None, then, then, then
-    )
+        trip.runner_id, trip.booking_id, 106.8 + (then - trip.start).total_seconds() * 1e-4, -6.2,
+        None, None, then, then, then,
+    )  # fmt: skip
     store_batch(engine, [accepted])
     store_batch(engine, [report])
     return trip
@@ -266,6 +268,9 @@ async def test_every_message_that_the_server_sends_is_as_documented(
     now = (datetime.now(UTC) - trip.start).total_seconds()
     platform.update(trip, now)
     await client.next_of("location_update")
+    platform.update(trip, now + 0.001, latitude=-8.7)
+    await client.next_of("flagged")
+    await client.next_of("backfill")
     platform.update(trip, now - 60, speed_kmh=-1, heading_degrees=-1)
     await client.next_of("backfill")
     platform.deliver(trip, datetime.now(UTC))

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -81,6 +82,25 @@ def test_the_marker_is_known_before_the_route_and_never_goes_back(drive: Drive) 
     positions = driver.events("position")
     assert [(e["seq"], e["arrivedAt"] is None) for e in positions] == [(2, True), (4, False)]
     assert positions[0]["at"] == datetime(2026, 2, 6, 10, 0, 40, 500_000, UTC).timestamp() * 1000
+
+
+def test_what_is_flagged_is_not_drawn_and_moves_no_marker(drive: Drive) -> None:
+    def flagged(*seqs: int) -> dict[str, Any]:
+        return {"type": "flagged", "seqs": list(seqs)}
+
+    script: Script = [[
+        *START, flagged(3), backfill(2, 3, through=3), live(4), flagged(1, 3), flagged(3),
+        flagged(3, 4), live(5), flagged(), "for ever",
+    ]]  # fmt: skip
+    with Play(script) as play:
+        driver = drive(play.port)
+        driver.wait("position", seq=5)
+        driver.wait("route", added=[1, 2, 3, 4, 5])
+        end = driver.state()
+    assert (end["route"], end["seq"], end["isWhole"]) == ([1, 2, 3, 4, 5], 5, True)
+    told = [e["added"] for e in driver.events("route")]
+    assert told == [[1, 2], [4], [2, 4], [1, 2, 4], [1, 2], [5], [1, 2, 3, 4, 5]]
+    assert [e["seq"] for e in driver.events("position")] == [4, 4, 4, 2, 5, 5]
 
 
 def test_who_resumes_in_vain_begins_again(drive: Drive) -> None:

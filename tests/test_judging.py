@@ -59,7 +59,8 @@ def test_an_ended_trip_is_judged_and_its_metadata_are_of_what_is_ok(engine: sa.E
     found, other = metadata(engine, bad), metadata(engine, clean)
     assert (found["flagged"], found["implausible"], found["waypoint_count"]) == (2, False, 20)
     assert found["distance_m"] == pytest.approx(other["distance_m"] * 18 / 19, abs=0.05)
-    assert found["reported_distance_m"] == track_of(engine, bad).distance_mm / 1000 > 30_000
+    assert found["reported_distance_m"] == track_of(engine, bad).reported_mm / 1000 > 30_000
+    assert found["distance_m"] == track_of(engine, bad).distance_mm / 1000
     assert (found["north"], found["summary"]["times"]["recorded_s"]) == (-6.2, 90)
     assert found["verdict_rule"]["max_speed_kmh"] == 150
     assert other["distance_m"] == other["reported_distance_m"]
@@ -133,8 +134,8 @@ def test_a_track_that_changes_meanwhile_keeps_its_verdicts_and_waits(
     track_id = track_of(own_engine, trip).id
     changed = "UPDATE tracks SET version = version + 1 WHERE id = %(id)s;"
     monkeypatch.setattr(judging, "_ROUTE", changed + judging._ROUTE)
-    assert update_metadata(own_engine, track_id) is None
-    assert verdicts(own_engine, trip) == {}
+    assert update_metadata(own_engine, track_id, Rule(max_speed_kmh=10_000)) is None
+    assert verdicts(own_engine, trip) == {7: Verdict.JUMP}
     assert waiting_tracks(own_engine, 5) == [track_id]
 
 
@@ -161,15 +162,17 @@ def test_the_tool_says_what_would_change_and_changes_it(
         assert done.returncode == 0, done.stderr
         return done.stdout.splitlines()
 
-    assert tool("--dry-run")[-1].startswith("2 trips judged at 300 km/h, 0 would change")
-    line, total = tool("--dry-run", "--max-speed-kmh", "150")
-    assert line.endswith(": 1 flagged, 0 cleared")
-    assert total == "2 trips judged at 150 km/h, 1 would change: 1 waypoints flagged, 0 cleared"
-    assert verdicts(own_engine, trip) == {}
-    assert "1 changed: 1 waypoints flagged" in tool("--max-speed-kmh", "150")[-1]
+    assert tool("--dry-run", "--max-speed-kmh", "150")[-1].startswith(
+        "2 trips judged at 150 km/h, 0 would change"
+    )
+    line, total = tool("--dry-run")
+    assert line.endswith(": 0 flagged, 1 cleared")
+    assert total == "2 trips judged at 300 km/h, 1 would change: 0 waypoints flagged, 1 cleared"
     assert verdicts(own_engine, trip) == {7: Verdict.JUMP}
-    assert "0 changed" in tool("--max-speed-kmh", "150")[-1]
     assert "1 changed: 0 waypoints flagged, 1 cleared" in tool()[-1]
+    assert verdicts(own_engine, trip) == {}
+    assert "0 changed" in tool()[-1]
+    assert "1 changed: 1 waypoints flagged" in tool("--max-speed-kmh", "150")[-1]
     assert tool("--since", "2099-01-01T00:00Z")[-1].startswith("0 trips")
     wrong = run_program("verdicts.py", "--max-speed-kmh", "5", environ=here)
     assert wrong.returncode == 2

@@ -46,7 +46,8 @@ def test_a_trip_is_shown_with_its_events_and_points(server: Server, platform: Pl
     assert (status, body["success"]) == (200, True)
     data = body["data"]
     assert data["columns"] == [
-        "seq", "recorded_at", "received_at", "longitude", "latitude", "speed_kmh", "late"
+        "seq", "recorded_at", "received_at", "longitude", "latitude", "speed_kmh", "late",
+        "verdict",
     ]  # fmt: skip
     points = [dict(zip(data["columns"], point, strict=True)) for point in data["points"]]
     assert [(p["seq"], p["late"]) for p in points] == [(1, 0), (3, 1), (4, 1), (2, 0), (5, 0)]

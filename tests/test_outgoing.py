@@ -112,7 +112,7 @@ def test_events_of_a_trip_go_out_in_order(
         reader.wait_for(trip, "updated", 3)
         store_batch(engine, [update(trip, 4), delivered(trip, 60)])
         reader.wait_for(trip, "completed")
-        store_batch(engine, [update(trip, 3.5, latitude=-6.3)])
+        store_batch(engine, [update(trip, 3.5, latitude=-6.2003)])
         events = reader.wait_for(trip, "corrected")
     assert words(events) == ["started", 1, 2, 3, 4, "completed", 5, "corrected"]
     assert events[-1]["data"]["replaces"] == events[-3]["id"]
@@ -261,7 +261,7 @@ def test_without_positions_the_rest_goes_out(
         reader.wait_for(trip, "started")
         store_batch(engine, [update(trip, 1), delivered(trip, 60)])
         reader.wait_for(trip, "completed")
-        store_batch(engine, [update(trip, 0.5, latitude=-6.3)])
+        store_batch(engine, [update(trip, 0.5, latitude=-6.2003)])
         events = reader.wait_for(trip, "corrected")
         wait_until(lambda: all_out(engine), "no track is looked at")
     assert words(events) == ["started", "completed", "corrected"]

@@ -280,20 +280,20 @@ def test_two_positions_of_one_instant_are_both_kept(
     reports = [
         update(trip, 10, longitude=106.8, latitude=-6.2),
         update(trip, 20, longitude=106.801, latitude=-6.2),
-        update(trip, 20, longitude=106.85, latitude=-6.2),
+        update(trip, 20, longitude=106.8015, latitude=-6.2),
     ]
     for index in order:
         store_batch(engine, [reports[index]])
     track = track_of(engine, trip)
-    assert (track.head_seq, track.distance_mm) == (3, 5_533_635)
+    assert (track.head_seq, track.distance_mm) == (3, 166_009)
     rows = page(engine, RouteSlice(track.id, 0, track.head_seq), None)
-    assert [row.longitude for row in rows] == [106.8, 106.801, 106.85]
+    assert [row.longitude for row in rows] == [106.8, 106.801, 106.8015]
     assert [r.longitude for r in page(engine, RouteSlice(track.id, 0, 3), rows[1].order)] == [
-        106.85
+        106.8015
     ]
     last = last_position(engine, trip.booking_id)
     assert last is not None
-    assert last.longitude == 106.85
+    assert last.longitude == 106.8015
 
 
 def test_a_report_from_before_its_bookings_acceptance_counts_when_it_occurred(

@@ -85,7 +85,8 @@ def test_no_figure_contradicts_another(
     assert sum(parts) == pytest.approx(found["recorded_s"], abs=1e-9)
     assert found["duration_s"] == duration_s(track)
     assert found["recorded_s"] <= found["duration_s"]
-    assert found["reported_distance_m"] == track.distance_mm / 1000
+    assert found["reported_distance_m"] == track.reported_mm / 1000
+    assert found["distance_m"] == track.distance_mm / 1000
     counts = found["counts"]
     assert counts["waypoints"] == len(steps)
     if not counts["flagged"]:

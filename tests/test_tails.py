@@ -28,11 +28,11 @@ def one_at_a_time(route: list[Recorded], rule: Rule) -> int:
 
 
 @settings(max_examples=150, deadline=None)
-@given(routes(most=40), st.sampled_from([1.0, 0.4, 0.2]), st.integers(2, 30))
+@given(routes(most=40), st.sampled_from([1.0, 0.4, 0.2]), st.integers(2, 30), st.integers(0, 4))
 def test_one_at_a_time_is_all_at_once(
-    route: list[Recorded], most_left_out: float, look_back: int
+    route: list[Recorded], most_left_out: float, look_back: int, few: int
 ) -> None:
-    rule = Rule(most_left_out=most_left_out, look_back=look_back)
+    rule = Rule(most_left_out=most_left_out, look_back=look_back, few_left_out=few)
     unsaid = one_at_a_time(route, rule)
     if most_left_out == 1.0 and len(route) <= look_back:
         assert unsaid == 0

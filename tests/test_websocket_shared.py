@@ -83,6 +83,7 @@ async def test_whole_messages_name_nobody(server: Server, platform: Platform) ->
         "status": "active", "phase": "to_pickup", "waiting": False, "freshness": freshness,
         "last_position": position(trip, 2, 1, welcome["last_position"]["received_at"]),
         "recovered": None, "heartbeat_s": 15, "token_expires_at": rfc3339(until),
+        "flagged": [],
     }  # fmt: skip
     assert await client.next() == backfill(trip, 0, 2, point(trip, 1, 0), point(trip, 2, 1))
     platform.update(trip, 5)

@@ -16,6 +16,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from tracking.domain.events import BOOKING_KINDS, BookingEvent, Event
+from tracking.domain.verdicts import STANDARD, Rule
 from tracking.metrics import Metrics
 from tracking.store.engine import is_bug, is_poison, is_transient
 from tracking.store.ingest import parking
@@ -45,13 +46,14 @@ class BatchStore:
         breaker: Breaker,
         by_day: bool = False,
         keep: timedelta | None = None,
+        rule: Rule = STANDARD,
     ) -> None:
-        """`by_day`, `keep`: the partitions of waypoints that are made."""
+        """`by_day`, `keep`: the partitions of waypoints that are made; `rule`: their verdicts'."""
         self._engine = engine
         self._executor = executor
         self._metrics = metrics
         self._breaker = breaker
-        self._known = TrackCache(by_day=by_day, keep=keep)  # the executor's one thread
+        self._known = TrackCache(by_day=by_day, keep=keep, rule=rule)  # the executor's one thread
 
     async def store(self, batch: Batch) -> tuple[list[Stored], Counter[tuple[str, str]]]:
         """One transaction, unless an event is poison: then halves, until it stands alone."""

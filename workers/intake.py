@@ -11,6 +11,7 @@ from typing import Final
 import sqlalchemy as sa
 from tornado.ioloop import IOLoop
 
+from tracking.domain.verdicts import Rule
 from tracking.metrics import Metrics
 from tracking.settings import Settings
 from workers.batch_store import BatchStore
@@ -49,8 +50,9 @@ class Intake:
         self.dead_letters = DeadLetterSender(settings, metrics, died)
         self.consumer = Consumer(settings, metrics, self.dead_letters, self.breaker, died)
         store = BatchStore(
-            engine, executor, metrics, self.breaker, settings.partitions_by_day, settings.keep
-        )
+            engine, executor, metrics, self.breaker, settings.partitions_by_day, settings.keep,
+            Rule(max_speed_kmh=settings.max_speed_kmh),
+        )  # fmt: skip
         self.ingest = Ingest(store, publisher, metrics, settings.batch_records, died, tracing)
         self.outgoing = Outgoing(settings, engine, metrics, died)
 

@@ -33,8 +33,8 @@ def thinned(
     """Those that go out, and up to where their tracks have gone out then. Keys are track ids.
 
     A position goes out if it was recorded an interval after all that went out, or as the last of
-    its trip; never if it has left the route. What is stored decides alone, so that another process
-    that goes on decides the same.
+    its trip; never if it has left the route or is left out of it. What is stored decides alone, so
+    that another process that goes on decides the same.
     """
     going, published = [], dict[str, Published]()
     for waypoint in waypoints:
@@ -44,7 +44,7 @@ def thinned(
             far = Published(track.published_seq, track.published_at, waypoint.received_at)
             published[waypoint.track_id] = far
         far.seq, far.received_at = max(far.seq, waypoint.seq), waypoint.received_at
-        if waypoint.in_route and (not interval or _is_due(waypoint, track, far.at, interval)):
+        if waypoint.is_shown and (not interval or _is_due(waypoint, track, far.at, interval)):
             going.append(waypoint)
             far.at = max(far.at or waypoint.recorded_at, waypoint.recorded_at)
     return going, published

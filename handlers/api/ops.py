@@ -27,7 +27,7 @@ from tracking.store.read.trip_records import (
 _encode = msgspec.json.encode
 
 COLUMNS: Final = (
-    "seq", "recorded_at", "received_at", "longitude", "latitude", "speed_kmh", "late",
+    "seq", "recorded_at", "received_at", "longitude", "latitude", "speed_kmh", "late", "verdict",
 )  # fmt: skip
 STATUSES: Final = ("active", "completed", "cancelled")
 USUAL_LIMIT: Final = 20
@@ -90,7 +90,7 @@ class TripHandler(TrackingHandler):
 def _point(row: TripPoint, is_late: bool) -> tuple[Any, ...]:
     return (
         row.seq, row.recorded_at, row.received_at, round(row.longitude, 6), round(row.latitude, 6),
-        row.speed_kmh, int(is_late),
+        row.speed_kmh, int(is_late), row.verdict,
     )  # fmt: skip
 
 
@@ -107,6 +107,7 @@ def _fields(trip: TripRecord) -> dict[str, Any]:
         "completed_at": trip.completed_at,
         "end_reason": trip.end_reason,
         "distance_m": trip.distance_mm / 1000,
+        "reported_distance_m": (trip.distance_mm + trip.left_out_mm) / 1000,
         "epoch": trip.epoch,
         "seq": trip.head_seq,
         "pickup": trip.pickup,

@@ -166,6 +166,7 @@ def _track_fields(track: TrackView) -> dict[str, Any]:
         "status": track.status,
         "phase": track.phase,
         "total_distance_km": track.distance_mm / 1_000_000,
+        "reported_distance_km": track.reported_mm / 1_000_000,
         "started_at": whole_seconds(track.started_at),
         "completed_at": None if track.completed_at is None else whole_seconds(track.completed_at),
         "epoch": track.epoch,

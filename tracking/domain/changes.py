@@ -31,7 +31,16 @@ class Heard(Struct, frozen=True, tag="heard", array_like=True):
     why: HeardWhy
 
 
-Entry: TypeAlias = StoredWaypoint | TrackChange | Heard
+class Flagged(Struct, frozen=True, tag="flagged", array_like=True):
+    """Which waypoints of a track are left out now, those among them that are pending: all of them,
+    in the order of seq. Whoever knows the last of these messages needs none before.
+    """
+
+    booking_id: UUID
+    seqs: list[int]
+
+
+Entry: TypeAlias = StoredWaypoint | TrackChange | Heard | Flagged
 
 
 class TrackMove(Struct, frozen=True, array_like=True):
@@ -61,10 +70,12 @@ def in_order(
     waypoints: Iterable[StoredWaypoint],
     heard: Iterable[Heard] = (),
     moves: Mapping[UUID, TrackMove] = MappingProxyType({}),
+    flagged: Iterable[Flagged] = (),
 ) -> list[BookingChanges]:
     """A new runner stands before his positions, the end of a trip behind the last one.
 
-    What was only heard stands behind the positions. A track that moved is in the list, also when
+    What is flagged stands before the positions, so that nobody draws what is left out. What was
+    only heard stands behind the positions. A track that moved is in the list, also when
     there is nothing to tell of it: otherwise the next change would look like a gap.
 
     `waypoints` of one booking come in the order of seq.
@@ -76,6 +87,8 @@ def in_order(
             entries[change.booking_id].append(change)
         else:
             ended.append(change)
+    for each in flagged:
+        entries[each.booking_id].append(each)
     for waypoint in waypoints:
         entries[waypoint.booking_id].append(waypoint)
     for report in heard:

@@ -68,8 +68,9 @@ class Tail:
 
     @property
     def implausible(self) -> bool:
-        """So many that none is flagged."""
-        return is_implausible(self.left_out, self._count, self._rule)
+        """So many that only what is pending is flagged."""
+        count = self._end + 1
+        return is_implausible(count - self._longest, count, self._rule)
 
     def append(self, waypoint: Recorded) -> Revision | None:
         """A waypoint behind all others, in recorded order.
@@ -87,10 +88,11 @@ class Tail:
         self._count += 1
         if is_longer:
             self._end, self._longest = link.number, link.length
-        if self.implausible or was_implausible:
-            return Revision({}, True) if self.implausible and was_implausible else None
         if not is_longer:
             return Revision({waypoint.seq: Verdict.PENDING}, False)
+        if self.implausible or was_implausible:
+            is_end = link.number - 1 == old_end and self.implausible and was_implausible
+            return Revision({}, True) if is_end else None
         if link.before == link.number - 1 == old_end:
             return Revision({}, True)
         changed = _moved({each.number: each for each in links}, old_end, link.number)

@@ -52,6 +52,7 @@ class LiveState(Struct):
     last: StoredWaypoint | None = None  # where the marker stands
     completed_at: datetime | None = None
     version: int = 0  # of the track's row, with everything above
+    flagged: list[int] = []  # waypoints that are left out now, by seq
 
 
 def change_between(old: LiveState, new: LiveState) -> TrackChange | None:
@@ -101,6 +102,7 @@ class TrackView(Struct, frozen=True):
     head_seq: int
     waypoint_count: int
     distance_mm: int
+    left_out_mm: int  # by how much it is longer with the waypoints that are left out
     last_recorded_at: datetime | None
     picked_up_at: datetime | None
     # Longitude, latitude; None when no event said.
@@ -109,3 +111,8 @@ class TrackView(Struct, frozen=True):
     dropoff_lng: float | None
     dropoff_lat: float | None
     route_expired_at: datetime | None  # the waypoints went then, for their age
+
+    @property
+    def reported_mm(self) -> int:
+        """The distance of all waypoints."""
+        return self.distance_mm + self.left_out_mm

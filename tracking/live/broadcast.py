@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from itertools import groupby
 from typing import Final
 
-from tracking.domain.changes import BookingChanges, Entry
+from tracking.domain.changes import BookingChanges, Entry, Flagged
 from tracking.domain.shares import NEVER
 from tracking.domain.tracks import LiveState, TrackChange, change_between
 from tracking.domain.waypoints import StoredWaypoint
@@ -95,6 +95,8 @@ class Broadcast:
                     subscriber.fall_behind()
             except Exception as error:
                 subscriber.fail(error)
+        if state.flagged != old.flagged:
+            room.tell_flagged()
         change = change_between(old, state)
         if change is not None and not room.is_over:
             room.tell(change)
@@ -130,6 +132,9 @@ class Broadcast:
             elif isinstance(entry, TrackChange):
                 room.changed(entry)
                 room.tell(entry)
+            elif isinstance(entry, Flagged):
+                room.flagged(entry)
+                room.tell_flagged()
             else:
                 room.heard(entry)
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from tracking.domain.changes import BookingChanges, Entry, Heard
+from tracking.domain.changes import BookingChanges, Entry, Flagged, Heard
 from tracking.domain.freshness import Freshness, Reports, freshness_of
 from tracking.domain.tracks import LiveState, TrackChange
 from tracking.domain.waypoints import StoredWaypoint
@@ -116,8 +116,18 @@ class Room:
             self.moved(entry)
         elif isinstance(entry, TrackChange):
             self.changed(entry)
+        elif isinstance(entry, Flagged):
+            self.flagged(entry)
         else:
             self.heard(entry)
+
+    def flagged(self, entry: Flagged) -> None:
+        """Which waypoints are left out now; the marker may stand on one of them."""
+        state = self.state
+        assert state is not None
+        self._changes += 1
+        state.flagged = entry.seqs
+        self.is_outdated |= state.last is not None and state.last.seq in entry.seqs
 
     def moved(self, waypoint: StoredWaypoint) -> None:
         """A waypoint was stored; a late one doesn't move the marker."""
@@ -154,6 +164,18 @@ class Room:
         state.picked_up_at, state.completed_at = change.picked_up_at, change.completed_at
         self.is_outdated = change.old_status is not None
         self.shared_answers.clear()  # waypoints may have left the route
+
+    def tell_flagged(self) -> None:
+        """Everybody who speaks `tracking.v1`, and sees anything."""
+        state = self.state
+        assert state is not None
+        frame = protocol.frame_of(protocol.Flagged(self.booking_id, state.flagged))
+        for view, audience in self.audiences():
+            for subscriber in [] if view.is_waiting(state) else audience.everybody():
+                try:
+                    subscriber.tell(frame)
+                except Exception as error:
+                    subscriber.fail(error)
 
     def tell(self, change: TrackChange) -> None:
         """Those who may not watch any more are closed; the others get a `track_update`."""

@@ -50,6 +50,7 @@ class Welcome(Struct, frozen=True, tag_field="type", tag="welcome"):
     recovered: bool | None
     heartbeat_s: int
     token_expires_at: str
+    flagged: list[int]
 
 
 class BackfillPoint(Struct, frozen=True, gc=False):
@@ -89,6 +90,13 @@ class TrackUpdate(Struct, frozen=True, tag_field="type", tag="track_update"):
     old_phase: str | None
     old_runner_id: UUID | None
     completed_at: str | None
+
+
+class Flagged(Struct, frozen=True, tag_field="type", tag="flagged"):
+    """The waypoints that are left out of the route now, all of them: also what is still pending."""
+
+    booking_id: UUID
+    seqs: list[int]
 
 
 class FreshnessUpdate(Struct, frozen=True, tag_field="type", tag="freshness"):
@@ -163,6 +171,7 @@ def welcome(
         recovered=recovered,
         heartbeat_s=HEARTBEAT_S,
         token_expires_at=rfc3339(expires_at),
+        flagged=state.flagged,
     )
 
 

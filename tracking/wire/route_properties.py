@@ -21,6 +21,7 @@ def route_properties(track: TrackView) -> dict[str, Any]:
         "status": track.status,
         "phase": track.phase,
         "distance_m": track.distance_mm / 1000,
+        "reported_distance_m": track.reported_mm / 1000,
         "duration_s": duration_s(track),
         "started_at": rfc3339(track.started_at),
         "completed_at": None if track.completed_at is None else rfc3339(track.completed_at),

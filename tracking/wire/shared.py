@@ -45,6 +45,7 @@ class SharedWelcome(Struct, frozen=True, tag_field="type", tag="welcome"):
     recovered: bool | None
     heartbeat_s: int
     token_expires_at: str
+    flagged: list[int]
 
 
 class SharedTrackUpdate(Struct, frozen=True, tag_field="type", tag="track_update"):
@@ -103,6 +104,7 @@ def shared_welcome(
         recovered=recovered,
         heartbeat_s=HEARTBEAT_S,
         token_expires_at=rfc3339(expires_at),
+        flagged=[] if waiting else state.flagged,
     )
 
 

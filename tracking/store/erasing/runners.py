@@ -11,6 +11,7 @@ from msgspec import Struct
 from tracking.domain.erasure import NOBODY, runner_digest
 from tracking.domain.events import FIRST_TIME
 from tracking.domain.times import rfc3339
+from tracking.domain.verdicts import STANDARD
 from tracking.store.ingest.bookings import lock_bookings
 from tracking.store.ingest.route_changes import remeasure
 from tracking.store.ingest.track_cache import TrackCache
@@ -109,7 +110,8 @@ def erase_from_booking(engine: sa.Engine, runner_id: UUID, booking_id: UUID) -> 
         for statement in _WITHOUT_HIM:
             cursor.execute(statement, names)
         tracks = load_tracks(cursor, [booking_id], TrackCache())
-        remeasure(cursor, [track for track in tracks.values() if not track.route_expired])
+        left = [track for track in tracks.values() if not track.route_expired]
+        remeasure(cursor, left, STANDARD)  # maintenance judges it again, by what is set
         cursor.execute(_BEGIN_ANEW, names)
     return gone
 

@@ -17,6 +17,7 @@ from tracking.store.ingest import bookings, erased, outcomes, parking
 from tracking.store.ingest.corrections import lower_corrections
 from tracking.store.ingest.erased import ERASED
 from tracking.store.ingest.facts import FactKey, fact_key, insert_facts, without_places
+from tracking.store.ingest.live_verdicts import flagged_of, settle
 from tracking.store.ingest.numbering import write_waypoints
 from tracking.store.ingest.outcomes import APPLIED, DUPLICATE
 from tracking.store.ingest.resolver import Resolver
@@ -140,15 +141,15 @@ def _store(
 
     # Each step costs a round trip: most batches have updates only, and skip what they don't need.
     informed = _store_facts(cursor, without_places(facts, tracks), stored)
-    begun = [track for track in tracks.values() if track.head_seq]
+    begun, rule = [track for track in tracks.values() if track.head_seq], track_cache.rule
     changes, moved = write_trips(cursor, informed, tracks)
-    reroute(cursor, [track for track in begun if track.booking_id in moved])
+    reroute(cursor, [track for track in begun if track.booking_id in moved], rule)
+    settle(cursor, changes, tracks, rule)
     waiting = parking.adoptable(cursor, moved | adopt, parked)
-
     resolver = Resolver(tracks, track_cache.partitions.floor())
     resolver.resolve([*waiting, *updates])
     resolver.find_final_ends(cursor)
-    lower_corrections(cursor, resolver.candidates)
+    lower_corrections(cursor, resolver.candidates, rule)
     new = add_waypoints(cursor, resolver.candidates)
     stored.adopted = outcomes.release_waiting(cursor, waiting, resolver, new)
     rest = outcomes.park_unassigned(cursor, updates, len(waiting), resolver, new)
@@ -156,9 +157,9 @@ def _store(
     rest += no_fix
     stored.update_outcomes.update(outcome for _, outcome in rest)
     stored.update_outcomes += Counter({APPLIED: len(received) - len(rest)})  # keeps no zero
-    heard = outcomes.heard_of(tracks, rest, resolver)
-    grown = write_waypoints(cursor, tracks.values(), track_cache.partitions)
-    stored.bookings = in_order(changes, grown, heard, _moves(tracks, versions))
+    grown = write_waypoints(cursor, tracks.values(), track_cache.partitions, rule)
+    heard = outcomes.heard_of(tracks, rest, resolver)  # what is pending moves no marker
+    stored.bookings = in_order(changes, grown, heard, _moves(tracks, versions), flagged_of(tracks))
     outbox.write_lifecycle(cursor, changes, tracks)
     return stored, tracks
 

@@ -8,6 +8,7 @@ their order does not show.
 from collections.abc import Collection
 from datetime import datetime
 
+from tracking.domain.verdicts import Rule
 from tracking.store import partitions
 from tracking.store.ingest import duplicates
 from tracking.store.ingest.route_changes import remeasure
@@ -16,7 +17,7 @@ from tracking.store.sql import execute_rows
 from tracking.store.statements import Statements
 
 
-def lower_corrections(cursor: Statements, candidates: Collection[Candidate]) -> None:
+def lower_corrections(cursor: Statements, candidates: Collection[Candidate], rule: Rule) -> None:
     """Move stored waypoints to the earlier times of their corrected copies among these.
 
     Before the rest of the batch: it may hold copies of these that look right.
@@ -45,4 +46,4 @@ def lower_corrections(cursor: Statements, candidates: Collection[Candidate]) -> 
         " AND ST_X(w.position) = v.x AND ST_Y(w.position) = v.y",
         [(*key, stored[key], recorded_at) for key, (_, recorded_at) in moves.items()],
     )
-    remeasure(cursor, {track.id: track for track, _ in moves.values()}.values())
+    remeasure(cursor, {track.id: track for track, _ in moves.values()}.values(), rule)

@@ -1,4 +1,4 @@
-"""The head of a track: newest seq, last position, count and distance, in its row."""
+"""The head of a track: newest seq, last position, count and distance, in its row; its marker."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -30,6 +30,7 @@ def write_heads(cursor: Statements, tracks: Sequence[TrackState]) -> None:
             number_array(last and last.latitude for last in lasts),
         ),
     )
+    _write_left_out(cursor, [track for track in tracks if track.is_doubtful])
 
 
 _HEADS: Final = prepared(
@@ -39,7 +40,7 @@ _HEADS: Final = prepared(
         distance_mm = v.distance_mm, last_recorded_at = {TIME_OF} v.recorded,
         last_runner_id = v.runner_id, last_reported_at = {TIME_OF} v.reported,
         last_position = ST_SetSRID(ST_MakePoint(v.x, v.y), 4326),
-        version = v.version, metadata_current = false, updated_at = now()
+        judged_seq = v.head_seq, version = v.version, metadata_current = false, updated_at = now()
     FROM unnest(%s::uuid[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[],
                 %s::uuid[], %s::bigint[], %s::float8[], %s::float8[])
         AS v (booking_id, version, head_seq, waypoint_count, distance_mm, recorded, runner_id,
@@ -47,6 +48,25 @@ _HEADS: Final = prepared(
     WHERE tracks.booking_id = v.booking_id
 """,
 )
+
+
+def _write_left_out(cursor: Statements, tracks: Sequence[TrackState]) -> None:
+    """What of their routes is left out, of the few that were judged."""
+    execute_rows(
+        cursor,
+        "UPDATE tracks SET left_out = v.left_out, left_out_mm = v.left_out_mm,"
+        " shown_until = v.shown_until, marker_recorded_at = v.recorded_at,"
+        " marker_runner_id = v.runner_id, marker_reported_at = v.reported_at,"
+        " marker_position = ST_SetSRID(ST_MakePoint(v.x, v.y), 4326)"
+        " FROM (VALUES %s) v (booking_id, left_out, left_out_mm, shown_until, recorded_at,"
+        " runner_id, reported_at, x, y) WHERE tracks.booking_id = v.booking_id",
+        [
+            (t.booking_id, t.left_out, t.left_out_mm, t.shown_until, *(t.marker or (None,) * 5))
+            for t in tracks
+        ],
+        "(%s::uuid, %s, %s, %s::timestamptz, %s::timestamptz, %s::uuid, %s::timestamptz,"
+        " %s::float8, %s::float8)",
+    )
 
 
 def write_corrections(cursor: Statements, tracks: Sequence[TrackState]) -> None:

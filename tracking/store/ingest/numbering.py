@@ -9,9 +9,13 @@ from functools import lru_cache
 from itertools import groupby
 from typing import Final
 
+from msgspec.structs import replace
+
 from tracking.domain.routes import Gap, Vertex, growth_mm
+from tracking.domain.verdicts import Rule
 from tracking.domain.waypoints import StoredWaypoint
 from tracking.store.ingest.heads import write_corrections, write_heads
+from tracking.store.ingest.live_verdicts import judge_added, note_doubts
 from tracking.store.ingest.track_state import Addition, TrackState
 from tracking.store.outbox import watermarks
 from tracking.store.partitions import Partitions
@@ -38,9 +42,9 @@ _received: Final = lru_cache(maxsize=1024)(microseconds)
 
 
 def write_waypoints(
-    cursor: Statements, tracks: Collection[TrackState], partitions: Partitions
+    cursor: Statements, tracks: Collection[TrackState], partitions: Partitions, rule: Rule
 ) -> list[StoredWaypoint]:
-    """Number, measure and store what was gathered; move the heads.
+    """Number, measure, store and judge what was gathered; move the heads.
 
     Each track's waypoints come back in the order of seq: batches as they arrived, the newer ones
     of a batch by recorded time, then those that were late.
@@ -54,12 +58,13 @@ def write_waypoints(
     partitions.ensure(cursor, times)
     stored: list[StoredWaypoint] = []
     if len(times) <= FEW_ROWS:
-        _measure(grown)
+        _measure(grown, rule)
         for track in grown:
             _numbered(track, stored)
         _insert(cursor, stored, [a.update.reported_at for track in grown for a in track.added])
     else:
-        copy_binary(cursor, f"waypoints ({WAYPOINT_COLUMNS})", _rows(grown, stored))
+        copy_binary(cursor, f"waypoints ({WAYPOINT_COLUMNS})", _rows(grown, stored, rule))
+    _judge(cursor, grown, stored, rule)
     write_heads(cursor, grown)
     return stored
 
@@ -98,7 +103,23 @@ _INSERT: Final = prepared(
 )
 
 
-def _rows(tracks: Sequence[TrackState], stored: list[StoredWaypoint]) -> Iterator[bytes]:
+def _judge(
+    cursor: Statements, grown: Sequence[TrackState], stored: list[StoredWaypoint], rule: Rule
+) -> None:
+    """Those with a hop that is impossible: which of their waypoints move the marker?"""
+    first = 0
+    for track in grown:
+        if track.is_doubtful:
+            judge_added(cursor, track, rule)
+            for number, addition in enumerate(track.added, first):
+                if stored[number].late != addition.late:
+                    stored[number] = replace(stored[number], late=addition.late)
+        first += len(track.added)
+
+
+def _rows(
+    tracks: Sequence[TrackState], stored: list[StoredWaypoint], rule: Rule
+) -> Iterator[bytes]:
     """Number, measure and pack piece by piece, while the database stores the piece before."""
     piece: list[TrackState] = []
     size = 0
@@ -106,7 +127,7 @@ def _rows(tracks: Sequence[TrackState], stored: list[StoredWaypoint]) -> Iterato
         piece.append(track)
         size += len(track.added)
         if last == len(tracks) or size >= PIECE_ROWS:
-            _measure(piece)
+            _measure(piece, rule)
             yield b"".join([row for track in piece for row in _numbered(track, stored)])
             piece.clear()
             size = 0
@@ -140,12 +161,18 @@ def _numbered(track: TrackState, stored: list[StoredWaypoint]) -> list[bytes]:
     return rows
 
 
-def _measure(tracks: Sequence[TrackState]) -> None:
-    """Add to each track's distance what its new waypoints change."""
+def _measure(tracks: Sequence[TrackState], rule: Rule) -> None:
+    """Add to each track's distance what its new waypoints change; find those to be judged.
+
+    Until they are, what a doubtful track grows by is left out.
+    """
     additions = [(track, *run) for track in tracks for run in _by_gap(track)]
     growths = growth_mm([(gap, vertices) for _, gap, vertices in additions])
-    for (track, _, _), growth in zip(additions, growths, strict=True):
-        track.distance_mm += growth
+    for (track, gap, vertices), growth in zip(additions, growths, strict=True):
+        if note_doubts(track, gap, vertices, rule):
+            track.left_out_mm += growth
+        else:
+            track.distance_mm += growth
 
 
 def _by_gap(track: TrackState) -> list[tuple[Gap, list[Vertex]]]:

@@ -6,17 +6,18 @@ from uuid import UUID
 
 from psycopg2.extensions import cursor as Cursor
 
-from tracking.domain.events import FIRST_TIME
-from tracking.domain.routes import Gap, Vertex, lengths_mm
+from tracking.domain.routes import Gap
 from tracking.domain.trips import GRACE
+from tracking.domain.verdicts import Rule
 from tracking.store import partitions
 from tracking.store.ingest.heads import write_heads
+from tracking.store.ingest.live_verdicts import judge_route
 from tracking.store.ingest.track_state import TrackState
-from tracking.store.sql import ROUTE_ORDER, execute_rows, interval
+from tracking.store.sql import interval
 from tracking.store.statements import Statements
 
 
-def reroute(cursor: Statements, tracks: Sequence[TrackState]) -> None:
+def reroute(cursor: Statements, tracks: Sequence[TrackState], rule: Rule) -> None:
     """After assignments changed: decide anew which stored waypoints belong to the route, and when.
 
     One that came before its trip's end was known keeps its row and leaves the route.
@@ -27,7 +28,7 @@ def reroute(cursor: Statements, tracks: Sequence[TrackState]) -> None:
     changed = _believe_again(cursor, ids)
     cursor.execute(_MEMBERSHIP, (ids,))
     changed |= {track_id for (track_id,) in cursor}
-    remeasure(cursor, [track for track in tracks if track.id in changed])
+    remeasure(cursor, [track for track in tracks if track.id in changed], rule)
 
 
 _MEMBERSHIP: Final = f"""
@@ -71,29 +72,9 @@ def _believe_again(cursor: Cursor, track_ids: list[UUID]) -> set[UUID]:
     return {track_id for (track_id,) in cursor}
 
 
-def remeasure(cursor: Statements, tracks: Collection[TrackState]) -> None:
-    """Distance, count and last position of these tracks from all waypoints of their routes."""
+def remeasure(cursor: Statements, tracks: Collection[TrackState], rule: Rule) -> None:
+    """Heads, markers and verdicts of these tracks from all waypoints of their routes."""
     for track in tracks:
-        _remeasure(cursor, track)
+        judge_route(cursor, track, rule, track.shown)
+        track.end = Gap(track.last, None)
     write_heads(cursor, list(tracks))
-    execute_rows(
-        cursor,
-        "UPDATE tracks SET shown_until = v.shown_until FROM (VALUES %s) v (id, shown_until)"
-        " WHERE tracks.id = v.id",
-        [(track.id, track.shown_until) for track in tracks if track.shown_until is not None],
-    )
-
-
-def _remeasure(cursor: Statements, track: TrackState) -> None:
-    cursor.execute(
-        "SELECT recorded_at, runner_id, reported_at, ST_X(position), ST_Y(position)"
-        f" FROM waypoints WHERE track_id = %s AND in_route ORDER BY {ROUTE_ORDER}",
-        (track.id,),
-    )
-    vertices = [Vertex(*row) for row in cursor]
-    if track.last is not None:
-        track.shown_until = max(track.shown_until or FIRST_TIME, track.last.recorded_at)
-    (track.distance_mm,) = lengths_mm([vertices])
-    track.waypoint_count = len(vertices)
-    track.last = track.newest = vertices[-1] if vertices else None
-    track.end = Gap(track.last, None)

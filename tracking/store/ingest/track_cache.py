@@ -7,6 +7,7 @@ from typing import Final
 from uuid import UUID
 
 from tracking.domain.routes import Gap
+from tracking.domain.verdicts import STANDARD, Rule
 from tracking.store.ingest.erased import ErasedBookings
 from tracking.store.ingest.track_state import TrackState
 from tracking.store.partitions import Partitions
@@ -26,12 +27,19 @@ class TrackCache:
     """
 
     def __init__(
-        self, limit: int = LIMIT, by_day: bool = False, keep: timedelta | None = None
+        self,
+        limit: int = LIMIT,
+        by_day: bool = False,
+        keep: timedelta | None = None,
+        rule: Rule = STANDARD,
     ) -> None:
-        """`by_day`, `keep`: which partitions of waypoints are made where there are none."""
+        """`by_day`, `keep`: which partitions of waypoints are made where there are none; `rule`:
+        by which waypoints are judged.
+        """
         self._tracks: dict[UUID, TrackState] = {}
         self.partitions = Partitions(by_day, keep)
         self.erased = ErasedBookings()
+        self.rule = rule
         self._limit = limit
         self._asks_until = 0.0  # time.monotonic()
 
@@ -56,7 +64,7 @@ class TrackCache:
         """As committed, ready for the next batch; the ones longest unused make room."""
         for track in tracks:
             track.added = []
-            track.corrects = False
+            track.corrects = track.is_doubtful = track.retold = False
             track.end = Gap(track.last, None)
             self._tracks[track.booking_id] = track
         while len(self._tracks) > self._limit:

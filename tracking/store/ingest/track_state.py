@@ -9,7 +9,9 @@ from msgspec.structs import replace
 
 from tracking.domain.events import LocationUpdate
 from tracking.domain.routes import Gap, Vertex
+from tracking.domain.tails import Tail
 from tracking.domain.trips import GRACE, Assignment
+from tracking.domain.verdicts import Verdict
 
 
 class Announcement(Struct, frozen=True):
@@ -50,8 +52,28 @@ class TrackState(Struct):
     corrects: bool = False  # the batch has moved `ahead_until`
     picked_up_at: datetime | None = None
     route_expired: bool = False  # its waypoints have gone for their age, and none is added
+    # What of the route is left out, as `models.Track` has it, and where the marker stands then.
+    left_out: int = 0
+    left_out_mm: int = 0
+    marker: Vertex | None = None  # None: at `last`
+    is_judged: bool = True  # false: an older release has added waypoints
+    is_doubtful: bool = False  # what the batch adds has to be judged
+    # The verdicts that are not OK, by seq; None: not known, or there are none.
+    verdicts: dict[int, Verdict] | None = None
+    tail: Tail | None = None  # of the route, if its end is enough to judge what follows
+    retold: bool = False  # the batch has changed verdicts
     # Where a waypoint falls that is newer than all stored ones; one object, compared by identity.
     end: Gap = Gap(None, None)
+
+    @property
+    def shown(self) -> Vertex | None:
+        """Where the marker stands."""
+        return self.marker or self.last
+
+    @property
+    def reported_mm(self) -> int:
+        """The length of the route with what is left out."""
+        return self.distance_mm + self.left_out_mm
 
     @property
     def begins_at(self) -> datetime:

@@ -29,7 +29,7 @@ def load_tracks(
             track = tracks.get(row[0])
             if track is None:
                 track = tracks[row[0]] = _track_state(row)
-            track.assignments += (Assignment(*row[26:]),)
+            track.assignments += (Assignment(*row[34:]),)
     return tracks
 
 
@@ -40,7 +40,10 @@ _TRACKS: Final = """
            t.version, t.epoch, t.end_reason IS NOT DISTINCT FROM 'delivered',
            t.shown_until, t.ahead_until,
            t.announced_id, t.announced_distance_mm, t.announced_completed_at,
-           t.picked_up_at, t.route_expired_at IS NOT NULL, a.runner_id, a.started_at, a.ended_at
+           t.picked_up_at, t.route_expired_at IS NOT NULL, t.judged_seq = t.head_seq,
+           t.left_out, t.left_out_mm, t.marker_recorded_at, t.marker_runner_id,
+           t.marker_reported_at, ST_X(t.marker_position), ST_Y(t.marker_position),
+           a.runner_id, a.started_at, a.ended_at
     FROM tracks t JOIN assignments a ON a.booking_id = t.booking_id
     WHERE t.booking_id = ANY(%s::uuid[]) ORDER BY a.id
 """
@@ -102,4 +105,6 @@ def _track_state(row: Sequence[Any]) -> TrackState:
     state.delivered, state.shown_until, state.ahead_until = row[18:21]
     state.announced = None if row[21] is None else Announcement(*row[21:24])
     state.picked_up_at, state.route_expired = row[24:26]
+    state.is_judged, state.left_out, state.left_out_mm = row[26:29]
+    state.marker = None if row[29] is None else Vertex(*row[29:34])
     return state

@@ -85,7 +85,8 @@ def expire(
 _TRACKS: Final = """
     UPDATE tracks SET route_expired_at = now(), version = version + 1, pickup = NULL,
         dropoff = NULL, last_recorded_at = NULL, last_runner_id = NULL, last_reported_at = NULL,
-        last_position = NULL
+        last_position = NULL, marker_recorded_at = NULL, marker_runner_id = NULL,
+        marker_reported_at = NULL, marker_position = NULL
     WHERE booking_id = ANY(%s) AND route_expired_at IS NULL AND status <> 'active'
         AND completed_at < %s AND metadata_current
     RETURNING id, booking_id

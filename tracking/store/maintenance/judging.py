@@ -1,25 +1,31 @@
 """Verdicts of the waypoints of ended trips: read, judged, written. Maintenance and verdicts.py."""
 
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Final
 from uuid import UUID
 
 import sqlalchemy as sa
 from msgspec import Struct
+from msgspec.structs import replace
 
 from tracking.domain.hops import Recorded
 from tracking.domain.routes import lengths_mm
 from tracking.domain.verdicts import STANDARD, Rule, Verdict, changes, final, judge
 from tracking.store.ingest.bookings import lock_bookings
-from tracking.store.sql import ROUTE_ORDER, execute_rows
-from tracking.store.statements import Statements, transaction
+from tracking.store.ingest.heads import write_heads
+from tracking.store.ingest.live_verdicts import judge_route
+from tracking.store.ingest.track_cache import TrackCache
+from tracking.store.ingest.tracks import load_tracks
+from tracking.store.outbox.events import write_lifecycle
+from tracking.store.sql import ROUTE_ORDER
+from tracking.store.statements import transaction
 
 
 class RouteVerdicts(Struct, frozen=True):
     """What a route was judged at `version` of its track.
 
-    `changed`: by seq, what is not stored yet. `distance_mm`: of the waypoints whose verdict is OK.
+    `changed`: by seq, what was not stored yet. `distance_mm`: of the waypoints whose verdict is OK.
+    `left_out`: how many the rule leaves out, also of a route that is implausible.
     """
 
     version: int
@@ -27,6 +33,7 @@ class RouteVerdicts(Struct, frozen=True):
     flagged: int
     implausible: bool
     distance_mm: int
+    left_out: int = 0
 
 
 class EndedTrack(Struct, frozen=True):
@@ -43,33 +50,39 @@ def judge_track(
 ) -> RouteVerdicts | None:
     """Judge an ended trip's route, and store what changed unless it is a dry run.
 
-    None: the track changed meanwhile, nothing was stored. Ingest waits only while the rows that
-    changed are written.
+    None: the track changed meanwhile, nothing was stored. Ingest has judged it as it grew: what is
+    left to change is of another rule, of a release before, or of the trip's end.
     """
     with transaction(engine) as cursor:
         cursor.execute(
-            "SELECT booking_id, version, head_seq, distance_mm FROM tracks WHERE id = %s",
+            "SELECT booking_id, version, head_seq, distance_mm, left_out FROM tracks WHERE id = %s",
             (track_id,),
         )
-        booking_id, version, head_seq, reported_mm = cursor.fetchone() or _gone(track_id)
+        booking_id, version, head_seq, told_mm, left_out = cursor.fetchone() or _gone(track_id)
         route = {"id": track_id, "head": head_seq, "speed": rule.max_speed_kmh / 3.6,
                  "slack": rule.slack_m}  # fmt: skip
         cursor.execute(_IS_DOUBTFUL, route)
         if not (cursor.fetchone() or (True,))[0]:
-            return RouteVerdicts(version, {}, 0, False, reported_mm)
+            return RouteVerdicts(version, {}, 0, False, told_mm)
         cursor.execute(_ROUTE, route)
         rows = cursor.fetchall()
         judged = _judged(rows, version, rule)
-        if judged.changed and not dry_run:
-            lock_bookings(cursor, [booking_id])
-            cursor.execute("SELECT version FROM tracks WHERE id = %s", (track_id,))
-            if cursor.fetchone() != (version,):
-                return None
-            _write(cursor, track_id, judged.changed, {row[0]: row[5] for row in rows})
-    return judged
+        # Ingest counts what has left the route, too: more than here does no harm.
+        is_told = judged.distance_mm == told_mm and (left_out > 0 or not judged.left_out)
+        if dry_run or (is_told and not judged.changed):
+            return judged
+        lock_bookings(cursor, [booking_id])
+        tracks = load_tracks(cursor, [booking_id], TrackCache())
+        track = tracks[booking_id]
+        if track.version != version:
+            return None
+        judge_route(cursor, track, rule, track.shown)
+        write_heads(cursor, [track])
+        write_lifecycle(cursor, [], tracks)  # other services hear of another distance
+    return replace(judged, version=track.version)
 
 
-def _gone(track_id: UUID) -> tuple[int, int, int, int]:
+def _gone(track_id: UUID) -> tuple[UUID, int, int, int, int]:
     raise LookupError(f"no track {track_id}")
 
 
@@ -102,25 +115,9 @@ def _judged(
     verdicts = final(judgement.verdicts)
     (distance,) = lengths_mm([[w for w in route if w.seq not in verdicts]])
     return RouteVerdicts(
-        version, changes(stored, verdicts), len(verdicts), judgement.implausible, distance
-    )
-
-
-def _write(
-    cursor: Statements,
-    track_id: UUID,
-    changed: Mapping[int, Verdict],
-    recorded: Mapping[int, datetime],
-) -> None:
-    """The recorded time finds the partition."""
-    execute_rows(
-        cursor,
-        "UPDATE waypoints w SET verdict = v.verdict"
-        " FROM (VALUES %s) v (track_id, recorded_at, seq, verdict)"
-        " WHERE w.track_id = v.track_id AND w.recorded_at = v.recorded_at AND w.seq = v.seq",
-        [(track_id, recorded[seq], seq, int(verdict)) for seq, verdict in changed.items()],
-        "(%s::uuid, %s::timestamptz, %s::bigint, %s::smallint)",
-    )
+        version, changes(stored, verdicts), len(verdicts), judgement.implausible, distance,
+        max(judgement.left_out, len(verdicts)),
+    )  # fmt: skip
 
 
 def ended_tracks(

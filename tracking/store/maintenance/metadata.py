@@ -100,7 +100,7 @@ def _values(
 # `turn` is the sum of `wraps`, so that longitude - 360 * turn never jumps.
 _ROUTE: Final = """
     head AS (
-        SELECT id, head_seq, waypoint_count, distance_mm / 1000.0 AS reported_m,
+        SELECT id, head_seq, waypoint_count, (distance_mm + left_out_mm) / 1000.0 AS reported_m,
             greatest(extract(epoch FROM completed_at - started_at), 0) AS duration,
             %(distance)s AS distance_m, %(moving)s::float8 AS moving,
             %(average)s::float8 AS average

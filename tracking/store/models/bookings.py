@@ -103,12 +103,23 @@ class Track(Base):
     head_seq: Mapped[int] = mapped_column(server_default=text("0"))
     waypoint_count: Mapped[int] = mapped_column(server_default=text("0"))
     distance_mm: Mapped[int] = mapped_column(server_default=text("0"))
-    # The newest waypoint of the route; together they are its place in the order.
+    # The newest waypoint of the route, OK or not; together they are its place in the order.
     last_recorded_at: Mapped[datetime | None]
     last_runner_id: Mapped[UUID | None]
     last_reported_at: Mapped[datetime | None]
     last_position: Mapped[WKBElement | None] = mapped_column(geometry("POINT"))
-    # Where the marker was when waypoints left the route or moved in it.
+    # Up to which seq the waypoints were judged: below the head if an older release has added some.
+    judged_seq: Mapped[int] = mapped_column(server_default=text("0"))
+    # Waypoints that the rule leaves out at present, and by how much the route is longer with them;
+    # `distance_mm` is without. Of an implausible route they count, and are OK all the same.
+    left_out: Mapped[int] = mapped_column(server_default=text("0"))
+    left_out_mm: Mapped[int] = mapped_column(server_default=text("0"))
+    # The newest waypoint that is OK, where the marker stands; NULL where it is the newest of all.
+    marker_recorded_at: Mapped[datetime | None]
+    marker_runner_id: Mapped[UUID | None]
+    marker_reported_at: Mapped[datetime | None]
+    marker_position: Mapped[WKBElement | None] = mapped_column(geometry("POINT"))
+    # Where the marker was when waypoints left the route, moved in it or were flagged.
     shown_until: Mapped[datetime | None]
     # The newest reported time that was corrected since the phone's clock was ahead.
     ahead_until: Mapped[datetime | None]

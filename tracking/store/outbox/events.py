@@ -141,6 +141,7 @@ def _end_row(
     data = {
         **_identity(track),
         "total_distance_km": end.distance_mm / 1_000_000,
+        "reported_distance_km": track.reported_mm / 1_000_000,
         "completed_at": at,
         "occurred_at": at,
         "started_at": rfc3339(track.started_at),

@@ -15,6 +15,7 @@ from psycopg2.extensions import cursor as Cursor
 
 from tracking.domain.trips import GRACE
 from tracking.store.ingest.track_state import TrackState
+from tracking.store.read.spans import IS_SHOWN, SHOWN_AT
 from tracking.store.sql import (
     TIME_OF,
     execute_rows,
@@ -59,7 +60,7 @@ class UnsentWaypoint(Struct, frozen=True, gc=False):
     heading_degrees: float | None
     recorded_at: datetime
     received_at: datetime
-    in_route: bool  # one that has left the route is passed over
+    is_shown: bool  # one that has left the route, or is left out of it, is passed over
 
 
 class Published(Struct):
@@ -72,7 +73,7 @@ class Published(Struct):
 
 def mark_grown(cursor: Statements, tracks: Collection[TrackState]) -> None:
     """These tracks get waypoints above `head_seq`. Part of the ingest transaction."""
-    lasts = [track.last and track.last.recorded_at for track in tracks]
+    lasts = [track.shown and track.shown.recorded_at for track in tracks]
     cursor.later(
         _MARK_GROWN,
         (
@@ -111,11 +112,8 @@ def mark_ended(cursor: Cursor, track_ids: Collection[UUID]) -> None:
 
 
 # A trip is over and its newest position lies below the watermark, thinned away.
-NEWEST_WAITS: Final = """
-    t.status <> 'active' AND p.published_at < t.last_recorded_at
-    AND w.track_id = t.id AND w.in_route AND w.recorded_at = t.last_recorded_at
-    AND w.runner_id = t.last_runner_id AND w.reported_at = t.last_reported_at
-    AND w.position = t.last_position
+NEWEST_WAITS: Final = f"""
+    t.status <> 'active' AND p.published_at < {SHOWN_AT} AND w.in_route AND {IS_SHOWN}
 """
 
 
@@ -146,7 +144,8 @@ def waypoints_in(engine: sa.Engine, spans: Sequence[Span]) -> list[UnsentWaypoin
         cursor.execute(
             f"""
             SELECT w.track_id::text, w.seq, w.runner_id::text, ST_X(w.position), ST_Y(w.position),
-                   w.speed_kmh, w.heading_degrees, w.recorded_at, w.received_at, w.in_route
+                   w.speed_kmh, w.heading_degrees, w.recorded_at, w.received_at,
+                   w.in_route AND w.verdict = 0
             FROM unnest(%s::uuid[], %s::bigint[], %s::bigint[], %s::bigint[])
                 AS v (track_id, first_seq, last_seq, begins)
             CROSS JOIN LATERAL (
@@ -181,7 +180,7 @@ def skip_positions(engine: sa.Engine) -> None:
     with transaction(engine) as cursor:
         cursor.execute(
             "UPDATE published_watermarks p"
-            " SET published_seq = t.head_seq, published_at = t.last_recorded_at"
+            f" SET published_seq = t.head_seq, published_at = {SHOWN_AT}"
             " FROM tracks t WHERE t.id = p.track_id AND p.unsent_since IS NOT NULL"
             " AND (t.head_seq > p.published_seq OR t.status <> 'active')"
         )
@@ -224,7 +223,7 @@ def _unmark(cursor: Cursor, locked: Iterable[UUID]) -> None:
     )
 
 
-_ALL_OUT: Final = """
+_ALL_OUT: Final = f"""
     p.unsent_since IS NOT NULL AND p.published_seq = t.head_seq
-    AND (t.status = 'active' OR coalesce(p.published_at >= t.last_recorded_at, true))
+    AND (t.status = 'active' OR coalesce(p.published_at >= {SHOWN_AT}, true))
 """

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from tracking.domain.tracks import ActiveTrip
 from tracking.domain.waypoints import StoredWaypoint
 from tracking.store.engine import translated
+from tracking.store.read.spans import IS_SHOWN
 from tracking.store.statements import transaction
 
 
@@ -16,13 +17,11 @@ def active_trips(engine: sa.Engine, only: Collection[UUID] | None = None) -> lis
     """In one statement: all of them, or those of these bookings, as they are at one moment."""
     with transaction(engine) as cursor:
         cursor.execute(
-            """
+            f"""
             SELECT t.booking_id, t.booking_number, t.phase, t.started_at, t.head_seq, t.distance_mm,
                    t.version, t.id, w.seq, w.runner_id, ST_X(w.position), ST_Y(w.position),
                    w.speed_kmh, w.heading_degrees, w.recorded_at, w.received_at
-            FROM tracks t LEFT JOIN waypoints w ON w.track_id = t.id
-                AND w.recorded_at = t.last_recorded_at AND w.runner_id = t.last_runner_id
-                AND w.reported_at = t.last_reported_at AND w.position = t.last_position
+            FROM tracks t LEFT JOIN waypoints w ON {IS_SHOWN}
             WHERE t.status = 'active' AND (%s OR t.booking_id = ANY(%s::uuid[]))
             """,
             (only is None, [] if only is None else list(only)),

@@ -6,6 +6,7 @@ from typing import Final
 from uuid import UUID
 
 import sqlalchemy as sa
+from psycopg2.extensions import cursor as Cursor
 
 from tracking.domain.changes import BookingChanges, TrackMove
 from tracking.domain.tracks import LiveState
@@ -31,7 +32,9 @@ def live_state(engine: sa.Engine, booking_id: UUID) -> LiveState | None:
             if row is None:
                 return None
             state = LiveState(*row[:10], None, *row[10:12])  # type: ignore[call-arg]
-            track_id, place = row[3], row[12:]
+            track_id, place = row[3], row[13:]
+            if row[12]:
+                state.flagged = _flagged(cursor, track_id)
             if place[0] is None:
                 return state
             waypoint = waypoint_at(cursor, track_id, place)
@@ -41,11 +44,24 @@ def live_state(engine: sa.Engine, booking_id: UUID) -> LiveState | None:
     raise DatabaseUnavailable("the newest waypoint moves all the time")
 
 
+def _flagged(cursor: Cursor, track_id: UUID) -> list[int]:
+    """Also what has left the route: whoever had it must not draw it now."""
+    span = span_of(cursor, track_id)
+    if span is None:
+        return []
+    cursor.execute(
+        "SELECT seq FROM waypoints WHERE track_id = %s AND verdict <> 0 AND recorded_at >= %s"
+        " ORDER BY seq",
+        (track_id, span.first),
+    )
+    return [seq for (seq,) in cursor]
+
+
 _STATE: Final = f"""
     SELECT b.booking_id, b.owner_id, t.runner_id, t.id, t.epoch,
            coalesce(t.status, 'requested'), t.phase, t.started_at,
            coalesce(t.head_seq, 0), t.picked_up_at, t.completed_at,
-           coalesce(t.version, 0), {PLACE}
+           coalesce(t.version, 0), coalesce(t.left_out, 0) > 0, {PLACE}
     FROM bookings b LEFT JOIN tracks t ON t.booking_id = b.booking_id
     WHERE b.booking_id = %s AND b.erased_at IS NULL
 """

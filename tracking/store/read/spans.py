@@ -13,8 +13,21 @@ from psycopg2.extensions import cursor as Cursor
 from tracking.domain.trips import GRACE
 from tracking.domain.waypoints import StoredWaypoint
 
-# Of `tracks t`: where its newest waypoint is, as `waypoint_at` takes it.
-PLACE: Final = "t.last_recorded_at, t.last_runner_id, t.last_reported_at, t.last_position::text"
+# Of `tracks t`: where its newest waypoint is that is OK, as `waypoint_at` takes it.
+PLACE: Final = (
+    "coalesce(t.marker_recorded_at, t.last_recorded_at),"
+    " coalesce(t.marker_runner_id, t.last_runner_id),"
+    " coalesce(t.marker_reported_at, t.last_reported_at),"
+    " coalesce(t.marker_position, t.last_position)::text"
+)
+SHOWN_AT: Final = "coalesce(t.marker_recorded_at, t.last_recorded_at)"
+# ... and a condition that finds it among `waypoints w`.
+IS_SHOWN: Final = """
+    w.track_id = t.id AND w.recorded_at = coalesce(t.marker_recorded_at, t.last_recorded_at)
+    AND w.runner_id = coalesce(t.marker_runner_id, t.last_runner_id)
+    AND w.reported_at = coalesce(t.marker_reported_at, t.last_reported_at)
+    AND w.position = coalesce(t.marker_position, t.last_position)
+"""
 # ... and what it gives back: the columns of a StoredWaypoint.
 COLUMNS: Final = (
     "seq, runner_id, ST_X(position), ST_Y(position), speed_kmh, heading_degrees, recorded_at,"

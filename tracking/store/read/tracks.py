@@ -66,7 +66,7 @@ def still_there(engine: sa.Engine, track_id: UUID) -> None:
 
 @translated
 def last_position(engine: sa.Engine, booking_id: UUID) -> StoredWaypoint | None:
-    """The newest waypoint of the route: where the marker stands."""
+    """The newest waypoint of the route that is OK: where the marker stands."""
     with transaction(engine) as cursor:
         cursor.execute(
             f"SELECT t.id, {PLACE} FROM tracks t"

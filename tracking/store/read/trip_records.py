@@ -34,6 +34,7 @@ class TripRecord(Struct, frozen=True):
     completed_at: int | None
     end_reason: str | None
     distance_mm: int
+    left_out_mm: int
     pickup: list[float] | None
     dropoff: list[float] | None
     route_expired_at: int | None
@@ -57,6 +58,7 @@ class TripPoint(Struct, frozen=True, gc=False):
     longitude: float
     latitude: float
     speed_kmh: float | None
+    verdict: int
     order: Order
 
 
@@ -71,8 +73,8 @@ def _pair(point: str) -> str:
 _RECORD: Final = f"""
     t.id, t.epoch, t.version, t.head_seq, t.booking_id, t.booking_number, t.status, t.phase,
     t.runner_id, t.owner_id, {_ms("t.started_at")}, {_ms("t.picked_up_at")},
-    {_ms("t.completed_at")}, t.end_reason, t.distance_mm, {_pair("t.pickup")}, {_pair("t.dropoff")},
-    {_ms("t.route_expired_at")}
+    {_ms("t.completed_at")}, t.end_reason, t.distance_mm, t.left_out_mm,
+    {_pair("t.pickup")}, {_pair("t.dropoff")}, {_ms("t.route_expired_at")}
 """
 # As the trip is computed of them: a clock that is ahead is bounded by Kafka's.
 _EVENT_ORDER: Final = f"least(occurred_at, heard_at + {interval(CLOCK_TOLERANCE)}), occurred_at, id"
@@ -127,14 +129,14 @@ def trip_points(engine: sa.Engine, part: RouteSlice, after: Order | None) -> lis
         cursor.execute(
             f"""
             SELECT seq, {_ms("recorded_at")}, {_ms("received_at")}, ST_X(position), ST_Y(position),
-                   speed_kmh, {ROUTE_ORDER}
+                   speed_kmh, verdict, {ROUTE_ORDER}
             FROM waypoints WHERE track_id = %s {beyond} AND seq > %s AND seq <= %s AND in_route
             ORDER BY {ROUTE_ORDER} LIMIT {PAGE}
             """,
             (part.track_id, *place, part.since_seq, part.head_seq),
         )
         rows: Iterable[tuple[Any, ...]] = cursor
-        return [TripPoint(*row[:6], row[6:]) for row in rows]  # type: ignore[call-arg]
+        return [TripPoint(*row[:7], row[7:]) for row in rows]  # type: ignore[call-arg]
 
 
 class LateSeqs:

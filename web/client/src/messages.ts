@@ -48,6 +48,8 @@ export interface Welcome {
   recovered: boolean | null;
   heartbeat_s: number;
   token_expires_at: string;
+  /** As `seqs` of `flagged`. */
+  flagged: number[];
 }
 
 export interface Backfill {
@@ -71,6 +73,13 @@ export interface TrackUpdate {
   old_phase: string | null;
   old_runner_id?: string | null;
   completed_at: string | null;
+}
+
+/** All waypoints that are left out of the route from now on; the set before does not count any more. */
+export interface Flagged {
+  type: "flagged";
+  booking_id: string;
+  seqs: number[];
 }
 
 export interface Freshness extends FreshnessPart {
@@ -103,6 +112,7 @@ export type ServerMessage =
   | LocationUpdate
   | Backfill
   | TrackUpdate
+  | Flagged
   | Freshness
   | Heartbeat
   | TokenExpiring;

@@ -15,6 +15,8 @@ export class Model {
   private readonly route: Fix[] = [];
   private readonly wantsHistory: boolean;
   private head = 0; // what there was at joining
+  private flagged = new Set<number>();
+  private aside: Fix[] = []; // known, and flagged
   private changes: Change[] = [];
 
   constructor(wantsHistory: boolean) {
@@ -56,6 +58,9 @@ export class Model {
       case "track_update":
         this.trackUpdate(message);
         return true;
+      case "flagged":
+        this.flag(message.seqs);
+        return false;
       case "freshness":
         this.state.freshness = freshnessOf(message);
         return true;
@@ -73,6 +78,7 @@ export class Model {
   private welcome(message: Welcome): void {
     const { state } = this;
     if (message.recovered !== true) this.reset(message);
+    this.flag(message.flagged ?? []); // a server of a version before does not say
     this.head = message.seq;
     state.bookingId = message.booking_id ?? null;
     state.runnerId = message.runner_id ?? null;
@@ -102,6 +108,7 @@ export class Model {
   private reset(message: Welcome): void {
     this.route.length = 0;
     this.state.newest = null;
+    this.aside = [];
     // Who resumes in vain gets the whole route, whatever was asked for at first.
     const comes = this.wantsHistory || message.recovered === false;
     this.coverage.reset(comes ? 0 : message.seq);
@@ -115,21 +122,44 @@ export class Model {
 
   /** All of the route above `after`, up to `through`, is among these. */
   private add(fixes: Fix[], after: number, through: number, more: boolean): void {
-    const added = fixes.filter((fix) => !this.coverage.has(fix.seq));
+    const fresh = fixes.filter((fix) => !this.coverage.has(fix.seq));
+    const added = fresh.filter((fix) => !this.flagged.has(fix.seq));
+    if (added.length < fresh.length) this.aside.push(...fresh.filter((fix) => !added.includes(fix)));
     if (added.length > 0) {
       const { newest } = this.state;
       const isBehind = newest !== null && added.some((fix) => !isLater(fix, newest));
       const late = insert(this.route, added) || isBehind;
       this.changes.push({ kind: "route", added, late });
     }
-    const seqs = added.map((fix) => fix.seq);
+    const seqs = fresh.map((fix) => fix.seq);
     this.coverage.cover(seqs, after, through, more);
   }
 
-  /** The marker never goes back. */
+  /**
+   * These are left out of the route, and no others. What is known already is drawn anew: rare, since
+   * almost all are flagged before they come.
+   */
+  private flag(seqs: number[]): void {
+    this.flagged = new Set(seqs);
+    const { newest } = this.state;
+    const isOut = (fix: Fix): boolean => this.flagged.has(fix.seq);
+    const back = this.aside.filter((fix) => !isOut(fix));
+    const gone = this.flagged.size > 0 ? this.route.filter(isOut) : [];
+    if (back.length + gone.length === 0) return;
+    this.aside = [...this.aside.filter(isOut), ...gone];
+    const kept = [...this.route.filter((fix) => !isOut(fix)), ...back];
+    this.route.length = 0;
+    insert(this.route, kept);
+    if (newest !== null && isOut(newest)) this.state.newest = this.route.at(-1) ?? null;
+    this.changes.push({ kind: "reset" });
+    if (kept.length > 0) this.changes.push({ kind: "route", added: [...this.route], late: true });
+    if (this.state.newest !== null) this.changes.push({ kind: "position", fix: this.state.newest });
+  }
+
+  /** The marker never goes back, unless it stood on what is flagged. */
   private move(fix: Fix): void {
     const { newest } = this.state;
-    if (newest !== null && !isLater(fix, newest)) return;
+    if (this.flagged.has(fix.seq) || (newest !== null && !isLater(fix, newest))) return;
     this.state.newest = fix;
     this.changes.push({ kind: "position", fix });
   }

@@ -57,12 +57,14 @@ export async function ask<T>(path: string, token: TokenOf): Promise<T> {
   throw new Refused(401);
 }
 
+/** What is flagged is not drawn: nobody was there. */
 export function pointsOf({ columns, points }: TripRecord): Point[] {
   const index = (name: string): number => columns.indexOf(name);
   const [seq, recorded, received, longitude, latitude, speed, late] = [
     "seq", "recorded_at", "received_at", "longitude", "latitude", "speed_kmh", "late",
   ].map(index) as [number, number, number, number, number, number, number];
-  return points.map((row) => ({
+  const verdict = index("verdict");
+  return points.filter((row) => !row[verdict]).map((row) => ({
     seq: row[seq]!,
     longitude: row[longitude]!,
     latitude: row[latitude]!,

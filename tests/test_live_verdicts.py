@@ -1,0 +1,194 @@
+"""tracking.store.ingest.live_verdicts: what is left out while a trip lasts, and who is told."""
+
+from collections.abc import Sequence
+from random import Random
+
+import pytest
+import sqlalchemy as sa
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.running import Trip
+from tests.test_judging import place, verdicts
+from tests.test_store_ingest import accepted, delivered, track_of, update
+from tracking.domain.changes import Flagged
+from tracking.domain.events import LocationUpdate
+from tracking.domain.hops import Recorded, recorded
+from tracking.domain.verdicts import Verdict, is_possible
+from tracking.store.ingest import live_verdicts
+from tracking.store.ingest.batch import Stored, store_batch
+from tracking.store.ingest.track_cache import TrackCache
+from tracking.store.outbox.watermarks import unsent_tracks, waypoints_in
+from tracking.store.read.active_trips import active_trips
+from tracking.store.read.live import live_state
+from tracking.store.read.tracks import last_position
+from workers.thinning import spans
+
+ISLAND = 3.0  # degrees to the north: 333 km
+
+
+def reported(trip: Trip, numbers: Sequence[int], *, off: float = 0.0) -> list[LocationUpdate]:
+    """Every five seconds one; `off`: degrees to the north."""
+    return [update(trip, 5 * n, **place(5 * n, off)) for n in numbers]
+
+
+def begun(engine: sa.Engine, count: int) -> tuple[Trip, TrackCache]:
+    trip, known = Trip(), TrackCache()
+    store_batch(engine, [accepted(trip), *reported(trip, range(1, count + 1))], known=known)
+    return trip, known
+
+
+def told(stored: Stored) -> tuple[list[list[int]], dict[int, bool]]:
+    """What is said to be left out, and which waypoints move the marker."""
+    entries = [entry for booking in stored.bookings for entry in booking.entries]
+    flagged = [entry.seqs for entry in entries if isinstance(entry, Flagged)]
+    return flagged, {waypoint.seq: not waypoint.late for waypoint in stored.waypoints}
+
+
+def marker(engine: sa.Engine, trip: Trip) -> int | None:
+    """As everybody who asks sees it."""
+    state, last = live_state(engine, trip.booking_id), last_position(engine, trip.booking_id)
+    (active,) = active_trips(engine, [trip.booking_id])
+    assert state is not None
+    assert state.last == last == active.last
+    assert last is None or last.seq not in state.flagged
+    return None if last is None else last.seq
+
+
+def test_a_jump_moves_no_marker_adds_no_distance_and_is_flagged_by_what_follows(
+    engine: sa.Engine,
+) -> None:
+    trip, known = begun(engine, 6)
+    before = track_of(engine, trip)
+    for seq in (7, 8):  # also alone in its batch
+        stored = store_batch(engine, reported(trip, [seq], off=ISLAND), known=known)
+        assert told(stored) == ([[*range(7, seq + 1)]], {seq: False})
+        assert next(entry for booking in stored.bookings for entry in booking.entries) == Flagged(
+            trip.booking_id, [*range(7, seq + 1)]
+        ), "before the waypoint: nobody draws it"
+    track = track_of(engine, trip)
+    assert (track.distance_mm, track.waypoint_count) == (before.distance_mm, 8)
+    assert track.left_out_mm > 300_000_000
+    assert verdicts(engine, trip) == dict.fromkeys((7, 8), Verdict.PENDING)
+    assert marker(engine, trip) == 6
+
+    stored = store_batch(engine, reported(trip, [9]), known=known)
+    assert told(stored) == ([], {9: True}), "they are left out as before"
+    assert verdicts(engine, trip) == dict.fromkeys((7, 8), Verdict.JUMP)
+    assert marker(engine, trip) == 9
+    assert track_of(engine, trip).distance_mm == pytest.approx(before.distance_mm * 8 / 5, rel=0.01)
+    assert told(store_batch(engine, reported(trip, [10]), known=known)) == ([], {10: True})
+
+
+def test_what_follows_may_also_show_that_those_before_were_wrong(engine: sa.Engine) -> None:
+    """A phone that begins with where it was yesterday."""
+    trip, known = Trip(), TrackCache()
+    store_batch(engine, [accepted(trip), *reported(trip, [1], off=ISLAND)], known=known)
+    assert marker(engine, trip) == 1
+    assert told(store_batch(engine, reported(trip, [2]), known=known)) == ([[2]], {2: False})
+    assert told(store_batch(engine, reported(trip, [3]), known=known)) == ([[1]], {3: True})
+    assert marker(engine, trip) == 3
+    track = track_of(engine, trip)
+    assert 0 < track.distance_mm < 100_000
+    assert verdicts(engine, trip) == {1: Verdict.JUMP}
+
+
+def test_the_end_of_the_trip_decides_what_is_pending(engine: sa.Engine) -> None:
+    trip, known = begun(engine, 6)
+    store_batch(engine, reported(trip, [7], off=ISLAND), known=known)
+    stored = store_batch(engine, [delivered(trip, 60)], known=known)
+    assert told(stored) == ([], {})
+    assert verdicts(engine, trip) == {7: Verdict.JUMP}
+    last = last_position(engine, trip.booking_id)
+    assert last is not None
+    assert last.seq == 6
+
+
+def test_a_position_that_is_left_out_goes_nowhere(engine: sa.Engine) -> None:
+    trip, known = begun(engine, 6)
+    store_batch(engine, reported(trip, [7, 8], off=ISLAND), known=known)
+    store_batch(engine, [delivered(trip, 60)], known=known)
+    (track,) = [t for t in unsent_tracks(engine, 1_000_000) if t.booking_id == str(trip.booking_id)]
+    shown = {w.seq: w.is_shown for w in waypoints_in(engine, spans([track], [8]))}
+    assert shown == {seq: seq < 7 for seq in range(1, 9)}
+
+
+def test_waypoints_of_a_release_that_judges_nothing_are_judged_with_the_next(
+    engine: sa.Engine,
+) -> None:
+    trip, known = begun(engine, 6)
+    store_batch(engine, reported(trip, [7], off=ISLAND), known=known)
+    with engine.begin() as connection:
+        connection.execute(
+            sa.text(
+                "UPDATE tracks SET judged_seq = 0, left_out = 0, distance_mm = distance_mm +"
+                " left_out_mm, left_out_mm = 0, marker_recorded_at = NULL, marker_runner_id = NULL,"
+                " marker_reported_at = NULL, marker_position = NULL, version = version + 1"
+                " WHERE booking_id = :id"
+            ),
+            {"id": trip.booking_id},
+        )
+    store_batch(engine, reported(trip, [8]), known=known)
+    assert (marker(engine, trip), verdicts(engine, trip)) == (8, {7: Verdict.JUMP})
+    assert track_of(engine, trip).distance_mm < 1_000_000
+
+
+def test_a_long_route_is_not_read_for_a_jump(
+    engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trip, known = begun(engine, 60)
+    monkeypatch.setattr(live_verdicts, "judge_route", None)
+    store_batch(engine, reported(trip, [61], off=ISLAND), known=known)
+    store_batch(engine, reported(trip, [62, 63]), known=known)
+    assert (marker(engine, trip), verdicts(engine, trip)) == (63, {61: Verdict.JUMP})
+    store_batch(engine, reported(trip, [64], off=ISLAND), known=known)
+    assert (marker(engine, trip), verdicts(engine, trip)[64]) == (63, Verdict.PENDING)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.sampled_from([0.0] * 6 + [ISLAND, -ISLAND]), min_size=2, max_size=25),
+    st.integers(0, 3),
+    st.integers(0, 1 << 32),
+)
+def test_whatever_comes_the_marker_makes_no_impossible_hop_unless_it_stood_wrong(
+    engine: sa.Engine, offs: list[float], shuffled: int, seed: int
+) -> None:
+    """For every prefix of arrivals: what is shown was shown before, or can be reached from it; or
+    what was shown before is not on the longest chain any more.
+    """
+    choice, trip, known = Random(seed), Trip(), TrackCache()
+    updates = [update(trip, 5 * n, **place(5 * n, off)) for n, off in enumerate(offs, 1)]
+    for _ in range(shuffled):
+        one, other = choice.randrange(len(updates)), choice.randrange(len(updates))
+        updates[one], updates[other] = updates[other], updates[one]
+    store_batch(engine, [accepted(trip)], known=known)
+    shown: Recorded | None = None
+    left_out: set[int] = set()
+    while updates:
+        batch = [updates.pop(0) for _ in range(min(len(updates), choice.choice((1, 1, 1, 3))))]
+        stored = store_batch(engine, batch, known=known if choice.random() < 0.8 else TrackCache())
+        for seqs in told(stored)[0]:
+            left_out = set(seqs)
+        assert left_out == set(verdicts(engine, trip))
+        for waypoint in sorted(stored.waypoints, key=lambda each: each.seq):
+            if not waypoint.late:
+                new = recorded(
+                    waypoint.seq, waypoint.recorded_at, waypoint.longitude, waypoint.latitude
+                )
+                assert new.seq not in left_out
+                assert (
+                    shown is None
+                    or shown.seq in left_out
+                    or is_possible(shown, new)
+                    or (_is_implausible(engine, trip))
+                )
+                shown = new
+
+
+def _is_implausible(engine: sa.Engine, trip: Trip) -> bool:
+    with engine.connect() as connection:
+        left_out = connection.scalar(
+            sa.text("SELECT left_out FROM tracks WHERE booking_id = :id"), {"id": trip.booking_id}
+        )
+    return int(left_out) > len(verdicts(engine, trip))
