@@ -56,8 +56,12 @@ def test_a_negative_measure_is_unknown(field: str, value: float | None) -> None:
     assert getattr(update_of(TRIP.update(0, **{field: value})), field) is None
 
 
-def test_a_speed_too_small_for_the_database_is_zero() -> None:
+def test_a_measure_has_no_more_digits_than_the_database_keeps() -> None:
     assert update_of(TRIP.update(0, speed_kmh=1e-300)).speed_kmh == 0
+    assert str(update_of(TRIP.update(0, speed_kmh=-0.0)).speed_kmh) == "0.0"
+    assert update_of(TRIP.update(0, speed_kmh=32.123456789)).speed_kmh == 32.123
+    turned = update_of(TRIP.update(0, heading_degrees=231.3199920654297))
+    assert turned.heading_degrees == 231.32
 
 
 def test_a_header_without_a_value_is_refused_only_where_it_is_needed() -> None:

@@ -77,7 +77,8 @@ async def test_the_frames_are_those_of_the_live_stream(server: Server, platform:
     trip = await asyncio.to_thread(stored_trip, server, platform, 1)
     live = await Client.join(server, trip.booking_id, owner(server, trip), since_seq=1, epoch="x")
     await live.next_of("backfill")
-    platform.update(trip, 3)
+    # More digits than are stored: live viewers get no other ones.
+    platform.update(trip, 3, speed_kmh=32.123456789, heading_degrees=231.3199920654297)
     platform.update(trip, 5.123456, speed_kmh=-1, heading_degrees=-1)
     await asyncio.to_thread(wait_seq, server, trip, 3)
     platform.update(trip, 4)  # late
@@ -163,6 +164,18 @@ async def test_the_client_pauses_seeks_and_changes_the_speed(
     assert (await client.next_of("replay"))["paused"] is False
     assert await client.closed() == 1000
     assert positions(client) == [1, *range(17, 31)]
+
+
+@pytest.mark.gen_test
+async def test_what_is_said_before_the_welcome_counts(server: Server, engine: sa.Engine) -> None:
+    trip = await asyncio.to_thread(stored, engine, 0, 5)
+    client = await replay(server, trip, speed=1)
+    await client.say(type="pause")
+    await client.say(type="speed", speed=60)
+    assert (await client.next_of("replay"))["paused"] is True
+    assert client.told[0]["type"] == "welcome"
+    assert (await client.next_of("replay"))["speed"] == 60
+    client.socket.close()
 
 
 @pytest.mark.gen_test

@@ -13,6 +13,7 @@ from handlers.rejections import rejection_of
 from handlers.services import Services
 from handlers.websocket.replay_admission import ReplayAdmission
 from tracking.domain.access import BookingAccess, may_watch
+from tracking.domain.events import FIRST_TIME
 from tracking.domain.playback import Arrivals, Playback, Shown, as_recorded
 from tracking.domain.times import rfc3339
 from tracking.domain.waypoints import StoredWaypoint
@@ -49,7 +50,9 @@ class Replaying:
         )  # fmt: skip
         state = admission.state
         self.access = BookingAccess(state.booking_id, state.owner_id, state.runner_id)
-        self._playback: Playback | None = None  # None before the welcome
+        # What a client says before the welcome counts, and is answered behind it.
+        self._playback = Playback(FIRST_TIME, self._options.speed, time.monotonic())
+        self._owed = 0
         self._bounds: tuple[datetime, datetime] | None = None  # of what is shown
         self._newest: StoredWaypoint | None = None  # where the marker stands
         self._sought: datetime | None = None
@@ -72,27 +75,26 @@ class Replaying:
         self._changed.set()
 
     def set_speed(self, speed: float) -> None:
-        if self._playback is not None:
-            self._playback.set_speed(speed, time.monotonic())
-            self._answer()
+        self._playback.set_speed(speed, time.monotonic())
+        self._answer()
 
     def pause(self) -> None:
-        if self._playback is not None:
-            self._playback.pause(time.monotonic())
-            self._answer()
+        self._playback.pause(time.monotonic())
+        self._answer()
 
     def resume(self) -> None:
-        if self._playback is not None:
-            self._playback.resume(time.monotonic())
-            self._answer()
+        self._playback.resume(time.monotonic())
+        self._answer()
 
     def _answer(self) -> None:
         self._changed.set()
-        self._recipient.tell(self._said(None))
+        if self._bounds is None:
+            self._owed += 1
+        else:
+            self._recipient.tell(self._said(None))
 
     def _said(self, sought: datetime | None) -> bytes:
         playback, newest = self._playback, None if sought is None else self._newest
-        assert playback is not None
         at = playback.at(time.monotonic()) if sought is None else sought
         last_position = None if newest is None else position(newest)
         return frame_of(
@@ -105,18 +107,18 @@ class Replaying:
     async def _run(self) -> None:
         recipient = self._recipient
         try:
-            playback = await self._begin()
-            while playback is not None and not await self._play(playback):
-                await self._move(playback)
-            await recipient.send_queue.drain()
+            if await self._begin():
+                await self._show()
+            else:
+                await recipient.send_queue.drain()
             recipient.end(close_codes.TRIP_OVER)
         except TrackingError as error:
             recipient.end(rejection_of(error).close_code)
         except Exception as error:
             recipient.fail(error)
 
-    async def _begin(self) -> Playback | None:
-        """`welcome`. None if there is nothing to show."""
+    async def _begin(self) -> bool:
+        """`welcome`. False if there is nothing to show."""
         services, recipient = self._services, self._recipient
         bounds = await services.read(replay_bounds, self._part)
         if self._options.since is not None:
@@ -125,10 +127,22 @@ class Replaying:
         recipient.state = State.LIVE
         expires_at = recipient.principal.expires_at
         recipient.send_queue.send(replay_protocol.welcome(state, self._options, bounds, expires_at))
-        if bounds is not None:
-            self._bounds = bounds
-            self._playback = Playback(bounds[0], self._options.speed, time.monotonic())
-        return self._playback
+        if bounds is None:
+            return False
+        self._bounds = bounds
+        self._playback.seek(bounds[0], time.monotonic())
+        for _ in range(self._owed):
+            self._answer()
+        return True
+
+    async def _show(self) -> None:
+        """Until the end has reached the viewer, and no other time is sought."""
+        while True:
+            if await self._play(self._playback):
+                await self._recipient.send_queue.drain()
+                if self._sought is None:
+                    return
+            await self._move(self._playback)
 
     async def _move(self, playback: Playback) -> None:
         """To the time that was sought."""
@@ -157,7 +171,7 @@ class Replaying:
                     if not await self._is_due(playback, message.due):
                         return False
                     await self._send(playback, message)
-        return True
+        return self._sought is None
 
     async def _is_due(self, playback: Playback, due: datetime) -> bool:
         """Wait until it is, however the client changes the pace; False when it seeks."""
@@ -196,8 +210,11 @@ class Replaying:
         await self._recipient.send_queue.send_page(replay_protocol.shown(message))
 
     def _check(self, access: BookingAccess) -> None:
-        """Raises NotFound for who may not see it any more."""
+        """Who may see it, asked just now; raises NotFound for who may not any more."""
         self.access, self._checked = access, time.monotonic()
+        self._refuse(access)
+
+    def _refuse(self, access: BookingAccess) -> None:
         if not may_watch(self._recipient.principal, access):
             raise NotFound("no such booking")
 
@@ -207,7 +224,7 @@ class Replaying:
         try:
             while True:
                 page = await reading
-                self._check(page.access)
+                self._refuse(page.access)  # as old as the page that was shown meanwhile
                 if page.last is not None:
                     reading = asyncio.create_task(self._read(part, page.last))
                 yield page.waypoints

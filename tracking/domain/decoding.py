@@ -36,8 +36,8 @@ from tracking.errors import InvalidEvent
 
 # No vehicle on a road is faster; receivers say 655.35 or 65535 for "not available".
 MAX_SPEED_KMH: Final = 500.0
-# PostgreSQL's real rejects what is too near to zero for it.
-LEAST_MEASURE: Final = 1e-6
+# PostgreSQL's real gives six digits back as they were: live viewers get what is stored.
+DECIMALS: Final = 3
 
 # Where nearly all events come from: read in one pass, envelope and data.
 LOCATION_TOPIC: Final = "runner.events"
@@ -179,7 +179,7 @@ def _measured(field: str, number: float | None, limit: float, dropped: list[str]
     if not number <= limit:
         dropped.append(field)
         return None
-    return number if number >= LEAST_MEASURE else 0.0
+    return round(number, DECIMALS) + 0.0  # no -0
 
 
 def _storable(field: str, text: str | None, dropped: list[str]) -> str | None:

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 from msgspec import Struct
+from msgspec.structs import replace
 from psycopg2.extensions import cursor as Cursor
 
 from tracking.domain.access import BookingAccess
@@ -95,14 +96,17 @@ def replay_page(engine: sa.Engine, part: Replayed, after: Place | None) -> Repla
     """The next PAGE waypoints behind that place, from `since` on behind None."""
     with transaction(engine) as cursor:
         access = _access(cursor, part)
-        condition, values = _shown(cursor, part)
         order = "seq"
         beyond: str = ""
         place: tuple[object, ...] = ()
         if part.order == "recorded":
+            condition, values = _shown(cursor, part)
             beyond, place = place_behind(None if after is None else after.order)
             order = ROUTE_ORDER
-        elif after is not None:
+        elif after is None:
+            condition, values = _shown(cursor, part)
+        else:  # what came before `since` lies behind us, and no index would find where it ends
+            condition, values = _shown(cursor, replace(part, since=None))
             beyond, place = "AND seq > %s", (after.seq,)
         cursor.execute(
             f"SELECT {COLUMNS}, reported_at FROM waypoints WHERE {condition} {beyond}"
