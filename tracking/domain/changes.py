@@ -31,16 +31,7 @@ class Heard(Struct, frozen=True, tag="heard", array_like=True):
     why: HeardWhy
 
 
-class Flagged(Struct, frozen=True, tag="flagged", array_like=True):
-    """Which waypoints of a track are left out now, those among them that are pending: all of them,
-    in the order of seq. Whoever knows the last of these messages needs none before.
-    """
-
-    booking_id: UUID
-    seqs: list[int]
-
-
-Entry: TypeAlias = StoredWaypoint | TrackChange | Heard | Flagged
+Entry: TypeAlias = StoredWaypoint | TrackChange | Heard
 
 
 class TrackMove(Struct, frozen=True, array_like=True):
@@ -56,13 +47,16 @@ class BookingChanges(Struct, frozen=True, array_like=True):
     """One booking's changes in the order in which its viewers are told of them.
 
     `move` is None where the booking has no track: then it was only heard. `legs`: what is said of
-    arrivals now, None if that did not change.
+    arrivals now, None if that did not change. `flagged`: all seqs that are left out of the route
+    now, what is pending among them, in order; None if they are as before. It is told before the
+    entries, so that nobody draws them, and whoever knows the last one needs none before.
     """
 
     booking_id: UUID
     entries: list[Entry]
     move: TrackMove | None = None
     legs: tuple[Leg, ...] | None = None
+    flagged: list[int] | None = None
 
 
 def in_order(
@@ -70,12 +64,11 @@ def in_order(
     waypoints: Iterable[StoredWaypoint],
     heard: Iterable[Heard] = (),
     moves: Mapping[UUID, TrackMove] = MappingProxyType({}),
-    flagged: Iterable[Flagged] = (),
+    flagged: Mapping[UUID, list[int]] = MappingProxyType({}),
 ) -> list[BookingChanges]:
     """A new runner stands before his positions, the end of a trip behind the last one.
 
-    What is flagged stands before the positions, so that nobody draws what is left out. What was
-    only heard stands behind the positions. A track that moved is in the list, also when
+    What was only heard stands behind the positions. A track that moved is in the list, also when
     there is nothing to tell of it: otherwise the next change would look like a gap.
 
     `waypoints` of one booking come in the order of seq.
@@ -87,8 +80,6 @@ def in_order(
             entries[change.booking_id].append(change)
         else:
             ended.append(change)
-    for each in flagged:
-        entries[each.booking_id].append(each)
     for waypoint in waypoints:
         entries[waypoint.booking_id].append(waypoint)
     for report in heard:
@@ -99,6 +90,6 @@ def in_order(
         if move.before != move.after:
             entries[booking_id]  # made if it is not there
     return [
-        BookingChanges(booking_id, listed, moves.get(booking_id))
+        BookingChanges(booking_id, listed, moves.get(booking_id), flagged=flagged.get(booking_id))
         for booking_id, listed in entries.items()
     ]

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from itertools import groupby
 from typing import Final
 
-from tracking.domain.changes import BookingChanges, Entry, Flagged
+from tracking.domain.changes import BookingChanges, Entry
 from tracking.domain.shares import NEVER
 from tracking.domain.tracks import LiveState, TrackChange, change_between
 from tracking.domain.waypoints import StoredWaypoint
@@ -58,7 +58,7 @@ class Broadcast:
             room = self._rooms.room(booking.booking_id)
             if room is not None:
                 for each in self._taken(room, booking):
-                    await self._publish_to(room, each.entries, time_slice)
+                    await self._publish_to(room, each, time_slice)
 
     def _taken(self, room: Room, booking: BookingChanges) -> list[BookingChanges]:
         try:
@@ -106,10 +106,13 @@ class Broadcast:
         if change is not None and room.is_over:
             room.tell(change)
         for booking in following:
-            await self._publish_to(room, booking.entries, time_slice)
+            await self._publish_to(room, booking, time_slice)
 
-    async def _publish_to(self, room: Room, entries: list[Entry], time_slice: TimeSlice) -> None:
-        for is_late, run in groupby(entries, key=_is_late):
+    async def _publish_to(self, room: Room, booking: BookingChanges, time_slice: TimeSlice) -> None:
+        if booking.flagged is not None:
+            room.flagged(booking.flagged)
+            room.tell_flagged()
+        for is_late, run in groupby(booking.entries, key=_is_late):
             listed = list(run)
             try:
                 if is_late:
@@ -132,9 +135,6 @@ class Broadcast:
             elif isinstance(entry, TrackChange):
                 room.changed(entry)
                 room.tell(entry)
-            elif isinstance(entry, Flagged):
-                room.flagged(entry)
-                room.tell_flagged()
             else:
                 room.heard(entry)
 

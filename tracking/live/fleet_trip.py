@@ -5,7 +5,7 @@ from uuid import UUID
 
 from msgspec import Raw
 
-from tracking.domain.changes import BookingChanges, Flagged
+from tracking.domain.changes import BookingChanges
 from tracking.domain.freshness import Reason, Reports, State, judge
 from tracking.domain.tracks import ActiveTrip, TrackChange
 from tracking.domain.waypoints import StoredWaypoint
@@ -91,16 +91,14 @@ class FleetTrip:
             if move.before > self._track_version > 0:
                 self.is_outdated = True  # something is missing
             self._track_version = max(self._track_version, move.after)
-        is_changed = False
+        is_changed = booking.flagged is not None  # `move` has the distance without them
+        if self._last is not None and self._last.seq in (booking.flagged or ()):
+            self.is_outdated = True  # the marker stands on one of them
         for entry in booking.entries:
             if isinstance(entry, StoredWaypoint):
                 is_changed |= self._moved(entry)
             elif isinstance(entry, TrackChange):
                 self._become(entry, now)
-                is_changed = True
-            elif isinstance(entry, Flagged):
-                # The marker may stand on one of them; `move` has the distance without them.
-                self.is_outdated |= self._last is not None and self._last.seq in entry.seqs
                 is_changed = True
             else:
                 self._reports.heard(entry.received_at)

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from tracking.domain.changes import BookingChanges, Entry, Flagged, Heard
+from tracking.domain.changes import BookingChanges, Entry, Heard
 from tracking.domain.freshness import Freshness, Reports, freshness_of
 from tracking.domain.tracks import LiveState, TrackChange
 from tracking.domain.waypoints import StoredWaypoint
@@ -101,6 +101,8 @@ class Room:
             return
         self.state = state
         for booking in self.continuity.begin(state.epoch, state.version):
+            if booking.flagged is not None:
+                self.flagged(booking.flagged)
             for entry in booking.entries:
                 self._apply(entry)
         self._look_for_gap()
@@ -116,18 +118,16 @@ class Room:
             self.moved(entry)
         elif isinstance(entry, TrackChange):
             self.changed(entry)
-        elif isinstance(entry, Flagged):
-            self.flagged(entry)
         else:
             self.heard(entry)
 
-    def flagged(self, entry: Flagged) -> None:
+    def flagged(self, seqs: list[int]) -> None:
         """Which waypoints are left out now; the marker may stand on one of them."""
         state = self.state
         assert state is not None
         self._changes += 1
-        state.flagged = entry.seqs
-        self.is_outdated |= state.last is not None and state.last.seq in entry.seqs
+        state.flagged = seqs
+        self.is_outdated |= state.last is not None and state.last.seq in seqs
 
     def moved(self, waypoint: StoredWaypoint) -> None:
         """A waypoint was stored; a late one doesn't move the marker."""

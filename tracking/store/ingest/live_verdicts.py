@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 from uuid import UUID
 
-from tracking.domain.changes import Flagged
 from tracking.domain.events import FIRST_TIME
 from tracking.domain.hops import recorded
 from tracking.domain.routes import Gap, Vertex, lengths_mm
@@ -76,9 +75,9 @@ def settle(
     write_heads(cursor, concerned)
 
 
-def flagged_of(tracks: Mapping[UUID, TrackState]) -> list[Flagged]:
+def flagged_of(tracks: Mapping[UUID, TrackState]) -> dict[UUID, list[int]]:
     """What viewers hear where the batch has changed verdicts."""
-    return [Flagged(t.booking_id, sorted(t.verdicts or ())) for t in tracks.values() if t.retold]
+    return {t.booking_id: sorted(t.verdicts or ()) for t in tracks.values() if t.retold}
 
 
 def _follow(cursor: Statements, track: TrackState, shown: Vertex | None, rule: Rule) -> bool:
