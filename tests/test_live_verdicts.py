@@ -99,12 +99,14 @@ def test_the_end_of_the_trip_decides_what_is_pending(engine: sa.Engine) -> None:
     assert last.seq == 6
 
 
-def test_a_position_that_is_left_out_goes_nowhere(engine: sa.Engine) -> None:
-    trip, known = begun(engine, 6)
-    store_batch(engine, reported(trip, [7, 8], off=ISLAND), known=known)
-    store_batch(engine, [delivered(trip, 60)], known=known)
-    (track,) = [t for t in unsent_tracks(engine, 1_000_000) if t.booking_id == str(trip.booking_id)]
-    shown = {w.seq: w.is_shown for w in waypoints_in(engine, spans([track], [8]))}
+def test_a_position_that_is_left_out_goes_nowhere(own_engine: sa.Engine) -> None:
+    trip, known = begun(own_engine, 6)
+    store_batch(own_engine, reported(trip, [7, 8], off=ISLAND), known=known)
+    store_batch(own_engine, [delivered(trip, 60)], known=known)
+    (track,) = [
+        t for t in unsent_tracks(own_engine, 1_000_000) if t.booking_id == str(trip.booking_id)
+    ]
+    shown = {w.seq: w.is_shown for w in waypoints_in(own_engine, spans([track], [8]))}
     assert shown == {seq: seq < 7 for seq in range(1, 9)}
 
 
