@@ -124,6 +124,7 @@ ROWS: Final[dict[str, tuple[Panel, ...]]] = {
         panel("... take", "s", *quantiles("http_request_duration_seconds", 0.99, by="route")),
         panel("Exports", "cps", rate("exports", "format, outcome")),
         panel("... take", "s", *quantiles("export_duration_seconds", 0.5, 0.99, by="format")),
+        panel("Arrivals in and out of the ETA's band", "cps", rate("eta_covered", "covered")),
         panel("Replays", "short", now("replays", "instance")),
         panel("... send", "cps", rate("replay_frames", "instance")),
         panel("Asked of the database", "cps", rate("database_calls", "function")),

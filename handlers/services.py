@@ -9,6 +9,7 @@ from handlers.grace import Grace
 from handlers.limits import Limits
 from handlers.link_viewers import LinkViewers
 from handlers.openings import Openings
+from tracking.live.etas import Etas
 from tracking.live.fleet import Fleet
 from tracking.live.recipient import Recipient
 from tracking.live.replays import Replays
@@ -49,6 +50,7 @@ class Services(ManagementServices):
     grace: Grace
     link_viewers: LinkViewers
     openings: Openings
+    etas: Etas
     replays: Replays = field(default_factory=Replays)
     receipts: ReceiptKeys = field(default_factory=ReceiptKeys)
 

@@ -19,6 +19,7 @@ from roles.building import Building
 from tracking.domain.tracks import LiveState
 from tracking.keys import KeySet
 from tracking.live.broadcast import Broadcast
+from tracking.live.etas import Etas
 from tracking.live.fleet import Fleet, tell_fleet
 from tracking.live.freshness import tell_freshness
 from tracking.live.healing import Healing
@@ -29,6 +30,7 @@ from tracking.settings import Settings
 from tracking.store.calls import READ_STATEMENT_S, REQUEST_STATEMENT_S, StoreCalls
 from tracking.store.read.live import live_state, track_versions
 from tracking.store.read.recent_erasures import erased_within
+from tracking.store.read.samples import ends_of, read_samples
 from tracking.store.shares import still_open
 from tracking.tokens import tokens_of
 from workers.jwks import KeyFetcher
@@ -64,15 +66,17 @@ def start_serving(
     transactions = building.transactions("transactions", 1, READ_STATEMENT_S)
     tokens = tokens_of(settings)
     readiness = building.readiness(requests, {**checks, "keys": tokens.keys.status})
+    calls = building.calls(requests, "requests", settings.db_pool_size)
+    etas = Etas(watching.rooms, partial(calls.ask, read_samples), partial(calls.ask, ends_of))
     services = Services(
         settings=settings, metrics=metrics, readiness=readiness.check,
         limits=Limits(settings, _max_viewers(settings)),
-        requests=building.calls(requests, "requests", settings.db_pool_size),
+        requests=calls,
         reads=building.calls(reads, "reads", READ_THREADS),
         transactions=building.calls(transactions, "transactions", 1),
         tokens=tokens, rooms=watching.rooms, fleet=watching.fleet, delay_s=delay_s,
         grace=Grace(settings.unknown_booking_grace, delay_s), link_viewers=LinkViewers(),
-        openings=Openings(),
+        openings=Openings(), etas=etas,
         receipts=ReceiptKeys(settings.receipt_key, settings.receipt_old_keys),
     )  # fmt: skip
     building.start_jobs(_healing(services, watching.broadcast).watch())
@@ -101,6 +105,7 @@ def _start_jobs(building: Building, services: Services) -> None:
         tick_viewers(services.everybody, metrics),
         tell_freshness(services.rooms, metrics, delay_s),
         tell_fleet(services.fleet, metrics, delay_s),
+        services.etas.watch(),
         # On connections of its own: an answer that waits behind requests comes too late.
         check_links(services.link_viewers, partial(links.ask, still_open)),
         check_erasures(services.rooms, services.replays, partial(links.ask, erased_within)),

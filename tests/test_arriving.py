@@ -241,7 +241,7 @@ def test_what_changed_meanwhile_is_left_for_the_next_round(engine: sa.Engine) ->
     assert legs(engine, trip) == {}
     found = settle_arrivals(engine, track.id, track.version)
     assert found is not None
-    assert found[0] == track_of(engine, trip).version == track.version + 1
+    assert found.version == track_of(engine, trip).version == track.version + 1
 
 
 def known(engine: sa.Engine, trip: Trip) -> list[tuple[object, ...]]:

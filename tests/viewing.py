@@ -4,7 +4,7 @@ import asyncio
 import json
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -24,8 +24,10 @@ from handlers.websocket.protocol_viewer import ProtocolViewer
 from tracking.domain.access import Principal
 from tracking.domain.events import BookingEvent, LocationUpdate
 from tracking.domain.tracks import LiveState, TrackChange
+from tracking.domain.trip_eta import Ends, Samples
 from tracking.domain.waypoints import StoredWaypoint
 from tracking.live.broadcast import Broadcast
+from tracking.live.etas import Etas
 from tracking.live.fleet import Fleet
 from tracking.live.protocol_subscriber import ProtocolSubscriber
 from tracking.live.room import Room
@@ -140,6 +142,14 @@ class GatedServices(Services):
         return await super().ask(function, *arguments)
 
 
+async def _no_samples(known: Samples) -> Samples:
+    return known
+
+
+async def _no_ends(_: Collection[UUID]) -> dict[UUID, Ends]:
+    return {}
+
+
 async def _ready() -> dict[str, str]:
     return {}
 
@@ -152,7 +162,7 @@ def services_of(engine: sa.Engine, gate: asyncio.Event, rooms: Rooms, metrics: M
         requests=calls, reads=calls, transactions=calls, tokens=tokens_of(settings), rooms=rooms,
         fleet=Fleet(metrics),
         delay_s=lambda: 0.0, grace=Grace(0, lambda: 0.0), link_viewers=LinkViewers(),
-        openings=Openings(), gate=gate,
+        openings=Openings(), etas=Etas(rooms, _no_samples, _no_ends), gate=gate,
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from prometheus_client.process_collector import ProcessCollector
 
 from tracking import __version__
 from tracking.domain.events import KNOWN_TYPES
+from tracking.eta_metrics import EtaMetrics
 from tracking.replay_metrics import ReplayMetrics
 
 # From a direct send on an idle machine to a minute's outage.
@@ -33,7 +34,7 @@ class Metrics:
         self._requests()
         self._exports()
         self._relay()
-        self.replays = ReplayMetrics(self.registry)
+        self.replays, self.etas = ReplayMetrics(self.registry), EtaMetrics(self.registry)
         build = self._gauge("build_info", "The running version; always 1.", ["version"])
         build.labels(__version__).set(1)
 
@@ -235,9 +236,7 @@ class Metrics:
     def samples(self) -> list[dict[str, Any]]:
         """Our own metrics by their names in `exposition`; of histograms only sums and counts."""
         found: dict[str, dict[str, Any]] = {}
-        for family in self.registry.collect():
-            if not family.name.startswith("tracking_"):
-                continue
+        for family in (f for f in self.registry.collect() if f.name.startswith("tracking_")):
             for name, labels, value, *_ in family.samples:
                 if name.endswith(("_bucket", "_created")):
                     continue

@@ -19,9 +19,9 @@ from tracking.store import partitions, shares
 from tracking.store.engine import is_transient
 from tracking.store.ingest import parking
 from tracking.store.maintenance.abandoned import abandoned_bookings
-from tracking.store.maintenance.arriving import Looks, note_arrivals
 from tracking.store.maintenance.metadata import update_metadata, waiting_tracks
 from tracking.store.read.recent_erasures import erased_within
+from workers.arrival_watch import ArrivalWatch
 from workers.kafka.batches import Batch
 
 log = logging.getLogger("tracking.maintenance")
@@ -82,7 +82,7 @@ class Maintenance:
         self._rule = rule
         self._retention = retention
         self._publish = publish
-        self._looks = Looks()
+        self._arrivals = ArrivalWatch(engine, metrics, rule)
         self._retention_at = 0.0  # time.monotonic()
         for task in TASKS:  # from the start at 0, so that the first error shows as an increase
             metrics.maintenance_errors.labels(task)
@@ -138,19 +138,19 @@ class Maintenance:
             waiting_tracks, self._engine, METADATA_TRACKS, list(self._postponed)
         )
         for track_id in tracks:
-            changes: list[BookingChanges] = []
             try:
                 await self._call(
-                    update_metadata, self._engine, track_id, self._rule, changes.append
+                    update_metadata, self._engine, track_id, self._rule, self._arrivals.settled
                 )
             except Exception:
                 self._postponed[track_id] = now + POSTPONED_S
                 raise
             finally:
-                await self._tell(changes)
+                await self._tell(self._arrivals.take())
 
     async def _note_arrivals(self) -> None:
-        await self._tell(await self._call(note_arrivals, self._engine, self._looks, self._rule))
+        await self._call(self._arrivals.look)
+        await self._tell(self._arrivals.take())
 
     async def _tell(self, changes: list[BookingChanges]) -> None:
         if changes and self._publish is not None:

@@ -2,8 +2,10 @@
 
 import asyncio
 import re
+import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from contextlib import aclosing
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final, TypeAlias
 
@@ -11,6 +13,9 @@ import msgspec
 from tornado.iostream import StreamClosedError
 
 from handlers.base import BaseHandler
+from tracking.domain.eta import Eta, NoEta
+from tracking.domain.freshness import STALE_AFTER
+from tracking.domain.legs import Leg
 from tracking.domain.points import PLACE_AND_TIME
 from tracking.domain.tracks import TrackView
 from tracking.domain.waypoints import RouteWaypoint
@@ -20,8 +25,9 @@ from tracking.store.read import points
 from tracking.store.read.points import PointsPage
 from tracking.store.read.routes import Place, RouteSlice, page, spans_half_the_globe
 from tracking.store.read.told_arrivals import arrivals_of
-from tracking.store.read.tracks import find_track, still_there
+from tracking.store.read.tracks import find_track, last_position, still_there
 from tracking.wire.arrival_message import arrivals_part
+from tracking.wire.eta_message import eta_part, eta_reason
 from tracking.wire.geojson import RouteGeometry
 from tracking.wire.messages import whole_seconds
 from tracking.wire.route_properties import route_properties
@@ -144,10 +150,24 @@ class TrackHandler(TrackingHandler):
 
     async def get(self, booking_id: str) -> None:
         track, part = await self.requested(booking_id)
-        if self.is_unchanged(track, part):
+        legs = await self.services.ask(arrivals_of, track.id)
+        eta = await self._eta(track, legs)
+        part_of_it = eta_part(eta)
+        tag = "" if part_of_it is None else f"-{zlib.crc32(repr(part_of_it).encode()):08x}"
+        if self.is_unchanged(track, part, tag):
             self.set_status(304)
             return
-        await self.send_waypoints(_track_fields(track) | await self.arrivals(track), part)
+        more = {"arrivals": arrivals_part(legs), "eta": part_of_it, "eta_reason": eta_reason(eta)}
+        await self.send_waypoints(_track_fields(track) | more, part)
+
+    async def _eta(self, track: TrackView, legs: list[Leg]) -> Eta | NoEta:
+        """As a viewer would be told; it changes with time, so it has its part in the tag."""
+        if track.status != "active":
+            return NoEta("ended")
+        last = await self.services.ask(last_position, track.booking_id)
+        silence = None if last is None else datetime.now(UTC) - last.received_at
+        is_live = silence is not None and silence < STALE_AFTER
+        return self.services.etas.of(track, legs, last, is_live=is_live)
 
     async def delete(self, text: str) -> None:
         """Erase it for good. Every process closes its sockets within a second (erasure_check)."""

@@ -99,7 +99,11 @@ class CatchUp:
         if recovered is not None:
             services.metrics.resumes.labels(str(recovered).lower()).inc()
         welcome = subscriber.view.welcome(
-            self._state(), subscriber.room.freshness, recovered, subscriber.principal.expires_at
+            self._state(),
+            subscriber.room.freshness,
+            recovered,
+            subscriber.principal.expires_at,
+            subscriber.room.eta,
         )
         subscriber.tell(protocol.frame_of(welcome))
         await self._catch_up(since)

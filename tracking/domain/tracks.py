@@ -5,6 +5,7 @@ from uuid import UUID
 
 from msgspec import Struct
 
+from tracking.domain.legs import Leg
 from tracking.domain.waypoints import StoredWaypoint
 
 
@@ -53,6 +54,7 @@ class LiveState(Struct):
     completed_at: datetime | None = None
     version: int = 0  # of the track's row, with everything above
     flagged: list[int] = []  # waypoints that are left out now, by seq
+    legs: tuple[Leg, ...] = ()  # what is said of arrivals
 
 
 def change_between(old: LiveState, new: LiveState) -> TrackChange | None:

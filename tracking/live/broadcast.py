@@ -8,11 +8,13 @@ from itertools import groupby
 from typing import Final
 
 from tracking.domain.changes import BookingChanges, Entry
+from tracking.domain.legs import Leg
 from tracking.domain.shares import NEVER
 from tracking.domain.tracks import LiveState, TrackChange, change_between
 from tracking.domain.waypoints import StoredWaypoint
 from tracking.live.audience import Audience, TimeSlice
 from tracking.live.fleet import Fleet
+from tracking.live.notices import tell_legs
 from tracking.live.room import Room
 from tracking.live.rooms import Rooms
 from tracking.live.sender import Sender
@@ -59,6 +61,7 @@ class Broadcast:
             if room is not None:
                 for each in self._taken(room, booking):
                     await self._publish_to(room, each, time_slice)
+                    self._tell_legs(room, each.legs)
 
     def _taken(self, room: Room, booking: BookingChanges) -> list[BookingChanges]:
         try:
@@ -105,8 +108,20 @@ class Broadcast:
             await self._publish_position(room, last, time_slice)
         if change is not None and room.is_over:
             room.tell(change)
+        if old.legs != state.legs:
+            self._tell_legs(room, state.legs)
         for booking in following:
             await self._publish_to(room, booking, time_slice)
+            self._tell_legs(room, booking.legs)
+
+    def _tell_legs(self, room: Room, legs: tuple[Leg, ...] | None) -> None:
+        if legs is None:
+            return
+        try:
+            tell_legs(room, legs)
+        except Exception:
+            log.exception("a room was not told of an arrival")
+            self._metrics.live_errors.labels("room").inc()
 
     async def _publish_to(self, room: Room, booking: BookingChanges, time_slice: TimeSlice) -> None:
         if booking.flagged is not None:

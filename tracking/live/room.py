@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from tracking.domain.changes import BookingChanges, Entry, Heard
+from tracking.domain.eta import Eta, NoEta
 from tracking.domain.freshness import Freshness, Reports, freshness_of
 from tracking.domain.tracks import LiveState, TrackChange
 from tracking.domain.waypoints import StoredWaypoint
 from tracking.live.audience import Audience
 from tracking.live.continuity import Continuity, Silence
+from tracking.live.notices import tell_all
 from tracking.live.shared_answers import SharedAnswers
 from tracking.live.subscriber import Subscriber
 from tracking.live.views import EVERYTHING, View
@@ -37,6 +39,7 @@ class Room:
         self.is_outdated = False  # the route may have lost its newest waypoint
         self.continuity, self.silence = Continuity(), Silence()
         self.freshness: Freshness | None = None  # as the subscribers were told last
+        self.eta: Eta | NoEta | None = None  # likewise; None: nothing was told yet
         self._rooms = rooms
         self._reports = Reports()
         self._changes = 0  # since the state was asked for
@@ -105,6 +108,7 @@ class Room:
                 self.flagged(booking.flagged)
             for entry in booking.entries:
                 self._apply(entry)
+            self.state.legs = self.state.legs if booking.legs is None else booking.legs
         self._look_for_gap()
 
     def _take_marker(self, old: LiveState, read: LiveState) -> None:
@@ -228,10 +232,4 @@ class Room:
             return
         if (before.state, before.reason) == (new.state, new.reason):
             return
-        frame = protocol.frame_of(protocol.freshness_update(self.booking_id, new))
-        for view, audience in self.audiences():
-            for subscriber in [] if view.is_waiting(self.state) else audience.everybody():
-                try:
-                    subscriber.tell(frame)
-                except Exception as error:
-                    subscriber.fail(error)
+        tell_all(self, lambda _: protocol.freshness_update(self.booking_id, new))

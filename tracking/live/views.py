@@ -8,11 +8,13 @@ from typing import Final, Protocol
 
 from msgspec import Struct
 
+from tracking.domain.eta import Eta, NoEta
 from tracking.domain.freshness import Freshness
 from tracking.domain.shares import is_before_pickup, shown_from
 from tracking.domain.tracks import LiveState, TrackChange
 from tracking.domain.waypoints import StoredWaypoint
 from tracking.wire import protocol, shared
+from tracking.wire.arrival_message import ArrivalsPart, arrivals_part
 
 
 class Course(Protocol):
@@ -52,9 +54,18 @@ class View:
         return False
 
     def welcome(
-        self, state: LiveState, freshness: Freshness | None, recovered: bool | None, until: datetime
+        self,
+        state: LiveState,
+        freshness: Freshness | None,
+        recovered: bool | None,
+        until: datetime,
+        eta: Eta | NoEta | None = None,
     ) -> Struct:
-        return protocol.welcome(state, freshness, recovered=recovered, expires_at=until)
+        return protocol.welcome(state, freshness, recovered=recovered, expires_at=until, eta=eta)
+
+    def arrivals(self, state: LiveState) -> ArrivalsPart:
+        """What is said of them."""
+        return arrivals_part(state.legs)
 
     def track_update(self, change: TrackChange) -> Struct | None:
         """None: it sees no difference."""
@@ -65,7 +76,12 @@ class SharedView(View):
     """Of a share link: the whole route, but nobody's id."""
 
     def welcome(
-        self, state: LiveState, freshness: Freshness | None, recovered: bool | None, until: datetime
+        self,
+        state: LiveState,
+        freshness: Freshness | None,
+        recovered: bool | None,
+        until: datetime,
+        eta: Eta | NoEta | None = None,
     ) -> Struct:
         waiting, last = self.is_waiting(state), state.last
         if last is not None and not self.shows(state, last):
@@ -74,6 +90,7 @@ class SharedView(View):
             state, None if waiting else freshness, epoch=self.epoch(state),
             seq=0 if waiting else state.head_seq, waiting=waiting, last=last,
             recovered=recovered, expires_at=until,
+            arrivals=None if waiting else self.arrivals(state), eta=None if waiting else eta,
         )  # fmt: skip
 
     def track_update(self, change: TrackChange) -> Struct | None:
@@ -94,6 +111,9 @@ class FromPickup(SharedView):
 
     def since(self, course: Course) -> datetime:
         return shown_from(course.phase, course.picked_up_at)
+
+    def arrivals(self, state: LiveState) -> ArrivalsPart:
+        return arrivals_part(leg for leg in state.legs if leg.end == "dropoff")
 
     def is_waiting(self, course: Course | None) -> bool:
         return course is None or is_before_pickup(course.phase)

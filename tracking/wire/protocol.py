@@ -11,11 +11,14 @@ from uuid import UUID
 import msgspec
 from msgspec import Struct
 
+from tracking.domain.eta import Eta, NoEta
 from tracking.domain.freshness import Freshness
 from tracking.domain.times import rfc3339
 from tracking.domain.tracks import LiveState, TrackChange
 from tracking.domain.waypoints import MissedWaypoint, StoredWaypoint
 from tracking.errors import InvalidRequest
+from tracking.wire.arrival_message import ArrivalsPart, arrivals_part
+from tracking.wire.eta_message import EtaPart, eta_part, eta_reason
 from tracking.wire.messages import LocationUpdateMessage, Message, position, text_frame
 
 SUBPROTOCOL: Final = "tracking.v1"
@@ -51,6 +54,9 @@ class Welcome(Struct, frozen=True, tag_field="type", tag="welcome"):
     heartbeat_s: int
     token_expires_at: str
     flagged: list[int]
+    arrivals: ArrivalsPart | None
+    eta: EtaPart | None
+    eta_reason: str | None
 
 
 class BackfillPoint(Struct, frozen=True, gc=False):
@@ -158,6 +164,7 @@ def welcome(
     *,
     recovered: bool | None,
     expires_at: datetime,
+    eta: Eta | NoEta | None = None,
 ) -> Welcome:
     return Welcome(
         booking_id=state.booking_id,
@@ -172,6 +179,9 @@ def welcome(
         heartbeat_s=HEARTBEAT_S,
         token_expires_at=rfc3339(expires_at),
         flagged=state.flagged,
+        arrivals=arrivals_part(state.legs),
+        eta=eta_part(eta),
+        eta_reason=eta_reason(eta),
     )
 
 

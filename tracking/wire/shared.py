@@ -8,10 +8,13 @@ from uuid import UUID
 
 from msgspec import Struct
 
+from tracking.domain.eta import Eta, NoEta
 from tracking.domain.freshness import Freshness
 from tracking.domain.times import rfc3339
 from tracking.domain.tracks import LiveState, TrackChange
 from tracking.domain.waypoints import StoredWaypoint
+from tracking.wire.arrival_message import ArrivalsPart
+from tracking.wire.eta_message import EtaPart, eta_part, eta_reason
 from tracking.wire.messages import Message, whole_seconds
 from tracking.wire.protocol import HEARTBEAT_S, FreshnessPart, frame_of, freshness_part
 
@@ -46,6 +49,9 @@ class SharedWelcome(Struct, frozen=True, tag_field="type", tag="welcome"):
     heartbeat_s: int
     token_expires_at: str
     flagged: list[int]
+    arrivals: ArrivalsPart | None
+    eta: EtaPart | None
+    eta_reason: str | None
 
 
 class SharedTrackUpdate(Struct, frozen=True, tag_field="type", tag="track_update"):
@@ -90,6 +96,8 @@ def shared_welcome(
     last: StoredWaypoint | None,
     recovered: bool | None,
     expires_at: datetime,
+    arrivals: ArrivalsPart | None = None,
+    eta: Eta | NoEta | None = None,
 ) -> SharedWelcome:
     """What depends on the link comes with it; the rest is the booking's."""
     return SharedWelcome(
@@ -105,6 +113,9 @@ def shared_welcome(
         heartbeat_s=HEARTBEAT_S,
         token_expires_at=rfc3339(expires_at),
         flagged=[] if waiting else state.flagged,
+        arrivals=arrivals,
+        eta=eta_part(eta),
+        eta_reason=eta_reason(eta),
     )
 
 

@@ -11,10 +11,11 @@ from typing import Final
 from uuid import UUID
 
 import sqlalchemy as sa
-from msgspec import Struct
+from msgspec import Struct, field
 
 from tracking.domain.arrivals import Way, arrival_of
 from tracking.domain.changes import BookingChanges
+from tracking.domain.eta import Sample
 from tracking.domain.hops import Recorded
 from tracking.domain.legs import ways_of
 from tracking.domain.verdicts import STANDARD, Rule, judge
@@ -24,6 +25,7 @@ from tracking.store.maintenance.approaches import (
     close_to_an_end,
     waypoints_of,
 )
+from tracking.store.maintenance.sampling import keep_samples
 from tracking.store.maintenance.telling import Finding, stored_findings, tell
 from tracking.store.statements import Statements, transaction
 
@@ -158,28 +160,39 @@ def _accepted(
     return [w for w in route if w.seq not in verdicts] if verdicts else route
 
 
-def settle_arrivals(
-    engine: sa.Engine, track_id: UUID, version: int
-) -> tuple[int, list[BookingChanges]] | None:
-    """The last word on an ended trip whose verdicts are stored: the track's version behind it, and
-    what is to be told. None: the track changed meanwhile, nothing was stored.
+class Settled(Struct, frozen=True):
+    """The track's version behind it, what is to be told, and the samples that were kept."""
+
+    version: int
+    changes: list[BookingChanges] = field(default_factory=list)
+    samples: list[Sample] = field(default_factory=list)
+
+
+def settle_arrivals(engine: sa.Engine, track_id: UUID, version: int) -> Settled | None:
+    """The last word on an ended trip whose verdicts are stored.
+
+    None: the track changed meanwhile, nothing was stored.
     """
     with transaction(engine) as cursor:
         cursor.execute("SELECT now()")
         (now,) = cursor.fetchone() or (None,)
         track = candidate_of(cursor, track_id)
         if track is None or track.waypoint_count > MOST_WAYPOINTS:
-            return version, []
+            return Settled(version)
         if track.version != version:
             return None
-        stored, findings = stored_findings(cursor, track_id), []
+        stored, findings, routes = stored_findings(cursor, track_id), [], []
         for way in ways_of(track.course):
             route: Sequence[Recorded] = []
             if track.last_at is not None:
                 page = waypoints_of(cursor, track, way, way.from_s)
                 route = [w for w in page.route if w.seq not in page.flagged]
+            routes.append(route)
             findings.append(Finding(track, way, arrival_of(route, way), stored.get(way.end)))
         told = tell(cursor, findings, now)
-    if told.outdated:
-        return None
-    return (told.moved[0].version if told.moved else version), told.changes
+        if told.outdated:
+            return None
+        samples: list[Sample] = []
+        for finding, route in zip(findings, routes, strict=True):
+            samples += keep_samples(cursor, track_id, finding.way, finding.arrival, route)
+    return Settled(told.moved[0].version if told.moved else version, told.changes, samples)

@@ -11,9 +11,8 @@ from uuid import UUID
 import msgspec
 import sqlalchemy as sa
 
-from tracking.domain.changes import BookingChanges
 from tracking.domain.verdicts import STANDARD, Rule
-from tracking.store.maintenance.arriving import settle_arrivals
+from tracking.store.maintenance.arriving import Settled, settle_arrivals
 from tracking.store.maintenance.digest import route_sha256
 from tracking.store.maintenance.judging import RouteVerdicts, judge_track
 from tracking.store.read.summaries import MOST_SETTLED, sum_up
@@ -43,10 +42,10 @@ def update_metadata(
     engine: sa.Engine,
     track_id: UUID,
     rule: Rule = STANDARD,
-    tell: Callable[[BookingChanges], None] = lambda _: None,
+    tell: Callable[[Settled], None] = lambda _: None,
 ) -> RouteVerdicts | None:
     """Judge one ended trip's waypoints, and compute its metadata from those that are OK. `tell` is
-    called with what its viewers are to be told, of arrivals.
+    called with what became known of its arrivals.
 
     Takes no lock for which ingest would wait longer than for a few rows: a track that changed
     meanwhile stays not current, and None comes back if not even its verdicts could be stored.
@@ -61,16 +60,14 @@ def update_metadata(
         values = _values(engine, track_id, judged, rule)
     except LookupError:
         return None  # it was erased meanwhile
-    version, changes = settled
-    for change in changes:
-        tell(change)
+    tell(settled)
     with transaction(engine) as cursor:
         # It cannot be erased before this is committed.
         cursor.execute("SELECT FROM tracks WHERE id = %s FOR KEY SHARE", (track_id,))
         cursor.execute(_UPSERT, values)
         cursor.execute(
             "UPDATE tracks SET metadata_current = true WHERE id = %s AND version = %s",
-            (track_id, version),
+            (track_id, settled.version),
         )
     return judged
 

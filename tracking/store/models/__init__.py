@@ -6,6 +6,7 @@ from tracking.store.models.deployment import CodeRevision
 from tracking.store.models.erased import ErasedSpan
 from tracking.store.models.outgoing import OutboxEvent, PublishedWatermark, ShareLink
 from tracking.store.models.receipts import Receipt
+from tracking.store.models.samples import EtaSample
 from tracking.store.models.told import ArrivalRow
 from tracking.store.models.waypoints import ParkedUpdate, RouteMetadata, Waypoint
 
@@ -17,6 +18,7 @@ __all__ = [
     "BookingFact",
     "CodeRevision",
     "ErasedSpan",
+    "EtaSample",
     "OutboxEvent",
     "ParkedUpdate",
     "PublishedWatermark",

@@ -3,7 +3,7 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Text
+from sqlalchemy import CheckConstraint, ForeignKey, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from tracking.store.models.base import Base
@@ -35,3 +35,5 @@ class ArrivalRow(Base):
     event_id: Mapped[UUID | None]
     # The phase event that it was computed for; NULL: the way lasted.
     closed_at: Mapped[datetime | None]
+    # Its samples are kept: a trip that is settled again does not count twice.
+    sampled: Mapped[bool] = mapped_column(server_default=text("false"))

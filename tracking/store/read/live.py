@@ -14,6 +14,7 @@ from tracking.domain.waypoints import MissedWaypoint
 from tracking.errors import DatabaseUnavailable
 from tracking.store.engine import translated
 from tracking.store.read.spans import PLACE, span_of, stored_waypoint, waypoint_at
+from tracking.store.read.told_arrivals import legs_of
 from tracking.store.statements import transaction
 
 # Points of one backfill: some 130 kB as text.
@@ -35,6 +36,8 @@ def live_state(engine: sa.Engine, booking_id: UUID) -> LiveState | None:
             track_id, place = row[3], row[13:]
             if row[12]:
                 state.flagged = _flagged(cursor, track_id)
+            if track_id is not None:  # not older than the version
+                state.legs = tuple(legs_of(cursor, [track_id])[track_id])
             if place[0] is None:
                 return state
             waypoint = waypoint_at(cursor, track_id, place)

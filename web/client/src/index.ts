@@ -4,6 +4,8 @@ export type { Waypoint } from "./messages.ts";
 export type { Socket, SocketClass } from "./platform.ts";
 export type { Fix } from "./route.ts";
 export { silenceOf } from "./state.ts";
-export type { Change, Link, Silence, TripFreshness, TripState } from "./state.ts";
+export type {
+  Change, Link, Silence, TripArrival, TripEta, TripFreshness, TripState,
+} from "./state.ts";
 export { Trip } from "./trip.ts";
 export type { TripOptions, Why } from "./trip.ts";

@@ -50,6 +50,54 @@ export interface Welcome {
   token_expires_at: string;
   /** As `seqs` of `flagged`. */
   flagged: number[];
+  arrivals: ArrivalsPart | null;
+  eta: EtaPart | null;
+  eta_reason: EtaReason;
+}
+
+/** What is said of one way; recorded times. */
+export interface ArrivalPart {
+  state: "en_route" | "approaching" | "arrived";
+  approaching_at: string | null;
+  arrived_at: string | null;
+  detected_at: string | null;
+  evidence_seq: number | null;
+  left_at: string | null;
+}
+
+export interface ArrivalsPart {
+  pickup: ArrivalPart | null;
+  dropoff: ArrivalPart | null;
+}
+
+export interface Arrival {
+  type: "arrival";
+  booking_id: string;
+  arrivals: ArrivalsPart;
+}
+
+/** Four of five arrive between `earliest` and `latest`. */
+export interface EtaPart {
+  arrives_at: string;
+  earliest: string;
+  latest: string;
+  method: string;
+  samples: number;
+}
+
+export type EtaReason =
+  | "no_destination"
+  | "stale"
+  | "not_enough_history"
+  | "arrived"
+  | "ended"
+  | null;
+
+export interface Eta {
+  type: "eta";
+  booking_id: string;
+  eta: EtaPart | null;
+  eta_reason: EtaReason;
 }
 
 export interface Backfill {
@@ -114,6 +162,8 @@ export type ServerMessage =
   | TrackUpdate
   | Flagged
   | Freshness
+  | Arrival
+  | Eta
   | Heartbeat
   | TokenExpiring;
 export type ClientMessage = CatchUp | Refresh;

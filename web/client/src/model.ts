@@ -2,10 +2,10 @@
 
 import { Coverage } from "./coverage.ts";
 import type {
-  Backfill, FreshnessPart, ServerMessage, TrackUpdate, Waypoint, Welcome,
+  ArrivalPart, ArrivalsPart, Backfill, EtaPart, FreshnessPart, ServerMessage, TrackUpdate, Waypoint, Welcome,
 } from "./messages.ts"; // prettier-ignore
 import { type Fix, fixOf, insert, isLater, milliseconds } from "./route.ts";
-import type { Change, TripFreshness, TripState } from "./state.ts";
+import type { Change, TripArrival, TripEta, TripFreshness, TripState } from "./state.ts";
 
 type Mutable<T> = { -readonly [Key in keyof T]: T[Key] };
 
@@ -24,7 +24,7 @@ export class Model {
     this.state = {
       link: "down", closeCode: null, closeReason: "", retryAt: null,
       bookingId: null, runnerId: null, epoch: null, status: null, phase: null, waiting: false,
-      completedAt: null, freshness: null, newest: null, route: this.route, seq: 0, isWhole: false,
+      completedAt: null, freshness: null, pickup: null, dropoff: null, eta: null, newest: null, route: this.route, seq: 0, isWhole: false,
       tokenExpiresAt: null,
     }; // prettier-ignore
   }
@@ -64,6 +64,12 @@ export class Model {
       case "freshness":
         this.state.freshness = freshnessOf(message);
         return true;
+      case "arrival":
+        this.arrivals(message.arrivals);
+        return true;
+      case "eta":
+        this.state.eta = etaOf(message.eta);
+        return true;
       case "heartbeat":
       case "token_expiring": {
         const before = this.state.tokenExpiresAt;
@@ -88,6 +94,8 @@ export class Model {
     state.waiting = message.waiting ?? false;
     state.freshness = message.freshness ? freshnessOf(message.freshness) : null;
     state.tokenExpiresAt = timeOf(message.token_expires_at);
+    this.arrivals(message.arrivals);
+    state.eta = etaOf(message.eta);
     if (message.last_position) this.move(fixOf(message.last_position, null));
   }
 
@@ -103,6 +111,13 @@ export class Model {
     state.runnerId = message.runner_id ?? null;
     state.completedAt = timeOf(message.completed_at);
     if (message.status !== "active") state.freshness = null;
+    // It was to another place.
+    if (message.status !== "active" || message.old_phase !== message.phase) state.eta = null;
+  }
+
+  private arrivals(parts: ArrivalsPart | null | undefined): void {
+    this.state.pickup = arrivalOf(parts?.pickup);
+    this.state.dropoff = arrivalOf(parts?.dropoff);
   }
 
   private reset(message: Welcome): void {
@@ -167,6 +182,19 @@ export class Model {
 
 function timeOf(time: string | null | undefined): number | null {
   return time ? milliseconds(time) : null;
+}
+
+function arrivalOf(part: ArrivalPart | null | undefined): TripArrival | null {
+  return part ? { state: part.state, arrivedAt: timeOf(part.arrived_at) } : null;
+}
+
+function etaOf(part: EtaPart | null | undefined): TripEta | null {
+  if (!part) return null;
+  return {
+    arrivesAt: milliseconds(part.arrives_at),
+    earliest: milliseconds(part.earliest),
+    latest: milliseconds(part.latest),
+  };
 }
 
 function freshnessOf(part: FreshnessPart): TripFreshness {

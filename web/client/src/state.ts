@@ -16,6 +16,19 @@ export interface TripFreshness {
   readonly nextExpectedAt: number | null;
 }
 
+/** What is said of one way. Milliseconds since 1970, as recorded. */
+export interface TripArrival {
+  readonly state: "en_route" | "approaching" | "arrived";
+  readonly arrivedAt: number | null;
+}
+
+/** Milliseconds since 1970; four of five arrive between `earliest` and `latest`. */
+export interface TripEta {
+  readonly arrivesAt: number;
+  readonly earliest: number;
+  readonly latest: number;
+}
+
 /** One object for the life of a Trip: it changes, and its `Trip` says when. */
 export interface TripState {
   readonly link: Link;
@@ -35,6 +48,10 @@ export interface TripState {
   readonly completedAt: number | null;
   /** As the service said it last: it cannot be true any more while the link is down. */
   readonly freshness: TripFreshness | null;
+  readonly pickup: TripArrival | null;
+  readonly dropoff: TripArrival | null;
+  /** Null while there is no honest one. */
+  readonly eta: TripEta | null;
   /** The newest position that the marker may show. */
   readonly newest: Fix | null;
   /** All waypoints that are known, by recorded time. */

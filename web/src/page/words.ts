@@ -6,6 +6,13 @@ export interface Words {
   requested: string;
   toPickup: string;
   toDropoff: string;
+  nearPickup: string;
+  nearDropoff: string;
+  atPickup(time: string): string;
+  atDropoff(time: string): string;
+  arrives: string;
+  inMinutes(from: number, to: number): string;
+  withinMinutes(to: number): string;
   completed: string;
   cancelled: string;
   waiting: string;
@@ -109,6 +116,13 @@ const EN: Words = {
   requested: "Waiting for a runner",
   toPickup: "The runner is on the way to the pick-up",
   toDropoff: "Your pet is on its way",
+  nearPickup: "Approaching the pick-up",
+  nearDropoff: "Your pet is almost there",
+  atPickup: (time) => `Arrived at the pick-up, ${time}`,
+  atDropoff: (time) => `Your pet is there, ${time}`,
+  arrives: "Arrives",
+  inMinutes: (from, to) => `in ${from} to ${to} minutes`,
+  withinMinutes: (to) => (to <= 1 ? "within a minute" : `within ${to} minutes`),
   completed: "Arrived",
   cancelled: "The trip was cancelled",
   waiting: "This link shows the trip from the pick-up on",
@@ -226,6 +240,13 @@ const ID: Words = {
   requested: "Menunggu runner",
   toPickup: "Runner sedang menuju tempat penjemputan",
   toDropoff: "Hewan Anda sedang dalam perjalanan",
+  nearPickup: "Runner hampir sampai di tempat penjemputan",
+  nearDropoff: "Hewan Anda hampir sampai",
+  atPickup: (time) => `Tiba di tempat penjemputan, ${time}`,
+  atDropoff: (time) => `Hewan Anda sudah sampai, ${time}`,
+  arrives: "Tiba",
+  inMinutes: (from, to) => `dalam ${from} sampai ${to} menit`,
+  withinMinutes: (to) => `dalam ${to} menit`,
   completed: "Sudah tiba",
   cancelled: "Perjalanan dibatalkan",
   waiting: "Tautan ini menampilkan perjalanan sejak penjemputan",
@@ -377,6 +398,13 @@ export function ago(ms: number): string {
   if (seconds < 5400) return relative.format(-Math.round(seconds / 60), "minute");
   if (seconds < 129_600) return relative.format(-Math.round(seconds / 3600), "hour");
   return relative.format(-Math.round(seconds / 86_400), "day");
+}
+
+/** "in 9 to 13 minutes": whole minutes, the band never narrower than it is. */
+export function within(earliest: number, latest: number, now: number): string {
+  const to = Math.max(1, Math.ceil((latest - now) / 60_000));
+  const from = Math.floor((earliest - now) / 60_000);
+  return from < 1 ? words.withinMinutes(to) : words.inMinutes(from, to);
 }
 
 export const timeOfDay = (ms: number): string => clock.format(ms);

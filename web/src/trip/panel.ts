@@ -76,6 +76,10 @@ export class Panel {
       const moving = newest.speed_kmh >= SLOW_KMH;
       rows.push([text.speed, moving ? words.speed(newest.speed_kmh) : text.standing]);
     }
+    // What was said while the runner was heard is no promise any more.
+    if (state.eta !== null && tone === "live") {
+      rows.push([text.arrives, words.within(state.eta.earliest, state.eta.latest, Date.now())]);
+    }
     const metres = this.summary?.distance_m ?? this.exactMetres ?? metresOf(state.route);
     if (metres > 0) rows.push([text.driven, words.distance(metres)]);
     if (newest !== null && this.dropoff !== null && !isOver) {
@@ -131,6 +135,10 @@ export class Panel {
     } else parts.push(text.standing);
     if (this.dropoff !== null) {
       parts.push(`${text.toGo} ${words.distance(metresBetween(newest, this.dropoff))}`);
+    }
+    if (state.eta !== null && this.root.dataset["tone"] === "live") {
+      const { earliest, latest } = state.eta;
+      parts.push(`${text.arrives} ${words.within(earliest, latest, now)}`);
     }
     const notice = this.notice.textContent ?? "";
     return [...parts, notice].filter((part) => part !== "").join(". ");

@@ -42,7 +42,20 @@ function headlineOf(state: TripState): string {
   if (state.status === "cancelled") return text.cancelled;
   if (state.status === "requested") return text.requested;
   if (state.status === null) return text.connecting;
-  return state.phase === "to_pickup" ? text.toPickup : text.toDropoff;
+  return arrivalOf(state) ?? (state.phase === "to_pickup" ? text.toPickup : text.toDropoff);
+}
+
+/** What is said of the way that the runner is on. */
+function arrivalOf(state: TripState): string | null {
+  const text = words.words;
+  const atPickup = state.phase === "to_pickup";
+  const arrival = atPickup ? state.pickup : state.dropoff;
+  if (arrival?.state === "arrived" && arrival.arrivedAt !== null) {
+    const time = words.timeOfDay(arrival.arrivedAt);
+    return atPickup ? text.atPickup(time) : text.atDropoff(time);
+  }
+  if (arrival?.state !== "approaching") return null;
+  return atPickup ? text.nearPickup : text.nearDropoff;
 }
 
 function noticeOf(state: TripState, now: number): string {

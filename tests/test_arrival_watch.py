@@ -1,0 +1,117 @@
+"""workers.arrival_watch: what finished ways say is kept once, and whether ETAs came true counts."""
+
+from collections.abc import Iterator
+
+import pytest
+import sqlalchemy as sa
+
+from tests.running import Trip, fresh_database
+from tests.test_arriving import END_S, LEAVE_S, a_trip, accepted, moved_to, picked_up
+from tests.test_store_ingest import delivered, track_of
+from tracking.domain.eta import SAMPLES
+from tracking.domain.trip_eta import Samples
+from tracking.domain.verdicts import Rule
+from tracking.metrics import Metrics
+from tracking.settings import DatabaseSettings
+from tracking.store.engine import create_engine
+from tracking.store.ingest.batch import store_batch
+from tracking.store.maintenance.metadata import update_metadata
+from tracking.store.read.samples import ends_of, read_samples
+from tracking.store.statements import transaction
+from workers.arrival_watch import ArrivalWatch
+
+
+@pytest.fixture
+def engine(environ: dict[str, str]) -> Iterator[sa.Engine]:
+    with fresh_database(environ) as own:
+        engine = create_engine(DatabaseSettings.from_environment(own), name="tests", pool_size=3)
+        yield engine
+        engine.dispose()
+
+
+def finished(engine: sa.Engine) -> Trip:
+    trip = a_trip(30)
+    store_batch(engine, [*accepted(trip), *[moved_to(trip, s) for s in range(0, END_S, 5)],
+                         picked_up(trip, LEAVE_S), delivered(trip, END_S)])  # fmt: skip
+    return trip
+
+
+def stored(engine: sa.Engine) -> list[tuple[object, ...]]:
+    with transaction(engine) as cursor:
+        cursor.execute("SELECT phase, band, round(metres), seconds FROM eta_samples ORDER BY id")
+        return cursor.fetchall()
+
+
+def test_a_trip_counts_once_however_often_it_is_settled(engine: sa.Engine) -> None:
+    trip, watch = finished(engine), ArrivalWatch(engine, Metrics(), Rule())
+    track_id = track_of(engine, trip).id
+    update_metadata(engine, track_id, Rule(), watch.settled)
+    before = stored(engine)
+    # From 2 km, at ten metres a second, and then at 7.5.
+    assert before[0][:2] == ("to_pickup", 4)
+    assert {row[0] for row in before} == {"to_pickup", "to_dropoff"}
+    assert [change.booking_id for change in watch.take()] == [trip.booking_id]
+    assert watch.take() == []
+    store_batch(engine, [moved_to(trip, END_S + 5)])
+    update_metadata(engine, track_id, Rule(), watch.settled)
+    assert stored(engine) == before
+
+
+def test_only_the_newest_of_a_phase_and_band_are_kept(engine: sa.Engine) -> None:
+    with transaction(engine) as cursor:
+        cursor.execute(
+            "INSERT INTO eta_samples (phase, band, metres, seconds, day)"
+            " SELECT 'to_pickup', 0, 100, n, '2026-01-01' FROM generate_series(1, %s) n",
+            (SAMPLES,),
+        )
+    trip = finished(engine)
+    update_metadata(engine, track_of(engine, trip).id)
+    rows = [row for row in stored(engine) if row[:2] == ("to_pickup", 0)]
+    assert len(rows) == SAMPLES
+    assert rows[0][3] == 2  # the first one went
+
+
+def test_arrivals_are_counted_by_whether_their_band_held(engine: sa.Engine) -> None:
+    """40 ways at 0.1 s a metre, as this one takes; and for the other phase at half the speed."""
+    with transaction(engine) as cursor:
+        for phase, ratio in (("to_pickup", 0.1), ("to_dropoff", 1.0)):
+            cursor.execute(
+                "INSERT INTO eta_samples (phase, band, metres, seconds, day)"
+                " SELECT %s, band, 100, 100 * %s * (0.8 + n / 100.0), '2026-01-01'"
+                " FROM generate_series(1, 40) n, generate_series(0, 6) band",
+                (phase, ratio),
+            )
+    # As stored, metres tell the band when they are read.
+    with transaction(engine) as cursor:
+        cursor.execute("UPDATE eta_samples SET metres = m.m, seconds = seconds * m.m / 100 FROM"
+                       " (VALUES (0,100),(1,300),(2,600),(3,1500),(4,3000),(5,5000),(6,9000))"
+                       " m (band, m) WHERE m.band = eta_samples.band")  # fmt: skip
+    metrics = Metrics()
+    watch = ArrivalWatch(engine, metrics, Rule())
+    watch.look()
+    trip = finished(engine)
+    update_metadata(engine, track_of(engine, trip).id, Rule(), watch.settled)
+
+    def counted(phase: str, covered: str) -> float:
+        labels = {"phase": phase, "covered": covered}
+        return metrics.registry.get_sample_value("tracking_eta_covered_total", labels) or 0
+
+    # Within 250 m it takes less for each metre: the visit begins 60 m before the point.
+    assert counted("to_pickup", "true") == 4
+    assert counted("to_pickup", "false") == 1
+    assert counted("to_dropoff", "false") > 0
+    assert counted("to_dropoff", "true") == 0
+
+
+def test_the_history_is_read_again_when_it_has_grown(engine: sa.Engine) -> None:
+    nothing = read_samples(engine, Samples())
+    assert (nothing.newest, nothing.count) == (0, 0)
+    trip = finished(engine)
+    update_metadata(engine, track_of(engine, trip).id)
+    read = read_samples(engine, nothing)
+    assert read.count == len(stored(engine))
+    assert read_samples(engine, read) is read
+    assert len(read.history.ratios("to_pickup", 0)) == 1
+    ends = ends_of(engine, [trip.booking_id])[trip.booking_id]
+    assert ends.pickup is not None
+    assert ends.dropoff is not None

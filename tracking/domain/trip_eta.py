@@ -1,0 +1,72 @@
+"""When the runner of a trip will arrive at the end of the present way. Pure."""
+
+from collections.abc import Sequence
+from typing import Final, TypeAlias
+
+from msgspec import Struct
+
+from tracking.domain.arrivals import Way
+from tracking.domain.eta import Eta, History, NoEta, eta_of
+from tracking.domain.hops import Recorded, recorded
+from tracking.domain.legs import Leg, current
+from tracking.domain.waypoints import StoredWaypoint
+
+# So near in time is an approach, too.
+SOON_S: Final = 180.0
+
+Place: TypeAlias = tuple[float, float]  # longitude, latitude
+
+
+class Samples(Struct, frozen=True):
+    """The history as it was stored, named by its newest row and how many there are."""
+
+    newest: int = 0
+    count: int = 0
+    history: History = History()
+
+
+class Ends(Struct, frozen=True):
+    """Longitude and latitude; None where no event says."""
+
+    pickup: Place | None = None
+    dropoff: Place | None = None
+
+
+def way_now(phase: str | None, ends: Ends) -> Way | None:
+    """The way that the runner is on; None without a place."""
+    if phase == "to_pickup" and ends.pickup is not None:
+        return Way("pickup", *ends.pickup, 0.0)
+    if phase == "to_dropoff" and ends.dropoff is not None:
+        return Way("dropoff", *ends.dropoff, 0.0)
+    return None
+
+
+def trip_eta(
+    history: History,
+    *,
+    status: str,
+    phase: str | None,
+    ends: Ends,
+    legs: Sequence[Leg],
+    last: StoredWaypoint | None,
+    is_live: bool,
+) -> Eta | NoEta:
+    """`is_live`: what is seen is true at this moment. Before the acceptance nobody is on it."""
+    if status in ("completed", "cancelled"):
+        return NoEta("ended")
+    leg = current(legs, phase)
+    arrived = leg is not None and leg.state == "arrived"
+    way = way_now(phase, ends)
+    return eta_of(
+        history, way, None if last is None else _place(last), fresh=is_live, arrived=arrived
+    )
+
+
+def _place(waypoint: StoredWaypoint) -> Recorded:
+    return recorded(waypoint.seq, waypoint.recorded_at, waypoint.longitude, waypoint.latitude)
+
+
+def is_soon(history: History, way: Way, waypoint: Recorded) -> bool:
+    """Whether whoever is there arrives within SOON_S, as far as anybody can know."""
+    eta = eta_of(history, way, waypoint, fresh=True, arrived=False)
+    return isinstance(eta, Eta) and eta.arrives_at - waypoint.at_s <= SOON_S

@@ -1,0 +1,56 @@
+"""Arrivals as maintenance finds them, and whether ETAs came true. Maintenance's thread."""
+
+import time
+from functools import partial
+from typing import Final
+
+import sqlalchemy as sa
+
+from tracking.domain.changes import BookingChanges
+from tracking.domain.eta import Eta, Sample, estimate
+from tracking.domain.trip_eta import Samples, is_soon
+from tracking.domain.verdicts import Rule
+from tracking.metrics import Metrics
+from tracking.store.maintenance.arriving import Looks, Settled, note_arrivals
+from tracking.store.read.samples import read_samples
+
+HISTORY_S: Final = 60.0
+
+
+class ArrivalWatch:
+    """What is to be told waits in it until `take`."""
+
+    def __init__(self, engine: sa.Engine, metrics: Metrics, rule: Rule) -> None:
+        self._engine = engine
+        self._metrics = metrics
+        self._rule = rule
+        self._looks = Looks()
+        self._samples = Samples()
+        self._samples_at = 0.0  # time.monotonic() of the next reading
+        self._changes: list[BookingChanges] = []
+
+    def look(self) -> None:
+        """One round over the trips that are under way."""
+        if time.monotonic() >= self._samples_at:
+            self._samples = read_samples(self._engine, self._samples)
+            self._samples_at = time.monotonic() + HISTORY_S
+        soon = partial(is_soon, self._samples.history)
+        self._changes += note_arrivals(self._engine, self._looks, self._rule, soon)
+
+    def settled(self, settled: Settled) -> None:
+        """A trip has ended, and what its ways say for ETAs was kept."""
+        self._changes += settled.changes
+        for sample in settled.samples:
+            self._count(sample)
+
+    def _count(self, sample: Sample) -> None:
+        """By the history without this trip; nothing where there was no ETA."""
+        eta = estimate(self._samples.history, sample.phase, sample.metres, 0.0)
+        if isinstance(eta, Eta):
+            covered = eta.earliest <= sample.seconds <= eta.latest
+            self._metrics.etas.covered.labels(sample.phase, str(covered).lower()).inc()
+
+    def take(self) -> list[BookingChanges]:
+        """What has not been told yet."""
+        changes, self._changes = self._changes, []
+        return changes
