@@ -147,13 +147,15 @@ def test_the_canonical_csv_has_every_waypoint_and_every_digit(
     assert "runner" not in text.splitlines()[0]
 
 
-@pytest.mark.parametrize(
-    "query", ["canonical=0", "canonical=1&flagged=include", "canonical=1&since_seq=0"]
-)
-def test_the_canonical_csv_has_no_other_parameter(
-    signing: Server, engine: sa.Engine, query: str
+def test_the_canonical_csv_is_whole_whatever_else_is_asked_for(
+    signing: Server, engine: sa.Engine
 ) -> None:
-    assert asked(signing, ended(engine, {}), f"export.csv?{query}")[0] == 400
+    trip = ended(engine, {7: 1.0})
+    settled(signing, trip)
+    whole = asked(signing, trip, "export.csv?canonical=1")
+    query = "canonical=1&since_seq=3&from=2100-01-01T00:00:00Z&simplify_m=9&gap_s=1"
+    assert asked(signing, trip, f"export.csv?{query}") == whole
+    assert asked(signing, trip, "export.csv?canonical=0")[0] == 400
 
 
 def test_its_bytes_are_for_ever() -> None:

@@ -47,7 +47,7 @@ class ExportHandler(TrackingHandler):
     async def get(self, booking_id: str) -> None:
         track, part = await self.requested_route(booking_id)
         options, document = self._options(part.since_seq), self.document()
-        part = RouteSlice(track.id, part.since_seq, track.head_seq, options.since, options.until)
+        part = RouteSlice(track.id, options.since_seq, track.head_seq, options.since, options.until)
         start = await self.services.read(export_start, track, part)
         said = repr((options, document.__name__, start.judged_at)).encode()
         variant = f"-{self.ending}-{zlib.crc32(said):08x}"
@@ -190,11 +190,12 @@ class CsvExport(ExportHandler):
         canonical = self.get_query_argument("canonical", None)
         if canonical not in (None, "1"):
             raise InvalidRequest("canonical can only be: 1")
-        if canonical is None:
-            return super().document()
-        if set(self.request.query_arguments) - {"canonical", "token"}:
-            raise InvalidRequest("the canonical CSV is of the whole route: no other parameter")
-        return CanonicalCsv
+        return super().document() if canonical is None else CanonicalCsv
+
+    def _options(self, since_seq: int) -> ExportOptions:
+        """The canonical one is of the whole route, whatever else is asked for."""
+        options = super()._options(since_seq)
+        return ExportOptions() if self.document() is CanonicalCsv else options
 
 
 EXPORTS: Final = (GeoJsonExport, GpxExport, KmlExport, CsvExport)
