@@ -56,7 +56,7 @@ def test_every_column_is_what_was_stored(engine: sa.Engine) -> None:
     assert isnan(got.speed_kmh[1])
     assert isnan(got.heading_degrees[0])
     assert got.heading_degrees[1] == 12.25
-    assert got.verdict.tolist() == [0, 0]
+    assert got.verdict.tolist() == [0, 3]  # nobody gets to the pole so fast
 
 
 def test_pages_hold_each_row_once_even_where_times_are_the_same(

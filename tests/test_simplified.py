@@ -10,7 +10,9 @@ import sqlalchemy as sa
 from tests.running import Trip
 from tests.test_read_points import slice_of
 from tests.test_store_ingest import accepted, update
+from tracking.domain.verdicts import Rule
 from tracking.store.ingest.batch import store_batch
+from tracking.store.ingest.track_cache import TrackCache
 from tracking.store.read.simplified import Simplification, kept
 
 Place = tuple[float, float]
@@ -23,6 +25,7 @@ def stored(engine: sa.Engine, places: list[Place], seconds: list[float] | None =
         engine,
         [accepted(trip), *[update(trip, s, longitude=x, latitude=y)
                            for (x, y), s in zip(places, times, strict=True)]],
+        known=TrackCache(rule=Rule(max_speed_kmh=1e9)),  # nothing is flagged
     )  # fmt: skip
     return trip
 
