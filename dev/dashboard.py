@@ -127,6 +127,8 @@ ROWS: Final[dict[str, tuple[Panel, ...]]] = {
         panel("Arrivals in and out of the ETA's band", "cps", rate("eta_covered", "covered")),
         panel("Replays", "short", now("replays", "instance")),
         panel("... send", "cps", rate("replay_frames", "instance")),
+        panel("Access log: rows, and reads in none", "cps", rate("accesses_logged"),
+              rate("accesses_lost")),
         panel("Asked of the database", "cps", rate("database_calls", "function")),
         panel("Connections in use", "short", now("database_connections_in_use", "instance, pool")),
         panel("CPU by thread", "percentunit", rate("thread_cpu_seconds", "instance, thread")),

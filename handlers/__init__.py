@@ -2,6 +2,7 @@
 
 from tornado.routing import URLSpec
 
+from handlers.api.accesses import AccessesHandler
 from handlers.api.document import DOCUMENT, DocumentHandler
 from handlers.api.exports import EXPORTS
 from handlers.api.health import HealthHandler, MetricsHandler, ReadinessHandler
@@ -49,6 +50,7 @@ def public_routes() -> list[URLSpec]:
         (rf"{API}/([^/]+)/summary", SummaryHandler),
         (rf"{API}/([^/]+)/receipt", ReceiptHandler),
         *((rf"{API}/([^/]+)/export\.{each.ending}", each) for each in EXPORTS),
+        (rf"{API}/([^/]+)/accesses", AccessesHandler),
         (rf"{API}/([^/]+)/share", ShareHandler),
         (rf"{API}/([^/]+)/shares", SharesHandler),
         (rf"{API}/([^/]+)/shares/([^/]+)", ShareLinkHandler),

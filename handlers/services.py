@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import TypeVar
 
+from handlers.access_log import AccessLog
 from handlers.grace import Grace
 from handlers.limits import Limits
 from handlers.link_viewers import LinkViewers
@@ -51,6 +52,7 @@ class Services(ManagementServices):
     link_viewers: LinkViewers
     openings: Openings
     etas: Etas
+    access_log: AccessLog
     replays: Replays = field(default_factory=Replays)
     receipts: ReceiptKeys = field(default_factory=ReceiptKeys)
 

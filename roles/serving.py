@@ -1,11 +1,12 @@
 """What serves the clients: of the roles `all` and `live`. IOLoop thread."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Final
 from uuid import UUID
 
 from handlers import main_routes, management_routes
+from handlers.access_log import AccessLog
 from handlers.application import descriptors
 from handlers.erasure_check import check_erasures
 from handlers.grace import Grace
@@ -16,6 +17,7 @@ from handlers.openings import Openings
 from handlers.services import Services
 from handlers.websocket.ticker import tick_viewers
 from roles.building import Building
+from tracking.domain.accesses import Access
 from tracking.domain.tracks import LiveState
 from tracking.keys import KeySet
 from tracking.live.broadcast import Broadcast
@@ -27,6 +29,7 @@ from tracking.live.rooms import Rooms
 from tracking.live.sender import fastest_sender
 from tracking.receipts import ReceiptKeys
 from tracking.settings import Settings
+from tracking.store.accesses import add
 from tracking.store.calls import READ_STATEMENT_S, REQUEST_STATEMENT_S, StoreCalls
 from tracking.store.read.live import live_state, track_versions
 from tracking.store.read.recent_erasures import erased_within
@@ -39,6 +42,8 @@ from workers.monitoring.watchdog import measure_viewers
 
 # What the process needs besides viewers: databases, Kafka, logs, requests.
 RESERVED_DESCRIPTORS: Final = 200
+# What is left of the access log, at the end.
+ACCESSES_S: Final = 2.0
 # Whole routes at once; each is read a page at a time, so more of them take turns.
 READ_THREADS: Final = 4
 
@@ -76,9 +81,10 @@ def start_serving(
         transactions=building.calls(transactions, "transactions", 1),
         tokens=tokens, rooms=watching.rooms, fleet=watching.fleet, delay_s=delay_s,
         grace=Grace(settings.unknown_booking_grace, delay_s), link_viewers=LinkViewers(),
-        openings=Openings(), etas=etas,
+        openings=Openings(), etas=etas, access_log=_access_log(building),
         receipts=ReceiptKeys(settings.receipt_key, settings.receipt_old_keys),
     )  # fmt: skip
+    _keep_access_log(building, services)
     building.start_jobs(_healing(services, watching.broadcast).watch())
     _start_jobs(building, services)
     measure_viewers(metrics, watching.rooms, watching.fleet)
@@ -115,6 +121,23 @@ def _start_jobs(building: Building, services: Services) -> None:
         assert isinstance(keys, KeySet)
         fetcher = KeyFetcher(settings.jwt_jwks_url, settings.jwt_jwks_ca, keys, metrics)
         building.start_jobs(fetcher.run())
+
+
+def _access_log(building: Building) -> AccessLog:
+    is_kept = building.settings.keep_accesses is not None
+    return AccessLog(building.metrics.accesses, is_kept=is_kept)
+
+
+def _keep_access_log(building: Building, services: Services) -> None:
+    """Written beside the requests; what is left is written when nobody is served any more."""
+
+    async def write(accesses: Sequence[Access]) -> None:
+        await services.ask(add, accesses)
+
+    building.stack.push_async_callback(
+        building.stop.within, ACCESSES_S, "access log", partial(services.access_log.close, write)
+    )
+    building.start_jobs(services.access_log.keep_writing(write))
 
 
 def _link_calls(building: Building) -> StoreCalls:

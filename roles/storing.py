@@ -36,7 +36,7 @@ def start_storing(building: Building, publisher: Publisher, more: int = 0) -> In
         engine, building.threads("maintenance"), metrics, intake.ingest.offer,
         intake.delay_s, partial(oldest_unread_s, settings), settings.partitions_by_day,
         Rule(max_speed_kmh=settings.max_speed_kmh), retention_of(building),
-        publisher.publish,
+        publisher.publish, settings.keep_accesses,
     )  # fmt: skip
     building.start_jobs(watch_thread(intake.consumer, stop.died), maintenance.run())
     building.signs.append(lambda: intake.consumer.last_poll)

@@ -14,6 +14,7 @@ from uuid import UUID, uuid4
 import sqlalchemy as sa
 from tornado.iostream import IOStream
 
+from handlers.access_log import AccessLog
 from handlers.grace import Grace
 from handlers.limits import Limits
 from handlers.link_viewers import LinkViewers
@@ -163,6 +164,7 @@ def services_of(engine: sa.Engine, gate: asyncio.Event, rooms: Rooms, metrics: M
         fleet=Fleet(metrics),
         delay_s=lambda: 0.0, grace=Grace(0, lambda: 0.0), link_viewers=LinkViewers(),
         openings=Openings(), etas=Etas(rooms, _no_samples, _no_ends), gate=gate,
+        access_log=AccessLog(metrics.accesses, is_kept=False),
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from tracking import __version__
+from tracking.access_metrics import AccessMetrics
 from tracking.domain.events import KNOWN_TYPES
 from tracking.eta_metrics import EtaMetrics
 from tracking.replay_metrics import ReplayMetrics
@@ -35,8 +36,8 @@ class Metrics:
         self._exports()
         self._relay()
         self.replays, self.etas = ReplayMetrics(self.registry), EtaMetrics(self.registry)
-        build = self._gauge("build_info", "The running version; always 1.", ["version"])
-        build.labels(__version__).set(1)
+        self.accesses = AccessMetrics(self.registry)
+        self._gauge("build_info", "The running version: 1.", ["version"]).labels(__version__).set(1)
 
     def _counter(self, name: str, text: str, labels: tuple[str, ...] | list[str] = ()) -> Counter:
         return Counter(f"tracking_{name}", text, labels, registry=self.registry)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
+from tracking.access_settings import AccessSettings
 from tracking.environment import EnvironmentSettings, variable
 from tracking.limit_settings import LimitSettings
 from tracking.page_settings import PageSettings
@@ -125,7 +126,13 @@ class KafkaSettings(EnvironmentSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(
-    KafkaSettings, DatabaseSettings, PageSettings, RouteSettings, ReceiptSettings, LimitSettings
+    KafkaSettings,
+    DatabaseSettings,
+    PageSettings,
+    RouteSettings,
+    ReceiptSettings,
+    LimitSettings,
+    AccessSettings,
 ):
     """Everything that a deployment may choose, read once at start."""
 

@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
@@ -15,7 +15,7 @@ from tracking.domain.changes import BookingChanges
 from tracking.domain.events import BookingEvent
 from tracking.domain.verdicts import STANDARD, Rule
 from tracking.metrics import Metrics
-from tracking.store import partitions, shares
+from tracking.store import accesses, partitions, shares
 from tracking.store.engine import is_transient
 from tracking.store.ingest import parking
 from tracking.store.maintenance.abandoned import abandoned_bookings
@@ -65,12 +65,13 @@ class Maintenance:
         rule: Rule = STANDARD,
         retention: Callable[[], Awaitable[None]] | None = None,
         publish: Publish | None = None,
+        keep_accesses: timedelta | None = None,
     ) -> None:
         """`delay_s`: by how much this process is behind, at once, on the IOLoop. `unread_s`: how
         old the oldest event is that the consumer group has not stored; on the executor, KafkaError
         or infinite if nobody knows. `by_day`: the partitions of waypoints. `rule`: of the
         verdicts. `retention`: a round of it; None: routes are kept for ever. `publish`: tells
-        viewers of arrivals.
+        viewers of arrivals. `keep_accesses`: how long rows of the access log stay.
         """
         self._engine = engine
         self._executor = executor
@@ -83,6 +84,7 @@ class Maintenance:
         self._retention = retention
         self._publish = publish
         self._arrivals = ArrivalWatch(engine, metrics, rule)
+        self._keep_accesses = keep_accesses
         self._retention_at = 0.0  # time.monotonic()
         for task in TASKS:  # from the start at 0, so that the first error shows as an increase
             metrics.maintenance_errors.labels(task)
@@ -169,6 +171,9 @@ class Maintenance:
 
     async def _delete_closed_shares(self) -> None:
         await self._call(shares.delete_closed, self._engine)
+        if self._keep_accesses is not None:
+            before = datetime.now(UTC) - self._keep_accesses
+            await self._call(accesses.delete_before, self._engine, before)
 
     async def _expire(self) -> None:
         """What time alone decides; only if no event that may decide otherwise lies unread.

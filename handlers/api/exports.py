@@ -39,6 +39,7 @@ class ExportHandler(TrackingHandler):
     """One for each format."""
 
     ending: ClassVar[str]
+    way = "export"
 
     def document(self) -> type[Format]:
         """What is written; raises InvalidRequest."""

@@ -50,11 +50,12 @@ class TripHandler(TrackingHandler):
     route = "/api/v1/ops/trips/{bookingId}"
 
     async def get(self, text: str) -> None:
-        await admin_of(self)
+        principal = await admin_of(self)
         booking_id = uuid_of(text, "booking id")
         trip = await self.services.ask(find_trip, booking_id)
         if trip is None:
             raise NotFound("no such booking")
+        self.services.access_log.note(principal, booking_id, "ops")
         etag = f'W/"{trip.epoch}-{trip.version}"'  # every event that changes anything counts up
         self.set_header("ETag", etag)
         self.set_header("Cache-Control", "private, no-cache")
@@ -122,7 +123,7 @@ class TripsHandler(BaseHandler):
     route = "/api/v1/ops/trips"
 
     async def get(self) -> None:
-        await admin_of(self)
+        principal = await admin_of(self)
         status = self.get_query_argument("status", None)
         if status is not None and status not in STATUSES:
             raise InvalidRequest(f"status is one of {', '.join(STATUSES)}")
@@ -133,5 +134,7 @@ class TripsHandler(BaseHandler):
         if len(search) > LONGEST_SEARCH:
             raise InvalidRequest(f"search has more than {LONGEST_SEARCH} characters")
         found = await self.services.read(search_trips, search, status, limit)
+        for trip in found:
+            self.services.access_log.note(principal, trip.booking_id, "ops")
         self.set_header("Cache-Control", "no-store")
         self.answer({"trips": [_fields(trip) for trip in found]})

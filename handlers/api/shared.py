@@ -19,6 +19,7 @@ class SharedHandler(LinkHandler, TrackingHandler):
 
     async def get(self, token: str) -> None:
         share = await self.opened(token)
+        self.services.access_log.note_link(share.id, share.booking_id, "rest")
         track = await self.services.ask(find_track, share.booking_id)
         if self.request.method == "GET":
             await self.count(share)

@@ -7,12 +7,13 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from contextlib import aclosing
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Final, TypeAlias
+from typing import Any, ClassVar, Final, TypeAlias
 
 import msgspec
 from tornado.iostream import StreamClosedError
 
 from handlers.base import BaseHandler
+from tracking.domain.accesses import Way
 from tracking.domain.eta import Eta, NoEta
 from tracking.domain.freshness import STALE_AFTER
 from tracking.domain.legs import Leg
@@ -34,7 +35,6 @@ from tracking.wire.route_properties import route_properties
 
 # Reads the page behind a place, the first one behind None.
 ReadPage: TypeAlias = Callable[[Place | None], Coroutine[Any, Any, PointsPage]]
-
 _encode = msgspec.json.encode
 
 # An entity tag without the mark of a weak one.
@@ -51,15 +51,18 @@ def is_named(etag: str, if_none_match: str) -> bool:
 class TrackingHandler(BaseHandler):
     """Shared by track and route: access, conditional requests, pages."""
 
+    way: ClassVar[Way] = "rest"  # in the access log
+
     async def requested(self, text: str) -> tuple[TrackView, RouteSlice]:
         """The track that this caller may see, and which of its waypoints were asked for."""
-        _, booking_id = await self.authorize(text)
+        principal, booking_id = await self.authorize(text)
         track = await self.services.ask(find_track, booking_id)
         if track is None:  # asked for, but not accepted yet
             raise NotFound("no such booking")
         since_seq = self.whole_number("since_seq", 0)
         if since_seq > track.head_seq:
             raise InvalidRequest("since_seq is above the track's head")
+        self.services.access_log.note(principal, booking_id, self.way)
         return track, RouteSlice(track.id, since_seq, track.head_seq)
 
     async def requested_route(self, text: str) -> tuple[TrackView, RouteSlice]:
@@ -93,9 +96,7 @@ class TrackingHandler(BaseHandler):
             await self.check_whole(part, count)
 
     async def check_whole(self, part: RouteSlice, count: int) -> None:
-        """Raises RouteChanged when fewer have come since the trip was erased meanwhile: half of it
-        must not look like a whole one.
-        """
+        """Raises RouteChanged when the trip was erased meanwhile: half must not look whole."""
         if count < part.head_seq - part.since_seq:  # else none is missing
             await self.services.read(still_there, part.track_id)
 

@@ -66,6 +66,7 @@ class FleetHandler(SocketHandler):
             return close_codes.INTERNAL
         viewer = FleetViewer(self, self._principal, send_queue, self._epoch, self._since)
         self.services.fleet.join(viewer.subscriber)
+        self.services.access_log.note(self._principal, None, "fleet")
         self._has_entered = False
         return viewer
 

@@ -51,6 +51,8 @@ class StreamHandler(SocketHandler):
     def enter(self, send_queue: SendQueue) -> Viewer | CloseCode:
         replay, self._replay = self._replay, None
         if replay is not None:
+            log = self.services.access_log
+            log.note(replay.principal, replay.part.booking_id, "replay")
             return ReplayViewer(self, replay, send_queue)
         room = self._room
         if room is None:
@@ -62,6 +64,7 @@ class StreamHandler(SocketHandler):
         except NotFound:
             return close_codes.NOT_FOUND
         self.services.rooms.join(viewer.subscriber)
+        self.note_access()
         self._room = None  # joined: its subscriber leaves it
         return viewer
 
@@ -71,6 +74,10 @@ class StreamHandler(SocketHandler):
         if self._is_named:
             return ProtocolViewer(self, room, self.principal, send_queue, self._options)
         return PlainViewer(self, room, self.principal, send_queue)
+
+    def note_access(self) -> None:
+        """Somebody looks."""
+        self.services.access_log.note(self.principal, self.booking_id, "socket")
 
     def withdraw(self) -> None:
         room, self._room = self._room, None

@@ -42,5 +42,8 @@ class SharedStreamHandler(LinkHandler, StreamHandler):
         """The link was open a moment ago, and is looked at again within the next."""
         return SharedViewer(self, room, self.share, send_queue, self._options)
 
+    def note_access(self) -> None:
+        self.services.access_log.note_link(self.share.id, self.share.booking_id, "socket")
+
     def _protocol_name(self) -> str:
         return "shared" if self._is_named else "plain"

@@ -13,6 +13,7 @@ from tracking.domain.erasure import NOBODY
 from tracking.domain.times import rfc3339
 from tracking.domain.trips import GRACE
 from tracking.errors import NotFound, TripActive
+from tracking.store.accesses import may_forget
 from tracking.store.engine import translated
 from tracking.store.sql import interval
 from tracking.store.statements import Statements, transaction
@@ -20,7 +21,7 @@ from tracking.store.statements import Statements, transaction
 # What is deleted, in this order. A new table that names a booking, a track or a person stands here,
 # or in `KEPT`: tests/test_erasure.py compares both with the schema.
 OF_TRACK: Final = ("arrivals", "published_watermarks", "route_metadata", "receipts", "waypoints")
-OF_BOOKING: Final = ("share_links", "outbox", "booking_facts", "assignments", "tracks")
+OF_BOOKING: Final = ("accesses", "share_links", "outbox", "booking_facts", "assignments", "tracks")
 # Tombstones: `bookings` loses its owner, `erased_spans` holds no id of a person.
 KEPT: Final = ("bookings", "erased_spans")
 
@@ -134,6 +135,7 @@ def _count(cursor: Statements, booking_id: UUID, track_id: UUID | None) -> dict[
 
 def _delete(cursor: Statements, booking_id: UUID, track_id: UUID | None) -> dict[str, int]:
     rows = {}
+    may_forget(cursor)
     for table, what in _WHAT.items():
         cursor.execute(f"DELETE FROM {what}", {"booking": booking_id, "track": track_id})
         rows[table] = cursor.rowcount

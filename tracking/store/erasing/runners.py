@@ -12,6 +12,7 @@ from tracking.domain.erasure import NOBODY, runner_digest
 from tracking.domain.events import FIRST_TIME
 from tracking.domain.times import rfc3339
 from tracking.domain.verdicts import STANDARD
+from tracking.store.accesses import may_forget
 from tracking.store.ingest.bookings import lock_bookings
 from tracking.store.ingest.route_changes import remeasure
 from tracking.store.ingest.track_cache import TrackCache
@@ -107,6 +108,7 @@ def erase_from_booking(engine: sa.Engine, runner_id: UUID, booking_id: UUID) -> 
             names,
         )
         gone = cursor.rowcount
+        may_forget(cursor)
         for statement in _WITHOUT_HIM:
             cursor.execute(statement, names)
         tracks = load_tracks(cursor, [booking_id], TrackCache())
@@ -135,6 +137,8 @@ _WITHOUT_HIM: Final = (
     "DELETE FROM receipts r USING tracks t WHERE t.booking_id = %(booking)s AND r.track_id = t.id",
     # What his waypoints proved: without them it would be withdrawn, as if it had been wrong.
     "DELETE FROM arrivals a USING tracks t WHERE t.booking_id = %(booking)s AND a.track_id = t.id",
+    "UPDATE accesses SET reader_id = %(nobody)s"
+    " WHERE booking_id = %(booking)s AND reader_id = %(runner)s",
     # It has where he stood.
     "DELETE FROM route_metadata m USING tracks t"
     " WHERE t.booking_id = %(booking)s AND m.track_id = t.id AND NOT m.route_expired",

@@ -1,5 +1,6 @@
 """The tables. `alembic check` holds them against the migrations; `store/` reads and writes them."""
 
+from tracking.store.models.accesses import AccessRow
 from tracking.store.models.base import Base
 from tracking.store.models.bookings import AssignmentRow, Booking, BookingFact, Track
 from tracking.store.models.deployment import CodeRevision
@@ -11,6 +12,7 @@ from tracking.store.models.told import ArrivalRow
 from tracking.store.models.waypoints import ParkedUpdate, RouteMetadata, Waypoint
 
 __all__ = [
+    "AccessRow",
     "ArrivalRow",
     "AssignmentRow",
     "Base",

@@ -1,0 +1,90 @@
+"""The access log: rows are added; only erasure and the log's own retention delete some."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+import sqlalchemy as sa
+from msgspec import Struct
+
+from tracking.domain.accesses import Access
+from tracking.store.engine import translated
+from tracking.store.sql import execute_rows
+from tracking.store.statements import Statements, transaction
+
+# So many of the newest hours are listed: half a year of an owner who looks every day.
+MOST_LISTED: Final = 1_000
+
+
+class ListedAccess(Struct, frozen=True):
+    """What one reader did in one way within an hour."""
+
+    reader_id: UUID
+    role: str
+    way: str
+    first_at: datetime
+    last_at: datetime
+    count: int
+
+
+@translated
+def add(engine: sa.Engine, accesses: Sequence[Access]) -> None:
+    """One statement. What is of somebody who was erased meanwhile is not written: an erasure waits
+    for this, or this for it.
+    """
+    with transaction(engine) as cursor:
+        execute_rows(
+            cursor,
+            _ADD,
+            [
+                (a.reader.booking_id, a.reader.reader_id, a.reader.role, a.reader.way, a.first_at,
+                 a.last_at, a.count)
+                for a in accesses
+            ],
+            "(%s::uuid, %s::uuid, %s, %s, %s::timestamptz, %s::timestamptz, %s)",
+        )  # fmt: skip
+
+
+_ADD: Final = """
+    WITH v (booking_id, reader_id, role, way, first_at, last_at, count) AS (VALUES %s),
+    there AS (
+        SELECT booking_id FROM bookings
+        WHERE booking_id IN (SELECT booking_id FROM v) AND erased_at IS NULL
+        ORDER BY booking_id FOR KEY SHARE
+    )
+    INSERT INTO accesses (booking_id, reader_id, role, way, first_at, last_at, count)
+    SELECT v.* FROM v LEFT JOIN there ON there.booking_id = v.booking_id
+    WHERE (v.booking_id IS NULL OR there.booking_id IS NOT NULL) AND NOT EXISTS (
+        SELECT FROM erased_spans e WHERE e.runner_sha256 = sha256(uuid_send(v.reader_id))
+            AND e.booking_id IS NULL AND v.first_at < e.until)
+"""
+
+
+@translated
+def of_booking(engine: sa.Engine, booking_id: UUID) -> list[ListedAccess]:
+    """The newest first, by hours."""
+    with transaction(engine) as cursor:
+        cursor.execute(
+            """
+            SELECT reader_id, role, way, min(first_at), max(last_at), sum(count)::bigint
+            FROM accesses WHERE booking_id = %s
+            GROUP BY reader_id, role, way, date_trunc('hour', first_at)
+            ORDER BY max(last_at) DESC, reader_id, way LIMIT %s
+            """,
+            (booking_id, MOST_LISTED),
+        )
+        return [ListedAccess(*row) for row in cursor]
+
+
+def may_forget(cursor: Statements) -> None:
+    """In this transaction rows may go."""
+    cursor.execute("SET LOCAL tracking.forgets_accesses = 'on'")
+
+
+def delete_before(engine: sa.Engine, time: datetime) -> int:
+    """What is older than the log is kept; how many rows."""
+    with transaction(engine, whole=True) as cursor:
+        may_forget(cursor)
+        cursor.execute("DELETE FROM accesses WHERE first_at < %s", (time,))
+        return int(cursor.rowcount)
