@@ -44,7 +44,7 @@ def test_refusals_have_the_apps_error_body(server: Server) -> None:
     for path, method, status in (
         ("/nowhere", "GET", 404),
         ("/health", "POST", 405),
-        (f"{API}/{uuid4()}", "DELETE", 405),
+        (f"{API}/{uuid4()}", "PUT", 405),
     ):
         given = {"X-Request-ID": "from-the-gateway"}
         found, body, headers = server.get(path, None, method, **given)
