@@ -34,6 +34,7 @@ def test_it_has_our_own_metrics_and_readiness(server: Server) -> None:
         "reads",
         "links",
         "ingest",
+        "transactions",
     }
 
 

@@ -28,7 +28,7 @@ def ended(server: Server, platform: Platform) -> Trip:
     platform.accept(trip)
     seconds = [*range(0, 21, 2), *range(700, 721, 2)]
     for second in seconds:
-        platform.update(trip, second, longitude=106.8 + min(second, second - 660, key=abs) * 1e-3)
+        platform.update(trip, second, longitude=106.8 + min(second, second - 660, key=abs) * 5e-4)
     wait_seq(server, trip, len(seconds))
     platform.deliver(trip, trip.at(730))
     wait_until(lambda: track(server, trip)["status"] == "completed", "the end")
@@ -53,14 +53,14 @@ def test_the_trip_is_played_paused_and_sought_with_the_keyboard(
         opened.wait_text(".replay .primary", "Pause")
         opened.wait(
             "() => { const {marker} = document.querySelector('.overlay').drawn();"
-            " return marker !== null && marker.longitude > 106.803 && marker.longitude < 106.82; }"
+            " return marker !== null && marker.longitude > 106.8015 && marker.longitude < 106.81; }"
         )
         opened.page.keyboard.press("Enter")
         opened.wait_text(".replay .primary", "Play")
         opened.page.focus(".replay .time")
         opened.page.keyboard.press("End")
         opened.page.keyboard.press("PageDown")
-        opened.wait("() => document.querySelector('.overlay').drawn().marker?.longitude > 106.82")
+        opened.wait("() => document.querySelector('.overlay').drawn().marker?.longitude > 106.815")
         opened.page.keyboard.press("Home")
         opened.wait_text(".replay output", first)
         opened.page.select_option(".replay select", "60")

@@ -83,7 +83,8 @@ async def test_whole_messages_name_nobody(server: Server, platform: Platform) ->
         "status": "active", "phase": "to_pickup", "waiting": False, "freshness": freshness,
         "last_position": position(trip, 2, 1, welcome["last_position"]["received_at"]),
         "recovered": None, "heartbeat_s": 15, "token_expires_at": rfc3339(until),
-        "flagged": [],
+        "flagged": [], "arrivals": {"pickup": None, "dropoff": None},
+        "eta": None, "eta_reason": welcome["eta_reason"],
     }  # fmt: skip
     assert await client.next() == backfill(trip, 0, 2, point(trip, 1, 0), point(trip, 2, 1))
     platform.update(trip, 5)
@@ -217,6 +218,26 @@ async def test_from_the_pickup_on_and_nothing_before(server: Server, platform: P
     data = shared(server, token)[1]["data"]
     assert [each["seq"] for each in data["waypoints"]] == [7, 5, 8, 10]
     assert (data["epoch"], data["seq"], data["waiting"]) == (epoch, 10, False)
+
+
+@pytest.mark.gen_test
+async def test_who_waited_for_the_pickup_hears_what_is_left_out_before_it_is_sent(
+    server: Server, platform: Platform
+) -> None:
+    trip = await stored(server, platform, 2)
+    token = share(server, trip, **{"from": "pickup"})["share_token"]
+    client = await SharedClient.look(server, token)
+    assert (await client.next_of("welcome"))["flagged"] == []
+    await add(server, platform, trip, 10)  # after the pickup, of which nobody knows yet
+    platform.update(trip, 12, longitude=110.0)  # no runner can be there
+    await asyncio.to_thread(wait_seq, server, trip, 4)
+    pick_up(platform, trip, 5)
+    await client.next_of("track_update")
+    flagged = await client.next()
+    assert flagged is not None
+    assert (flagged["type"], flagged["seqs"]) == ("flagged", [4])
+    assert (await client.next_of("backfill"))["through_seq"] == 4
+    client.socket.close()
 
 
 @pytest.mark.gen_test

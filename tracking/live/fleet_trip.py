@@ -92,8 +92,7 @@ class FleetTrip:
                 self.is_outdated = True  # something is missing
             self._track_version = max(self._track_version, move.after)
         is_changed = booking.flagged is not None  # `move` has the distance without them
-        if self._last is not None and self._last.seq in (booking.flagged or ()):
-            self.is_outdated = True  # the marker stands on one of them
+        self.is_outdated |= is_changed  # the marker may stand on one of them, or not yet on another
         for entry in booking.entries:
             if isinstance(entry, StoredWaypoint):
                 is_changed |= self._moved(entry)

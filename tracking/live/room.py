@@ -130,8 +130,10 @@ class Room:
         state = self.state
         assert state is not None
         self._changes += 1
+        # A late waypoint may make one good that is newer than all that was shown.
+        is_back = not set(seqs).issuperset(state.flagged)
         state.flagged = seqs
-        self.is_outdated |= state.last is not None and state.last.seq in seqs
+        self.is_outdated |= is_back or (state.last is not None and state.last.seq in seqs)
 
     def moved(self, waypoint: StoredWaypoint) -> None:
         """A waypoint was stored; a late one doesn't move the marker."""
@@ -197,9 +199,16 @@ class Room:
         if frame is not None:
             subscriber.tell(frame)
         if subscriber.view.begins_anew(change):
+            self._tell_what_is_flagged(subscriber)
             subscriber.begin_anew()
         if self.is_over:
             subscriber.finish()
+
+    def _tell_what_is_flagged(self, subscriber: Subscriber) -> None:
+        """Who waited for the pickup heard nothing of it, and is sent waypoints now."""
+        state = self.state
+        if state is not None and state.flagged and not subscriber.view.is_waiting(state):
+            subscriber.tell(protocol.frame_of(protocol.Flagged(self.booking_id, state.flagged)))
 
     @property
     def is_over(self) -> bool:

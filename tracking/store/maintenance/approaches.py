@@ -12,6 +12,7 @@ from tracking.domain.arrivals import Way
 from tracking.domain.hops import Recorded
 from tracking.domain.legs import Course
 from tracking.domain.trips import GRACE
+from tracking.store.read.spans import SHOWN_POSITION
 from tracking.store.sql import ROUTE_ORDER, interval, number_array, uuid_array
 
 # Who is farther away than this has not come near since the last look: off the way of most trips.
@@ -55,7 +56,7 @@ _CLOSE: Final = f"""
     LEFT JOIN unnest(%s::uuid[], %s::bigint[]) AS seen (id, version) ON seen.id = t.id
     WHERE t.status = 'active' AND t.updated_at >= %s AND t.version IS DISTINCT FROM seen.version
         AND t.route_expired_at IS NULL AND (
-            ST_DistanceSphere(t.last_position, CASE t.phase WHEN 'to_pickup' THEN t.pickup
+            ST_DistanceSphere({SHOWN_POSITION}, CASE t.phase WHEN 'to_pickup' THEN t.pickup
                 ELSE t.dropoff END) <= {NEAR_M}
             OR EXISTS (SELECT FROM arrivals r WHERE r.track_id = t.id AND r.state = 'arrived'
                 AND r.way_end = CASE t.phase WHEN 'to_pickup' THEN 'pickup' ELSE 'dropoff' END)

@@ -13,20 +13,21 @@ from psycopg2.extensions import cursor as Cursor
 from tracking.domain.trips import GRACE
 from tracking.domain.waypoints import StoredWaypoint
 
+
+def _shown(column: str) -> str:
+    """Of the marker; a release that judges nothing adds waypoints and leaves the marker behind."""
+    marker = f"CASE WHEN t.judged_seq = t.head_seq THEN t.marker_{column} END"
+    return f"coalesce({marker}, t.last_{column})"
+
+
 # Of `tracks t`: where its newest waypoint is that is OK, as `waypoint_at` takes it.
-PLACE: Final = (
-    "coalesce(t.marker_recorded_at, t.last_recorded_at),"
-    " coalesce(t.marker_runner_id, t.last_runner_id),"
-    " coalesce(t.marker_reported_at, t.last_reported_at),"
-    " coalesce(t.marker_position, t.last_position)::text"
-)
-SHOWN_AT: Final = "coalesce(t.marker_recorded_at, t.last_recorded_at)"
+SHOWN_AT: Final = _shown("recorded_at")
+SHOWN_POSITION: Final = _shown("position")
+PLACE: Final = f"{SHOWN_AT}, {_shown('runner_id')}, {_shown('reported_at')}, {SHOWN_POSITION}::text"
 # ... and a condition that finds it among `waypoints w`.
-IS_SHOWN: Final = """
-    w.track_id = t.id AND w.recorded_at = coalesce(t.marker_recorded_at, t.last_recorded_at)
-    AND w.runner_id = coalesce(t.marker_runner_id, t.last_runner_id)
-    AND w.reported_at = coalesce(t.marker_reported_at, t.last_reported_at)
-    AND w.position = coalesce(t.marker_position, t.last_position)
+IS_SHOWN: Final = f"""
+    w.track_id = t.id AND w.recorded_at = {SHOWN_AT} AND w.runner_id = {_shown("runner_id")}
+    AND w.reported_at = {_shown("reported_at")} AND w.position = {SHOWN_POSITION}
 """
 # ... and what it gives back: the columns of a StoredWaypoint.
 COLUMNS: Final = (
