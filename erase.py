@@ -77,7 +77,7 @@ class Eraser:
 
     def runner(self, runner_id: UUID) -> None:
         before = datetime.now(UTC)
-        bookings = runners.bookings_of_runner(self._engine, runner_id)
+        bookings = runners.bookings_of_runner(self._engine, runner_id, before)
         for each in bookings:
             if each.is_active:
                 self._stays(each.booking_id, TripActive("the trip is under way"))
@@ -86,7 +86,7 @@ class Eraser:
             return
         if not self._dry_run:
             runners.begin(self._engine, runner_id, before)
-            bookings = runners.bookings_of_runner(self._engine, runner_id)
+            bookings = runners.bookings_of_runner(self._engine, runner_id, before)
         for each in bookings:
             self._runner_of(runner_id, each.booking_id)
         if not self._dry_run:

@@ -47,7 +47,7 @@ def main() -> int:
     except Wrong as error:
         print(f"NOT VALID: {error}", file=sys.stderr)
         return EXIT_WRONG
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, jwt.PyJWKError, jwt.InvalidKeyError) as error:
         print(f"cannot be read: {error}", file=sys.stderr)
         return EXIT_USAGE
     return 0

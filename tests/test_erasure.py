@@ -31,6 +31,7 @@ from tracking.store.read.live import live_state
 from tracking.store.read.tracks import booking_access, find_track
 from tracking.store.shares import create_share
 from tracking.store.statements import transaction
+from workers.erasures import ErasedRunner, apply_again
 
 HOUR_AGO = datetime.now(UTC) - timedelta(hours=1)
 # A place that no other trip of the test has.
@@ -209,7 +210,7 @@ def test_the_erasure_goes_out_as_the_last_event_of_the_booking(own_engine: sa.En
 def erase_runner(engine: sa.Engine, runner_id: UUID) -> None:
     before = datetime.now(UTC)
     runners.begin(engine, runner_id, before)
-    for each in runners.bookings_of_runner(engine, runner_id):
+    for each in runners.bookings_of_runner(engine, runner_id, before):
         runners.erase_from_booking(engine, runner_id, each.booking_id)
     runners.forget_parked(engine, runner_id, before)
 
@@ -238,12 +239,27 @@ def test_a_runner_goes_from_his_trips_and_they_stay(own_engine: sa.Engine) -> No
 
 def test_a_runner_who_works_on_is_recorded_again(own_engine: sa.Engine) -> None:
     old = ended(own_engine)
+    erased_at = datetime.now(UTC)
     erase_runner(own_engine, old.runner_id)
     new = Trip(datetime.now(UTC) + timedelta(minutes=5))
     new.runner_id = old.runner_id
     store_batch(own_engine, events(new))
     assert track_of(own_engine, new).waypoint_count == 6
     assert track_of(own_engine, new).runner_id == old.runner_id
+    # A restore applies all erasures again, also those that were long before the backup.
+    digest = runner_digest(old.runner_id).hex()
+    apply_again(own_engine, ErasedRunner(digest, erased_at))
+    assert track_of(own_engine, new).waypoint_count == 6
+    assert track_of(own_engine, new).runner_id == old.runner_id
+
+
+def test_an_erased_booking_gets_no_share_link(own_engine: sa.Engine) -> None:
+    trip = ended(own_engine)
+    erase_booking(own_engine, trip.booking_id)
+    terms = ShareTerms(label="late", from_pickup=False, after_end_s=60, expires_in_s=60)
+    with pytest.raises(NotFound):
+        create_share(own_engine, trip.booking_id, "token", trip.owner_id, terms)
+    assert rows(own_engine, "SELECT * FROM share_links") == []
 
 
 def test_of_two_runners_of_a_trip_the_other_one_stays(own_engine: sa.Engine) -> None:

@@ -140,7 +140,7 @@ def apply_again(engine: sa.Engine, erasure: Erasure) -> None:
         return
     digest = bytes.fromhex(erasure.runner_sha256)
     for runner_id in runners.begin_again(engine, digest, erasure.until):
-        for each in runners.bookings_of_runner(engine, runner_id):
+        for each in runners.bookings_of_runner(engine, runner_id, erasure.until):
             runners.erase_from_booking(engine, runner_id, each.booking_id)
         runners.forget_parked(engine, runner_id, erasure.until)
 

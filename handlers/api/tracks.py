@@ -153,12 +153,12 @@ class TrackHandler(TrackingHandler):
         track, part = await self.requested(booking_id)
         legs = await self.services.ask(arrivals_of, track.id)
         eta = await self._eta(track, legs)
-        part_of_it = eta_part(eta)
-        tag = "" if part_of_it is None else f"-{zlib.crc32(repr(part_of_it).encode()):08x}"
+        said, reason = eta_part(eta), eta_reason(eta)
+        tag = f"-{zlib.crc32(repr((said, reason)).encode()):08x}"
         if self.is_unchanged(track, part, tag):
             self.set_status(304)
             return
-        more = {"arrivals": arrivals_part(legs), "eta": part_of_it, "eta_reason": eta_reason(eta)}
+        more = {"arrivals": arrivals_part(legs), "eta": said, "eta_reason": reason}
         await self.send_waypoints(_track_fields(track) | more, part)
 
     async def _eta(self, track: TrackView, legs: list[Leg]) -> Eta | NoEta:

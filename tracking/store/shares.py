@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import sqlalchemy as sa
 
 from tracking.domain.shares import OpenShare, Share, ShareTerms
-from tracking.errors import InvalidRequest
+from tracking.errors import InvalidRequest, NotFound
 from tracking.store.engine import translated
 from tracking.store.sql import uuid_array
 from tracking.store.statements import transaction
@@ -43,9 +43,18 @@ OPEN: Final = f"({STATUS}) IN ('active', 'waiting')"
 def create_share(
     engine: sa.Engine, booking_id: UUID, token: str, created_by: UUID, terms: ShareTerms
 ) -> Share:
-    """The new link. Raises InvalidRequest when the booking has too many."""
+    """The new link. InvalidRequest when the booking has too many, NotFound when it was erased.
+
+    The lock waits for an erasure, which waits for it: no link is left behind.
+    """
     share_id = uuid4()
     with transaction(engine) as cursor:
+        cursor.execute(
+            "SELECT FROM bookings WHERE booking_id = %s AND erased_at IS NULL FOR KEY SHARE",
+            (booking_id,),
+        )
+        if cursor.fetchone() is None:
+            raise NotFound("no such booking")
         cursor.execute(
             """
             INSERT INTO share_links (id, booking_id, token_sha256, created_by, label, from_pickup,

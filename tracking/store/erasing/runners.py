@@ -27,10 +27,15 @@ class RunnersBooking(Struct, frozen=True):
     is_active: bool
 
 
-def bookings_of_runner(engine: sa.Engine, runner_id: UUID) -> list[RunnersBooking]:
-    """All in which he is named. Reads whole tables."""
+def bookings_of_runner(
+    engine: sa.Engine, runner_id: UUID, before: datetime
+) -> list[RunnersBooking]:
+    """All in which he is named, of trips that began before then. Reads whole tables.
+
+    What he does after his erasure is kept: none of those trips was under way at that time.
+    """
     with transaction(engine) as cursor:
-        cursor.execute(_BOOKINGS, {"runner": runner_id})
+        cursor.execute(_BOOKINGS, {"runner": runner_id, "before": before})
         return [RunnersBooking(*row) for row in cursor]
 
 
@@ -42,6 +47,7 @@ _BOOKINGS: Final = """
         UNION SELECT booking_id FROM booking_facts WHERE runner_id = %(runner)s
         UNION SELECT booking_id FROM tracks
             WHERE runner_id = %(runner)s OR last_runner_id = %(runner)s)
+        AND (t.started_at IS NULL OR t.started_at < %(before)s)
     ORDER BY b.booking_id
 """
 

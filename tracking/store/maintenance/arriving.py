@@ -123,7 +123,8 @@ def _look_at(
             continue
         open_way, from_s = way, way.from_s
         if look is not None and _goes_on(look, track, way):
-            from_s, was_away = look.from_s, look.was_away
+            # At the begin of the way nobody has been away yet.
+            from_s, was_away = look.from_s, look.was_away and look.from_s > way.from_s
         route = _accepted(cursor, track, way, from_s, rule, None if look is None else look.head_seq)
         if route and route[0].at_s < from_s:  # a late one: the way as a whole
             from_s, was_away = way.from_s, False

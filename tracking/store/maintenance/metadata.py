@@ -192,4 +192,5 @@ _UPSERT: Final = f"""
         route_sha256 = excluded.route_sha256,
         route_sha256_at = excluded.route_sha256_at, updated_at = now()
     WHERE NOT route_metadata.route_expired
+        AND coalesce(route_metadata.track_version, 0) <= excluded.track_version
 """
