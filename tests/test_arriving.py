@@ -163,6 +163,26 @@ def test_the_event_of_the_pickup_decides_and_the_dropoff_follows(engine: sa.Engi
     assert events(engine, trip) == before  # nothing that was not known
 
 
+@pytest.mark.parametrize(("days", "told"), [(6, 2), (8, 0)])
+def test_of_a_trip_of_last_week_nothing_is_told_any_more(
+    engine: sa.Engine, days: int, told: int
+) -> None:
+    """It ended before there were arrivals, and its verdicts are judged anew."""
+    trip = a_trip(days * 24 * 60)
+    drive = [moved_to(trip, second) for second in range(0, END_S, 5)]
+    store_batch(engine, [*accepted(trip), *drive, picked_up(trip, LEAVE_S), delivered(trip, END_S)])
+    before = samples(engine)
+    settle(engine, trip)
+    assert (len(events(engine, trip)), len(legs(engine, trip))) == (told, told)
+    assert (samples(engine) > before) == (told > 0)
+
+
+def samples(engine: sa.Engine) -> int:
+    with transaction(engine) as cursor:
+        cursor.execute("SELECT coalesce(max(id), 0) FROM eta_samples")
+        return int((cursor.fetchone() or (0,))[0])
+
+
 def test_an_arrival_that_the_phase_event_alone_shows_has_no_evidence(engine: sa.Engine) -> None:
     trip, looks = a_trip(10), Looks()
     store_batch(engine, accepted(trip))

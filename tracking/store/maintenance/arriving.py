@@ -161,6 +161,11 @@ def _accepted(
     return [w for w in route if w.seq not in verdicts] if verdicts else route
 
 
+# Of a trip that ended before, and of which nothing was said, nothing is said any more: nobody waits
+# for a message of last week, and an ETA is not learned from last year (verdicts.py settles it all).
+TOLD_WITHIN_S: Final = 7 * 86_400.0
+
+
 class Settled(Struct, frozen=True):
     """The track's version behind it, what is to be told, and the samples that were kept."""
 
@@ -183,6 +188,9 @@ def settle_arrivals(engine: sa.Engine, track_id: UUID, version: int) -> Settled 
         if track.version != version:
             return None
         stored, findings, routes = stored_findings(cursor, track_id), [], []
+        ended_s = track.course.ended_s
+        if not stored and ended_s is not None and now.timestamp() - ended_s > TOLD_WITHIN_S:
+            return Settled(version)
         for way in ways_of(track.course):
             route: Sequence[Recorded] = []
             if track.last_at is not None:
