@@ -27,6 +27,8 @@ from tracking.store.maintenance.metadata import update_metadata, waiting_tracks
 # Some megabytes as CSV, more than sockets hold.
 LONG: Final = 60_000
 AT_ONCE: Final = 20_000
+# Of a trip's metadata: which row it is, and when it was written.
+WRITTEN: Final = ("id", "updated_at", "route_sha256_at")
 
 
 @pytest.fixture
@@ -60,8 +62,7 @@ def metadata(engine: sa.Engine) -> dict[UUID, dict[str, Any]]:
     with engine.connect() as database:
         found = database.execute(sa.text("SELECT * FROM route_metadata")).mappings()
         return {
-            row["track_id"]: {k: v for k, v in row.items() if k not in ("id", "updated_at")}
-            for row in found
+            row["track_id"]: {k: v for k, v in row.items() if k not in WRITTEN} for row in found
         }
 
 
