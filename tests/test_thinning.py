@@ -8,8 +8,8 @@ from uuid import UUID
 import pytest
 
 from tests.running import Trip
-from tracking.store.outbox.watermarks import UnsentTrack, UnsentWaypoint
-from workers.thinning import fair_shares, spans, thinned
+from tracking.store.outbox.watermarks import Published, UnsentTrack, UnsentWaypoint
+from workers.thinning import fair_shares, pass_gone, spans, thinned
 
 START = Trip().start
 
@@ -54,6 +54,21 @@ def test_thinning_keeps_what_is_an_interval_after_all_before() -> None:
     late = [0, 100, 50, 60, 105, 110]
     assert going(late, 10) == [1, 2, 6]
     assert going(late, 0) == [1, 2, 3, 4, 5, 6]
+
+
+def test_rows_that_are_gone_hold_nothing_back() -> None:
+    """Of a runner who was erased: all of a share, or its end."""
+    track = unsent_track(published_seq=3, published_at=START, last_seq=9)
+    out: dict[str, Published] = {}
+    pass_gone([track], [0], out)
+    assert out == {}
+    pass_gone([track], [6], out)
+    assert out == {track.track_id: Published(9, START, START)}
+    found, out = thinned([waypoint(5, 50)], {track.track_id: track}, timedelta(0))
+    pass_gone([track], [6], out)
+    assert [w.seq for w in found] == [5]
+    far = out[track.track_id]
+    assert (far.seq, far.at) == (9, START + timedelta(seconds=50))
 
 
 def test_the_newest_position_of_an_ended_trip_goes_out_once() -> None:

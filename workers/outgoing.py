@@ -30,7 +30,7 @@ from tracking.wire.messages import envelope
 from workers.erasures import ErasureTopic, told
 from workers.kafka.clients import connection_options
 from workers.kafka.patches import abandon, without_exit_hook
-from workers.thinning import fair_shares, spans, thinned
+from workers.thinning import fair_shares, pass_gone, spans, thinned
 
 log = logging.getLogger("tracking.outgoing")
 
@@ -192,6 +192,7 @@ class Outgoing:
         found = watermarks.waypoints_in(self._engine, spans(tracks, shares))
         by_id = {track.track_id: track for track in tracks}
         going, published = thinned(found, by_id, self._interval)
+        pass_gone(tracks, shares, published)
         self._send(producer, [_updated(by_id[w.track_id], w) for w in going])
         watermarks.advance(self._engine, published)
         return Round.FULL if shares != wanted else Round(bool(going))

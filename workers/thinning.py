@@ -27,6 +27,20 @@ def spans(tracks: Sequence[UnsentTrack], shares: Sequence[int]) -> list[Span]:
     return found
 
 
+def pass_gone(
+    tracks: Sequence[UnsentTrack], shares: Sequence[int], published: dict[str, Published]
+) -> None:
+    """What was read has gone out to the end of each share, also where rows are missing.
+
+    All were committed; those of a runner who was erased are gone, and no event may wait for them.
+    """
+    for track, share in zip(tracks, shares, strict=True):
+        if share:
+            none = Published(track.published_seq, track.published_at, track.started_at)
+            far = published.setdefault(track.track_id, none)
+            far.seq = max(far.seq, track.published_seq + share)
+
+
 def thinned(
     waypoints: Sequence[UnsentWaypoint], tracks: Mapping[str, UnsentTrack], interval: timedelta
 ) -> tuple[list[UnsentWaypoint], dict[str, Published]]:
