@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -11,6 +12,7 @@ from msgspec.structs import replace
 from tests.test_trip_eta import ENDS, history
 from tests.viewing import Told, active_state, entered, stored_waypoint
 from tracking.domain.trip_eta import Ends, Samples
+from tracking.errors import DatabaseUnavailable
 from tracking.live.etas import ENDS_S, HISTORY_S, Etas
 from tracking.live.room import Room
 from tracking.live.rooms import Rooms
@@ -77,6 +79,23 @@ async def test_nobody_is_told_that_there_is_none_unless_there_was_one() -> None:
     assert not [each for each in subscriber.told if each["type"] == "eta"]
     table.samples = Samples(1, 1, history())
     await etas.look(1 + HISTORY_S)
+    room.age(datetime.now(UTC) + timedelta(minutes=5), 0.0)
+    await etas.look(2 + HISTORY_S)
+    told = [each for each in subscriber.told if each["type"] == "eta"]
+    assert [each["eta_reason"] for each in told] == [None, "stale"]
+
+
+@pytest.mark.gen_test
+async def test_an_eta_is_withdrawn_also_while_the_database_is_away() -> None:
+    rooms, table = Rooms(), Table(Samples(1, 1, history()))
+
+    async def away(_: object) -> Any:
+        raise DatabaseUnavailable("away")
+
+    etas = Etas(rooms, table.read_samples, table.read_ends)
+    room, subscriber = await watched(rooms)
+    await etas.look(1.0)
+    etas._read_samples = etas._read_ends = away
     room.age(datetime.now(UTC) + timedelta(minutes=5), 0.0)
     await etas.look(2 + HISTORY_S)
     told = [each for each in subscriber.told if each["type"] == "eta"]

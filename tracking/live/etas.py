@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
@@ -53,19 +54,20 @@ class Etas:
             try:
                 await self.look(time.monotonic())
                 failing = False
-            except TrackingError:
-                pass
             except Exception:
                 if not failing:  # a bug of ours: once, not every second
                     log.exception("ETAs are not told")
                 failing = True
 
     async def look(self, now: float) -> None:
-        """Read what is due, then tell the rooms whose ETA is news."""
-        if now >= self._samples_at:
-            self._samples = await self._read_samples(self._samples)
-            self._samples_at = now + HISTORY_S
-        await self._look_for_ends(now)
+        """Read what is due, then tell the rooms whose ETA is news: also that there is none any more
+        of a runner who is not heard, while the database is away.
+        """
+        with suppress(TrackingError):
+            if now >= self._samples_at:
+                self._samples = await self._read_samples(self._samples)
+                self._samples_at = now + HISTORY_S
+            await self._look_for_ends(now)
         for count, room in enumerate(self._rooms.all(), 1):
             self._tell(room)
             if count % ROOMS_PER_SLICE == 0:
