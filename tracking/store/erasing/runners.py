@@ -108,6 +108,8 @@ def erase_from_booking(engine: sa.Engine, runner_id: UUID, booking_id: UUID) -> 
     with transaction(engine, whole=True) as cursor:
         lock_bookings(cursor, [booking_id])
         names = {"runner": runner_id, "booking": booking_id, "nobody": NOBODY}
+        for statement in _UNSAY:
+            cursor.execute(statement, names)
         cursor.execute(
             "DELETE FROM waypoints w USING tracks t WHERE t.booking_id = %(booking)s"
             " AND w.track_id = t.id AND w.runner_id = %(runner)s",
@@ -123,6 +125,29 @@ def erase_from_booking(engine: sa.Engine, runner_id: UUID, booking_id: UUID) -> 
         cursor.execute(_BEGIN_ANEW, names)
     return gone
 
+
+# What his waypoints proved is forgotten, not withdrawn as if it had been wrong. What another one's
+# prove stays as it was told; a way that was sampled stays so, or it would count twice.
+_HIS: Final = """
+    FROM tracks t WHERE t.booking_id = %(booking)s AND a.track_id = t.id AND EXISTS (
+        SELECT FROM waypoints w
+        WHERE w.track_id = t.id AND w.runner_id = %(runner)s AND ({condition}))
+"""
+_UNSAY: Final = (
+    """
+    UPDATE arrivals a SET state = 'en_route', approaching_at = NULL, arrived_at = NULL,
+        detected_at = NULL, evidence_seq = NULL, left_at = NULL, event_id = NULL
+    """
+    + _HIS.format(
+        condition="w.seq = a.evidence_seq OR w.recorded_at = a.left_at"
+        " OR a.evidence_seq IS NULL AND w.recorded_at = a.arrived_at"
+    ),
+    """
+    UPDATE arrivals a SET approaching_at = NULL,
+        state = CASE a.state WHEN 'approaching' THEN 'en_route' ELSE a.state END
+    """
+    + _HIS.format(condition="w.recorded_at = a.approaching_at"),
+)
 
 # Two erased runners may have said the same: then one fact of it is left.
 _WITHOUT_HIM: Final = (
@@ -141,8 +166,6 @@ _WITHOUT_HIM: Final = (
     " WHERE booking_id = %(booking)s AND data->>'runner_id' = %(runner)s::text",
     # They have where he stood, too, and say so for good.
     "DELETE FROM receipts r USING tracks t WHERE t.booking_id = %(booking)s AND r.track_id = t.id",
-    # What his waypoints proved: without them it would be withdrawn, as if it had been wrong.
-    "DELETE FROM arrivals a USING tracks t WHERE t.booking_id = %(booking)s AND a.track_id = t.id",
     "UPDATE accesses SET reader_id = %(nobody)s"
     " WHERE booking_id = %(booking)s AND reader_id = %(runner)s",
     # It has where he stood.
