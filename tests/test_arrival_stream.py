@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
@@ -14,6 +15,7 @@ from tests.sharing import SharedClient, share
 from tests.simulated import Spot
 from tests.test_arriving import PICKUP, accepted, place
 from tests.test_asyncapi import check, schema_of
+from tests.test_fleet import Client as FleetClient
 from tests.test_protocol import Client, owner
 from tests.test_store_ingest import update
 from tracking.domain.eta import BANDS_M
@@ -21,6 +23,7 @@ from tracking.settings import DatabaseSettings
 from tracking.store.engine import create_engine
 from tracking.store.ingest.batch import store_batch
 from tracking.store.statements import transaction
+from tracking.wire.fleet_protocol import milliseconds
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +98,8 @@ async def test_viewers_are_told_when_it_comes_and_that_it_has_come(
     status, body, headers = server.get(f"/api/v1/tracking/{trip.booking_id}", owner(server, trip))
     assert status == 200
     assert body["data"]["eta"] == told["eta"]
+    fleet = await FleetClient.joined(server)
+    assert fleet.rows[str(trip.booking_id)]["arrival"] in (None, "approaching")
     wait_there(platform, trip)
     viewers = (client, friend)
     for viewer in viewers:
@@ -111,5 +116,15 @@ async def test_viewers_are_told_when_it_comes_and_that_it_has_come(
     assert headers["ETag"] != after["ETag"]
     late = await Client.join(server, trip.booking_id, owner(server, trip))
     assert (await late.next_of("welcome"))["arrivals"] == last["arrivals"]
+    row = await fleet.row_of(trip, arrival="arrived")
+    arrived_at = datetime.fromisoformat(last["arrivals"]["pickup"]["arrived_at"])
+    assert row["arrival_at"] == milliseconds(arrived_at)
+    others = await FleetClient.joined(server)
+    assert others.rows[str(trip.booking_id)]["arrival"] == "arrived"
+    admin = server.token(uuid4(), "admin")
+    record = server.get(f"/api/v1/ops/trips/{trip.booking_id}", admin)[1]["data"]
+    assert record["arrivals"] == last["arrivals"]
     for each in (client, friend, late):
         each.socket.close()
+    fleet.cut()
+    others.cut()

@@ -23,6 +23,7 @@ from tests.viewing import Seat, Wire, services_of
 from tracking.domain.access import Principal
 from tracking.domain.changes import BookingChanges
 from tracking.domain.events import BookingEvent, LocationUpdate
+from tracking.domain.legs import standing
 from tracking.domain.tracks import ActiveTrip
 from tracking.errors import DatabaseUnavailable, Overloaded
 from tracking.live import fleet as fleet_module
@@ -34,7 +35,7 @@ from tracking.settings import DatabaseSettings
 from tracking.store.engine import create_engine
 from tracking.store.ingest.batch import store_batch
 from tracking.store.read.active_trips import active_trips
-from tracking.wire.fleet_protocol import SUBPROTOCOL, milliseconds
+from tracking.wire.fleet_protocol import COLUMNS, SUBPROTOCOL, milliseconds
 
 WAIT_S = 50
 STOCK = 1500
@@ -154,7 +155,13 @@ def expected(trip: ActiveTrip) -> dict[str, Any]:
         "heading_degrees": None if last is None else last.heading_degrees,
         "recorded_at": None if last is None else milliseconds(last.recorded_at),
         "received_at": None if last is None else milliseconds(last.received_at),
+        **arrival(trip),
     }  # fmt: skip
+
+
+def arrival(trip: ActiveTrip) -> dict[str, Any]:
+    said, at = standing(trip.legs[0] if trip.legs else None) or (None, None)
+    return {"arrival": said, "arrival_at": None if at is None else milliseconds(at)}
 
 
 def is_as_the_table(client: Client, engine: sa.Engine) -> None:
@@ -542,7 +549,7 @@ async def test_it_is_read_once_for_all_and_what_is_published_meanwhile_is_applie
     assert {(row[0], row[12]) for row in snapshot["rows"]} == {
         (str(watched.ids[0]), 1), (str(new), 0)
     }  # fmt: skip
-    assert len(welcome["columns"]) == 15
+    assert welcome["columns"] == [*COLUMNS]
 
 
 @pytest.mark.gen_test

@@ -11,11 +11,12 @@ from msgspec.structs import replace
 
 from tests.viewing import parse
 from tracking.domain.changes import BookingChanges, Heard, TrackMove
+from tracking.domain.legs import Leg
 from tracking.domain.tracks import ActiveTrip, TrackChange
 from tracking.domain.waypoints import StoredWaypoint
 from tracking.live import fleet_table
 from tracking.live.fleet_table import FleetTable
-from tracking.wire.fleet_protocol import COLUMNS
+from tracking.wire.fleet_protocol import COLUMNS, milliseconds
 
 NOW = datetime.now(UTC)
 
@@ -201,6 +202,58 @@ async def test_what_was_read_again_is_shown_unless_newer_has_come() -> None:
     table.apply(moved(one, 6))
     table.read_again([read])
     assert told(table, 0)["rows"][0]["longitude"] == 106.8006
+
+
+def said(booking_id: UUID, before: int, *legs: Leg) -> BookingChanges:
+    """Maintenance tells of an arrival, with a version of the track's own."""
+    return BookingChanges(booking_id, [], TrackMove("epoch", before, before + 1, 0), legs)
+
+
+@pytest.mark.gen_test
+async def test_an_arrival_is_a_change_of_the_row_and_so_is_its_withdrawal() -> None:
+    table, (one,) = await table_of(1)
+    near, there = NOW - timedelta(seconds=90), NOW - timedelta(seconds=60)
+    approaching = Leg("pickup", "approaching", near)
+    arrived = replace(approaching, state="arrived", arrived_at=there)
+    steps = [
+        ((approaching,), "approaching", near),
+        ((arrived,), "arrived", there),
+        ((replace(approaching, left_at=NOW),), "left", NOW),
+        ((approaching,), "approaching", near),  # it was none
+        ((), None, None),
+        ((arrived,), "arrived", there),
+    ]
+    for version, (legs, word, at) in enumerate(steps, 1):
+        since = table.told
+        table.apply(said(one, version, *legs))
+        (row,) = told(table, since)["rows"]
+        assert (row["arrival"], row["arrival_at"]) == (word, at and milliseconds(at))
+    since = table.told
+    table.apply(said(one, 7, arrived))  # of the other way, perhaps
+    assert table.version == since
+    change_of_phase = change(one, "active", "active")
+    (entry,) = change_of_phase.entries
+    dropoff = BookingChanges(one, [replace(entry, phase="to_dropoff")], move(0))
+    table.apply(dropoff)
+    assert told(table, since)["rows"][0]["arrival"] is None
+    table.apply(said(one, 8, arrived, replace(approaching, end="dropoff")))
+    assert told(table, since)["rows"][0]["arrival"] == "approaching"
+    table.apply(change(one, "completed", "active"))
+    assert told(table, since)["rows"][0]["arrival"] is None
+
+
+@pytest.mark.gen_test
+async def test_an_arrival_whose_change_was_lost_is_read_again() -> None:
+    table, (one,) = await table_of(1)
+    leg = Leg("pickup", "approaching", NOW)
+    table.reconcile({one: 4}, table.version)
+    assert table.outdated == {one}
+    read = ActiveTrip(one, "BK-1", "to_pickup", NOW, 0, 0, None, 4, (leg,))
+    table.read_again([read])
+    assert told(table, 0)["rows"][0]["arrival"] == "approaching"
+    table.apply(said(one, 4, replace(leg, arrived_at=NOW)))
+    table.read_again([read])  # what came meanwhile is newer
+    assert told(table, 0)["rows"][0]["arrival"] == "arrived"
 
 
 @pytest.mark.gen_test

@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from tracking.domain.arrivals import Arrival, Visit
-from tracking.domain.legs import Course, Leg, current, is_same_visit, ways_of
+from tracking.domain.legs import Course, Leg, current, is_same_visit, standing, ways_of
 
 PICKUP, DROPOFF = (106.8, -6.2), (106.9, -6.3)
 ACCEPTED = Course(100.0, None, None, False, PICKUP, DROPOFF)
@@ -43,6 +43,16 @@ def test_the_current_way_is_the_phases() -> None:
         *legs, None, None,
     ]  # fmt: skip
     assert current(legs[:1], "to_dropoff") is None
+
+
+def test_how_somebody_stands_is_one_word_and_since_when() -> None:
+    near, there, gone = (datetime.fromtimestamp(second, UTC) for second in (400, 500, 600))
+    approaching = Leg("pickup", "approaching", near)
+    assert standing(None) is standing(Leg("pickup")) is None
+    assert standing(approaching) == ("approaching", near)
+    assert standing(replace(approaching, left_at=gone)) == ("left", gone)
+    arrived = replace(approaching, state="arrived", arrived_at=there, detected_at=gone)
+    assert standing(arrived) == ("arrived", there)
 
 
 def test_a_visit_that_was_left_was_one_and_another_was_not() -> None:

@@ -7,10 +7,11 @@ import pytest
 import sqlalchemy as sa
 from playwright.sync_api import Browser
 
-from tests.browser import chromium, tab
-from tests.running import Platform, Server, wait_until
+from tests.browser import DESKTOP, chromium, tab
+from tests.running import Platform, Server, stamp, wait_until
 from tests.sharing import share
 from tests.test_arrival_stream import engine, on_the_way, platform, server, wait_there
+from tests.test_ops_page import open_ops, search
 from tests.trip_page import open_track
 
 __all__ = ["engine", "platform", "server"]  # fixtures
@@ -50,3 +51,27 @@ def test_the_pages_say_in_how_many_minutes_and_that_it_has_arrived(
                 lambda opened=opened: "Arrives" not in opened.text("#facts"),  # type: ignore[misc]
                 "no ETA any more",
             )
+
+
+def test_the_operators_list_and_details_say_since_when_it_is_there(
+    browser: Browser, server: Server, platform: Platform, engine: sa.Engine
+) -> None:
+    trip = on_the_way(engine)
+    number = str(trip.booking_id)[:8]  # it has none of its own
+    with tab(browser, viewport=DESKTOP) as opened:
+        open_ops(opened, server)
+        search(opened, number)
+        opened.wait_text(".row:not([hidden]) .what", "Near the pick-up since ")
+        opened.page.click(".row:not([hidden])")
+        opened.wait_text("#detail dd", "Near the pick-up since ")
+        wait_there(platform, trip)
+        for place in (".row:not([hidden]) .what", "#detail dd"):
+            opened.wait_text(place, "At the pick-up since ")
+        platform.send(
+            "booking.pet_picked_up", **trip.identity(), picked_up_at=stamp(trip.at(195)),
+            occurred_at=stamp(trip.at(195)),
+        )  # fmt: skip
+        opened.wait_text("#detail dd", "To the drop-off")
+        opened.page.click("#detail header button")
+        opened.page.click(".row:not([hidden])")
+        opened.wait_text("#detail dl", "At the pick-up")

@@ -13,6 +13,7 @@ from handlers.base import BaseHandler, uuid_of
 from tracking.domain.access import Principal, may_watch_all
 from tracking.errors import InvalidRequest, NotFound
 from tracking.store.read.routes import RouteSlice
+from tracking.store.read.told_arrivals import arrivals_of
 from tracking.store.read.trip_records import (
     TripEvent,
     TripPoint,
@@ -23,6 +24,7 @@ from tracking.store.read.trip_records import (
     trip_events,
     trip_points,
 )
+from tracking.wire.arrival_message import arrivals_part
 
 _encode = msgspec.json.encode
 
@@ -73,7 +75,9 @@ class TripHandler(TrackingHandler):
         head_seq = trip.head_seq if trip.route_expired_at is None else 0
         part = RouteSlice(trip.id, 0, head_seq)
         late = await self.services.read(late_seqs, part)
-        fields = {**_fields(trip), "events": events, "columns": COLUMNS}
+        arrivals = arrivals_part(await self.services.ask(arrivals_of, trip.id))
+        more = {"arrivals": arrivals, "events": events, "columns": COLUMNS}
+        fields = _fields(trip) | more
         self.write(b'{"success":true,"data":' + _encode(fields)[:-1] + b',"points":[')
         comma, after = b"", None
         try:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 from msgspec import Struct
 
@@ -10,6 +10,8 @@ from tracking.domain.arrivals import Arrival, End, State, Told, Way
 
 # An arrival that is known so much later is told as a late one, and no approach any more.
 LATE_S: Final = 900.0
+
+Standing: TypeAlias = Literal["approaching", "arrived", "left"]
 
 
 class Course(Struct, frozen=True):
@@ -66,6 +68,20 @@ def current(legs: Iterable[Leg], phase: str | None) -> Leg | None:
     """The way that the runner is on; None where nothing is said of it."""
     end = {"to_pickup": "pickup", "to_dropoff": "dropoff"}.get(phase or "")
     return next((leg for leg in legs if leg.end == end), None)
+
+
+def standing(leg: Leg | None) -> tuple[Standing, datetime] | None:
+    """In one word, and since when; None while nothing is to be said.
+
+    Who has left stays so until he arrives again: an approach is told once.
+    """
+    if leg is None:
+        return None
+    if leg.arrived_at is not None:
+        return "arrived", leg.arrived_at
+    if leg.left_at is not None:
+        return "left", leg.left_at
+    return None if leg.approaching_at is None else ("approaching", leg.approaching_at)
 
 
 def is_same_visit(leg: Leg, arrival: Arrival) -> bool:

@@ -87,6 +87,7 @@ class ActiveTrip(Struct, frozen=True):
     distance_mm: int
     last: StoredWaypoint | None
     version: int = 0  # of the track's row
+    legs: tuple[Leg, ...] = ()  # what is said of the way that the runner is on
 
 
 class TrackView(Struct, frozen=True):

@@ -7,6 +7,7 @@ from msgspec import Raw
 
 from tracking.domain.changes import BookingChanges
 from tracking.domain.freshness import Reason, Reports, State, judge
+from tracking.domain.legs import Leg, Standing, current, standing
 from tracking.domain.tracks import ActiveTrip, TrackChange
 from tracking.domain.waypoints import StoredWaypoint
 from tracking.wire.fleet_protocol import Row, encoded, milliseconds
@@ -20,6 +21,7 @@ class FleetTrip:
         "_encoded",
         "_freshness",
         "_last",
+        "_legs",
         "_number",
         "_phase",
         "_reports",
@@ -42,6 +44,7 @@ class FleetTrip:
         self._status, self._phase = "active", "to_pickup"
         self._seq = self._distance_mm = self._track_version = 0
         self._last: StoredWaypoint | None = None
+        self._legs: tuple[Leg, ...] = ()
         self._reports = Reports()
         self._freshness: tuple[State, Reason | None] | None = ("live", None)
         self._encoded: Raw | None = None
@@ -64,6 +67,8 @@ class FleetTrip:
         if self.ended_at is not None:  # it was taken up again, and nobody has told
             self.ended_at, self._status, self._freshness = None, "active", ("live", None)
         self.is_outdated = False
+        if read.version >= self._track_version:  # else what came meanwhile may say something else
+            self._legs = read.legs
         self._track_version = max(self._track_version, read.version)
         self._number, self._phase, self._started_at = (
             read.booking_number, read.phase, read.started_at,
@@ -93,6 +98,7 @@ class FleetTrip:
             self._track_version = max(self._track_version, move.after)
         is_changed = booking.flagged is not None  # `move` has the distance without them
         self.is_outdated |= is_changed  # the marker may stand on one of them, or not yet on another
+        is_changed |= self._hear_of(booking.legs)
         for entry in booking.entries:
             if isinstance(entry, StoredWaypoint):
                 is_changed |= self._moved(entry)
@@ -106,6 +112,16 @@ class FleetTrip:
             if booking.move is not None:
                 self._distance_mm = booking.move.distance_mm
         return is_changed
+
+    def _hear_of(self, legs: tuple[Leg, ...] | None) -> bool:
+        """Whether something else is said of the way that the runner is on."""
+        before = self._arrival()
+        if legs is not None:
+            self._legs = legs
+        return self._arrival() != before
+
+    def _arrival(self) -> tuple[Standing, datetime] | None:
+        return standing(current(self._legs, self._phase))
 
     def is_behind(self, version: int) -> bool:
         """The table has a version that nobody has told of."""
@@ -155,7 +171,11 @@ class FleetTrip:
     def _row(self) -> Row:
         state, reason = self._freshness or (None, None)
         fixed = (self.booking_id, self._number, self._status, self._phase, state, reason)
-        rest = (self._seq, self._distance_mm / 1000, milliseconds(self._started_at))
+        arrival, at = self._arrival() or (None, None)
+        rest = (
+            self._seq, self._distance_mm / 1000, milliseconds(self._started_at),
+            arrival, None if at is None else milliseconds(at),
+        )  # fmt: skip
         last = self._last
         if last is None:
             return Row(*fixed, None, None, None, None, None, None, *rest)

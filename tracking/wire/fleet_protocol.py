@@ -41,6 +41,8 @@ class Row(Struct, frozen=True, array_like=True, gc=False):
     seq: int
     distance_m: float
     started_at: int
+    arrival: str | None  # approaching, arrived or left: the end of the way that `phase` names
+    arrival_at: int | None
 
 
 COLUMNS: Final = Row.__struct_fields__

@@ -49,6 +49,8 @@ const fleet = new Fleet(token, {
   changed(trips, removed, all) {
     dots.update(trips, removed, all);
     isListOld = true;
+    const selected = trips.find(({ booking_id }) => booking_id === list.selected);
+    if (selected !== undefined) detail.heard(selected);
     if (all) refreshList();
     if (!hasFitted && trips.length > 0) hasFitted = fit(dots.places(), false);
     // When they are on the screen: a frame's callbacks come before it is painted.

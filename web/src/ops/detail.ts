@@ -7,7 +7,9 @@ import { byId, element, setText, show } from "../page/element.ts";
 import * as words from "../page/words.ts";
 import { SpeedChart } from "./chart.ts";
 import { Player } from "./player.ts";
+import type { FleetTrip } from "./fleet.ts";
 import { type Point, pointsOf, type TripRecord } from "./record.ts";
+import { arrivalOf, standingOf } from "./standing.ts";
 
 export interface DetailEvents {
   fit(places: readonly Point[]): void;
@@ -66,7 +68,8 @@ export class Detail {
     const late = points.filter((point) => point.late).length;
     const legs = this.layer.legs;
     this.fill([
-      [text.opsStatus, standing(record)],
+      [text.opsStatus, standing(standOf(record))],
+      ...visits(record),
       [text.driven, words.distance(record.distance_m)],
       [text.opsPoints, String(points.length)],
       [text.opsLate, String(late)],
@@ -80,6 +83,13 @@ export class Detail {
         : ` · +${seconds(event.heard_at - event.occurred_at)}`)),
     )));
     if (boundsOf(points) !== null) this.told.fit(points);
+  }
+
+  /** The fleet tells of the trip that is shown: how it stands, without its route. */
+  heard(trip: FleetTrip): void {
+    const status = this.facts.querySelector("dd");
+    const isShown = trip.booking_id === this.bookingId; // another's record may be on its way
+    if (isShown && status !== null) setText(status, standing(trip));
   }
 
   /** Somebody has moved the map. */
@@ -100,10 +110,27 @@ export class Detail {
   }
 }
 
-function standing({ status, phase }: TripRecord): string {
+type Stand = Pick<FleetTrip, "status" | "phase" | "arrival" | "arrival_at">;
+
+function standing(trip: Stand): string {
+  return trip.status === "active" ? standingOf(trip) : words.words.opsKind(trip.status);
+}
+
+/** As the fleet would tell of it. */
+function standOf({ status, phase, arrivals }: TripRecord): Stand {
+  const part = phase === "to_pickup" ? arrivals?.pickup : arrivals?.dropoff;
+  return { status, phase, ...arrivalOf(part) };
+}
+
+/** When the runner was at the ends of ways that are over; where nothing is said there is no line. */
+function visits({ phase, arrivals }: TripRecord): [string, string][] {
   const text = words.words;
-  if (status !== "active") return text.opsKind(status);
-  return phase === "to_pickup" ? text.opsToPickup : text.opsToDropoff;
+  const rows: [string, string][] = [];
+  for (const end of ["pickup", "dropoff"] as const) {
+    const at = arrivals?.[end]?.arrived_at;
+    if (at && phase !== `to_${end}`) rows.push([text.opsArrivedAt(end === "pickup"), words.timeOfDay(Date.parse(at))]);
+  }
+  return rows;
 }
 
 const seconds = (ms: number | undefined): string =>

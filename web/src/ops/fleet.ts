@@ -21,7 +21,12 @@ export interface FleetTrip {
   seq: number;
   distance_m: number;
   started_at: number;
+  /** Of the way that the trip is on; a server of the release before says nothing. */
+  arrival?: Standing | null;
+  arrival_at?: number | null;
 }
+
+export type Standing = "approaching" | "arrived" | "left";
 
 type Row = unknown[];
 

@@ -4,6 +4,7 @@ import { element, setText } from "../page/element.ts";
 import * as words from "../page/words.ts";
 import { toneOf } from "./dots.ts";
 import type { FleetTrip } from "./fleet.ts";
+import { standingOf } from "./standing.ts";
 
 const ROW_PX = 60;
 const SPARE_ROWS = 4;
@@ -97,9 +98,8 @@ export class TripList {
     node.setAttribute("aria-pressed", String(trip.booking_id === this.selected));
     setText(name!, trip.booking_number ?? trip.booking_id.slice(0, 8));
     setText(age!, trip.received_at === null ? "–" : words.ago(now - trip.received_at));
-    const phase = trip.phase === "to_pickup" ? text.opsToPickup : text.opsToDropoff;
     const speed = trip.speed_kmh === null ? "" : ` · ${words.speed(trip.speed_kmh)}`;
     const why = trip.freshness_state === "live" ? "" : ` · ${text.opsReason(trip.freshness_reason)}`;
-    setText(what!, `${phase}${speed}${why}`);
+    setText(what!, `${standingOf(trip)}${speed}${why}`);
   }
 }

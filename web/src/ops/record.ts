@@ -1,6 +1,7 @@
 // One trip as the operator sees it: GET /api/v1/ops/trips/{bookingId}.
 
 import type { Fix } from "service-tracking-client";
+import type { ArrivalPart } from "./standing.ts";
 
 export interface TripEvent {
   kind: string;
@@ -24,6 +25,8 @@ export interface TripRecord {
   distance_m: number;
   pickup: [number, number] | null;
   dropoff: [number, number] | null;
+  /** A server of the release before has none. */
+  arrivals?: { pickup: ArrivalPart | null; dropoff: ArrivalPart | null };
   events: TripEvent[];
   columns: string[];
   points: (number | null)[][];

@@ -83,6 +83,9 @@ export interface Words {
   opsLost: string;
   opsToPickup: string;
   opsToDropoff: string;
+  /** Of the end of a way, and since when. */
+  opsArrival(arrival: "approaching" | "arrived" | "left", atPickup: boolean, time: string): string;
+  opsArrivedAt(atPickup: boolean): string;
   opsByAge: string;
   opsByNumber: string;
   opsBySpeed: string;
@@ -196,6 +199,12 @@ const EN: Words = {
   opsLost: "Lost",
   opsToPickup: "To the pick-up",
   opsToDropoff: "To the drop-off",
+  opsArrival(arrival, atPickup, time) {
+    const place = atPickup ? "the pick-up" : "the drop-off";
+    if (arrival === "arrived") return `At ${place} since ${time}`;
+    return arrival === "left" ? `Left ${place} at ${time}` : `Near ${place} since ${time}`;
+  },
+  opsArrivedAt: (atPickup) => (atPickup ? "At the pick-up" : "At the drop-off"),
   opsByAge: "Longest silent",
   opsByNumber: "Number",
   opsBySpeed: "Fastest",
@@ -319,6 +328,12 @@ const ID: Words = {
   opsLost: "Hilang",
   opsToPickup: "Menuju penjemputan",
   opsToDropoff: "Menuju tujuan",
+  opsArrival(arrival, atPickup, time) {
+    const place = atPickup ? "tempat penjemputan" : "tujuan";
+    if (arrival === "arrived") return `Di ${place} sejak ${time}`;
+    return arrival === "left" ? `Pergi dari ${place} ${time}` : `Dekat ${place} sejak ${time}`;
+  },
+  opsArrivedAt: (atPickup) => (atPickup ? "Di penjemputan" : "Di tujuan"),
   opsByAge: "Paling lama diam",
   opsByNumber: "Nomor",
   opsBySpeed: "Tercepat",
