@@ -4,25 +4,36 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from kafka.errors import KafkaError
+from kafka.errors import KafkaError, TopicAuthorizationFailedError
 
 from tracking.domain.times import time_argument
 from tracking.errors import SettingsError
 from tracking.settings import DatabaseSettings, KafkaSettings
 from tracking.store.engine import create_engine
 from tracking.store.maintenance.restore import prepare_replay
-from workers.erasures import Erasure, apply_again, kept_erasures
+from workers.erasures import TOPIC, Erasure, apply_again, kept_erasures
 from workers.kafka.clients import explained
 from workers.kafka.rewind import rewind
+from workers.kafka.whole_topic import NoTopic
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
+EXIT_REFUSED = 3
+_ADVICE = (
+    "Nothing was done: who was erased since the backup would be back. Run this with the service's"
+    " own KAFKA_TOPIC_PREFIX and user; if nobody was ever erased, or that topic is lost, go on with"
+    " --without-erasures."
+)
 # A route of a million waypoints takes some seconds; whole tables are read for a runner.
 STATEMENT_S = 600
 
 
+class _Refused(Exception):
+    """What was erased is not known."""
+
+
 def main() -> int:
-    """The exit status: 0 done, 1 Kafka or PostgreSQL failed, 2 wrong usage or settings."""
+    """The exit status, as `--help` tells it."""
     arguments = _parser().parse_args()
     try:
         kafka, database = KafkaSettings.from_environment(), DatabaseSettings.from_environment()
@@ -31,8 +42,11 @@ def main() -> int:
         return EXIT_USAGE
     try:
         with explained():
-            erasures = kept_erasures(kafka)
+            erasures = _erasures(kafka, arguments)
             _rewind(kafka, arguments)
+    except _Refused as error:
+        print(f"{error}. {_ADVICE}", file=sys.stderr)
+        return EXIT_REFUSED
     except (KafkaError, OSError) as error:
         print(f"Kafka: {error!r}; is the service stopped?", file=sys.stderr)
         return EXIT_FAILED
@@ -47,7 +61,8 @@ def _parser() -> argparse.ArgumentParser:
         " erased since the backup, as Kafka's topic of erasures has it. Doing it twice does no"
         " harm.",
         epilog="Reads the KAFKA_* and DB_* variables that server.py reads. Exit status: 0 done,"
-        " 1 Kafka or PostgreSQL failed (run it again), 2 wrong usage or settings.",
+        " 1 Kafka or PostgreSQL failed (run it again), 2 wrong usage or settings, 3 the topic of"
+        " erasures is not there, or may not be read.",
     )
     parser.add_argument(
         "--since",
@@ -57,8 +72,27 @@ def _parser() -> argparse.ArgumentParser:
         help="when the backup was begun, or earlier: 2026-11-24T02:00Z; reading too much again"
         " changes nothing",
     )
+    parser.add_argument(
+        "--without-erasures",
+        action="store_true",
+        help="do not read Kafka's topic of erasures: who was erased since the backup is back",
+    )
     parser.add_argument("--dry-run", action="store_true", help="only print the offsets")
     return parser
+
+
+def _erasures(settings: KafkaSettings, arguments: argparse.Namespace) -> list[Erasure]:
+    if arguments.without_erasures:
+        return []
+    topic = settings.topic(TOPIC)
+    try:
+        found = kept_erasures(settings)
+    except NoTopic:
+        raise _Refused(f"there is no topic {topic}") from None
+    except TopicAuthorizationFailedError:
+        raise _Refused(f"{topic} may not be read: the ACLs do not let this user") from None
+    print(f"{topic}: {len(found)} erasures")
+    return found
 
 
 def _rewind(settings: KafkaSettings, arguments: argparse.Namespace) -> None:
@@ -73,8 +107,7 @@ def _renew(settings: DatabaseSettings, erasures: Sequence[Erasure]) -> int:
     try:
         for each in erasures:
             apply_again(engine, each)
-        if erasures:
-            print(f"{len(erasures)} erasures are applied again")
+        print(f"{len(erasures)} erasures are applied again")
         print(f"{prepare_replay(engine)} tracks have a new epoch")
     except Exception as error:  # whatever it is, the operator reads it and tries again
         print(f"PostgreSQL: {str(error).splitlines()[0]}", file=sys.stderr)

@@ -12,7 +12,7 @@ from tracking.domain.events import FIRST_TIME
 from tracking.domain.times import moment, time_argument
 from tracking.errors import SettingsError
 from tracking.settings import KafkaSettings
-from workers.erasures import Erasures, kept_erasures
+from workers.erasures import Erasure, Erasures, kept_erasures
 from workers.kafka.clients import explained
 from workers.kafka.dead_letter_topic import (
     KeptDeadLetter,
@@ -20,6 +20,7 @@ from workers.kafka.dead_letter_topic import (
     readable_headers,
     resend,
 )
+from workers.kafka.whole_topic import NoTopic
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -122,7 +123,7 @@ def _resend(settings: KafkaSettings, arguments: argparse.Namespace) -> int:
         print("which ones? Give ids, or --all (with --reason, --topic, --since)", file=sys.stderr)
         return EXIT_USAGE
     found = [x for x in _chosen(settings, arguments) if not arguments.id or x.id in arguments.id]
-    erasures = Erasures(kept_erasures(settings))
+    erasures = Erasures(_kept_erasures(settings))
     erased = {letter.id for letter in found if _is_erased(letter, erasures)}
     ready = [letter for letter in found if letter.resendable and letter.id not in erased]
     missing = set(arguments.id) - {letter.id for letter in found}
@@ -141,6 +142,13 @@ def _resend(settings: KafkaSettings, arguments: argparse.Namespace) -> int:
         )
         print(f"sent {done} letters again")
     return EXIT_FAILED if missing else 0
+
+
+def _kept_erasures(settings: KafkaSettings) -> list[Erasure]:
+    try:
+        return kept_erasures(settings)
+    except NoTopic:
+        return []  # it is made when the service first sends something
 
 
 def _is_erased(letter: KeptDeadLetter, erasures: Erasures) -> bool:

@@ -19,9 +19,9 @@ from tests.running import (
     wait_until,
 )
 from tests.test_erasure import dump
+from tests.test_erasures import erasures_in
 from tracking.settings import DatabaseSettings, KafkaSettings
 from tracking.store.engine import create_engine
-from workers.erasures import kept_erasures
 
 
 def tool(environ: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -109,7 +109,9 @@ def test_after_a_restore_and_a_replay_everything_is_there_again_in_new_epochs(
         tried = tool(own, "--since", began.isoformat(), "--dry-run")
         done = tool(own, "--since", began.isoformat())
         assert (tried.returncode, done.returncode) == (0, 0), done.stderr
-        assert done.stdout == tried.stdout + "1 tracks have a new epoch\n"
+        assert tried.stdout.startswith(f"{name}.tracking.erasures: 0 erasures\n")
+        renewed = "0 erasures are applied again\n1 tracks have a new epoch\n"
+        assert done.stdout == tried.stdout + renewed
         with running_server(own, tmp_path / "log", **own) as server:
             wait_until(lambda: has(server, before, 6, "completed"), "one is whole again")
             wait_until(lambda: has(server, early, 2, "active"), "so is the other")
@@ -162,7 +164,7 @@ def test_what_was_erased_since_the_backup_is_erased_again_and_no_replay_brings_i
                 done = run_program("erase.py", *map(str, who), environ=own)
                 assert done.returncode == 0, done.stderr
             settings = KafkaSettings.from_environment(own)
-            wait_until(lambda: len(kept_erasures(settings)) == 3, "Kafka has them")
+            wait_until(lambda: len(erasures_in(settings)) == 3, "Kafka has them")
         administer(
             own,
             f"DROP DATABASE {database} WITH (FORCE)",
@@ -170,7 +172,12 @@ def test_what_was_erased_since_the_backup_is_erased_again_and_no_replay_brings_i
         )
         engine = create_engine(DatabaseSettings.from_environment(own), name="tests")
         assert str(old.owner_id) in dump(engine)
-        done = tool(own, "--since", began.isoformat())
+        # With the prefix of another deployment nothing of it is seen: nothing is done.
+        since = ("--since", began.isoformat())
+        refused = tool({**own, "KAFKA_TOPIC_PREFIX": f"{name}-other"}, *since)
+        assert (refused.returncode, "--without-erasures" in refused.stderr) == (3, True)
+        assert "new epoch" not in refused.stdout
+        done = tool(own, *since)
         assert (done.returncode, "3 erasures are applied again" in done.stdout) == (0, True)
         gone = {old.owner_id, old.runner_id, new.owner_id, new.runner_id, runners.runner_id}
 

@@ -23,8 +23,8 @@ from tests.running import (
     running_server,
     wait_until,
 )
+from tests.test_erasures import erasures_in
 from tracking.settings import KafkaSettings, Settings
-from workers.erasures import kept_erasures
 from workers.kafka.dead_letter_topic import KeptDeadLetter, kept_dead_letters
 from workers.kafka.dead_letters import TRUNCATED, DeadLetter, message_of, source_of, truncated
 
@@ -231,7 +231,7 @@ def test_letters_of_an_erased_booking_are_not_sent_again(
         letter_of(server, 2)
         erased = run_program("erase.py", "--booking", str(trip.booking_id), environ=server.environ)
         assert erased.returncode == 0, erased.stderr
-        wait_until(lambda: kept_erasures(settings), "Kafka has the erasure")
+        wait_until(lambda: erasures_in(settings), "Kafka has the erasure")
         sent = tool(server, "resend", "--all", "--dry-run")
         platform.close()
     assert (sent.returncode, sent.stdout) == (0, "would send 1 letters again\n")

@@ -2,14 +2,17 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
-from kafka import KafkaAdminClient
-from kafka.admin import ConfigResource, ConfigResourceType
+from kafka import KafkaAdminClient, KafkaProducer
+from kafka.admin import ConfigResource, ConfigResourceType, NewTopic
+from kafka.errors import KafkaError
 
+from tests.programs import run_program
 from tests.running import Trip, fresh_database, wait_until
 from tests.test_erasure import ended
 from tests.test_outgoing import Reader, draining
@@ -19,7 +22,9 @@ from tracking.store.engine import create_engine
 from tracking.store.erasing import runners
 from tracking.store.erasing.bookings import erase_booking
 from tracking.store.statements import transaction
-from workers.erasures import TOPIC, ErasedBooking, ErasedRunner, Erasures, kept_erasures
+from workers import erasures
+from workers.erasures import TOPIC, ErasedBooking, ErasedRunner, Erasure, Erasures, kept_erasures
+from workers.kafka.whole_topic import NoTopic
 
 
 @pytest.fixture
@@ -28,6 +33,14 @@ def own(environ: dict[str, str]) -> Iterator[dict[str, str]]:
     with fresh_database(environ) as own:
         prefix = f"test-{uuid4().hex[:12]}"
         yield {**own, "KAFKA_TOPIC_PREFIX": prefix, "KAFKA_GROUP_ID": prefix, "SERVICE_PORT": "0"}
+
+
+def erasures_in(settings: KafkaSettings) -> list[Erasure]:
+    """None either where the topic is not there yet."""
+    try:
+        return kept_erasures(settings)
+    except NoTopic:
+        return []
 
 
 def waiting(engine: sa.Engine) -> int:
@@ -52,7 +65,7 @@ def test_an_erasure_goes_to_other_services_and_to_the_compacted_topic(
 ) -> None:
     engine = create_engine(DatabaseSettings.from_environment(own), name="tests")
     settings = KafkaSettings.from_environment(own)
-    assert kept_erasures(settings) == []
+    assert erasures_in(settings) == []
     trip, runners_trip = ended(engine), ended(engine)
     before = datetime.now(UTC)
     done = erase_booking(engine, trip.booking_id)
@@ -78,6 +91,71 @@ def test_an_erasure_goes_to_other_services_and_to_the_compacted_topic(
     engine.dispose()
 
 
+def make_topic(own: dict[str, str], policy: str) -> str:
+    """As somebody makes it who does not know what it is for."""
+    topic = KafkaSettings.from_environment(own).topic(TOPIC)
+    admin = KafkaAdminClient(bootstrap_servers=own["KAFKA_BROKERS"])
+    admin.create_topics([NewTopic(topic, 1, 1, topic_configs={"cleanup.policy": policy})])
+    admin.close()
+    return str(topic)
+
+
+def mend(own: dict[str, str], topic: str) -> None:
+    """What we say that should be done."""
+    admin = KafkaAdminClient(bootstrap_servers=own["KAFKA_BROKERS"])
+    admin.alter_configs(
+        [ConfigResource(ConfigResourceType.TOPIC, topic, {"cleanup.policy": "compact"})]
+    )
+    admin.close()
+
+
+@pytest.mark.parametrize("policy", ["delete", "compact,delete"])
+def test_a_topic_that_forgets_erasures_is_noticed_and_told_how_to_mend(
+    own: dict[str, str], policy: str, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(erasures, "LOOK_S", 0.1)
+    topic = make_topic(own, policy)
+    engine = create_engine(DatabaseSettings.from_environment(own), name="tests")
+    advice = f"kafka-configs.sh --alter --topic {topic} --add-config cleanup.policy=compact"
+    checked = run_program("server.py", "--check", environ=own)
+    assert (checked.returncode, advice in checked.stdout) == (0, True), checked.stdout
+    with draining(own, engine) as (outgoing, _):
+        wait_until(lambda: advice in outgoing.remark, "noticed")
+        mend(own, topic)
+        wait_until(lambda: not outgoing.remark, "mended")
+    assert [record.message.count(advice) for record in caplog.records].count(1) == 1
+    checked = run_program("server.py", "--check", environ=own)
+    assert (checked.returncode, "cleanup.policy" in checked.stdout) == (0, False)
+    engine.dispose()
+
+
+def test_the_topic_is_there_before_anybody_is_erased(own: dict[str, str]) -> None:
+    engine = create_engine(DatabaseSettings.from_environment(own), name="tests")
+    settings = KafkaSettings.from_environment(own)
+    with pytest.raises(NoTopic):
+        kept_erasures(settings)
+
+    def is_there() -> bool:
+        with suppress(NoTopic):
+            return kept_erasures(settings) == []
+        return False
+
+    with draining(own, engine) as (outgoing, _):
+        wait_until(is_there, "made")
+        assert outgoing.remark == ""
+    engine.dispose()
+
+
+def test_a_record_that_is_no_erasure_is_not_passed_over(own: dict[str, str]) -> None:
+    topic = make_topic(own, "compact")
+    producer = KafkaProducer(bootstrap_servers=own["KAFKA_BROKERS"])
+    producer.send(topic, key=b"1", value=b'{"type":"planet"}')
+    producer.close()
+    with pytest.raises(KafkaError, match=rf"{topic}/0@0 is no erasure"):
+        kept_erasures(KafkaSettings.from_environment(own))
+
+
 def erased_events(reader: Reader, trip: Trip) -> list[dict[str, dict[str, str]]]:
     return [
         event
@@ -90,16 +168,16 @@ def erased_events(reader: Reader, trip: Trip) -> list[dict[str, dict[str, str]]]
 def test_a_letter_of_somebody_who_was_erased_is_recognised_even_if_it_is_damaged() -> None:
     now = datetime.now(UTC)
     booking, runner, other = Trip(), Trip(), Trip()
-    erasures = Erasures(
+    known = Erasures(
         [
             ErasedBooking(booking.booking_id, now, []),
             ErasedRunner(runner_digest(runner.runner_id).hex(), now),
         ]
     )
     before, after = now - timedelta(hours=1), now + timedelta(hours=1)
-    assert erasures.concern(f'{{"booking_id":"{booking.booking_id}'.encode(), after)
-    assert erasures.concern(str(booking.booking_id).upper().encode(), after)
-    assert erasures.concern(f"\xff {runner.runner_id},".encode("latin-1"), before)
-    assert not erasures.concern(str(runner.runner_id).encode(), after)  # he works on
-    assert not erasures.concern(f"{other.booking_id} {other.runner_id}".encode(), before)
-    assert not erasures.concern(b"", before)
+    assert known.concern(f'{{"booking_id":"{booking.booking_id}'.encode(), after)
+    assert known.concern(str(booking.booking_id).upper().encode(), after)
+    assert known.concern(f"\xff {runner.runner_id},".encode("latin-1"), before)
+    assert not known.concern(str(runner.runner_id).encode(), after)  # he works on
+    assert not known.concern(f"{other.booking_id} {other.runner_id}".encode(), before)
+    assert not known.concern(b"", before)

@@ -12,8 +12,10 @@ from tracking.errors import SchemaOutdated
 from tracking.journal import complain
 from tracking.settings import Settings
 from tracking.store.engine import check_schema, create_engine, expected_revision
+from workers.erasures import TOPIC as ERASURES
+from workers.erasures import wrong_policy
 from workers.kafka.clients import connection_options, explained
-from workers.relay.client import RelayError, reachable_partitions
+from workers.relay.client import RelayError, policy_of, reachable_partitions
 
 # PgBouncer's, of the parameter in which our limits are.
 NO_OPTIONS: Final = "unsupported startup parameter"
@@ -91,9 +93,12 @@ def _check_kafka(settings: Settings) -> str:
             topics = set(admin.list_topics())
         finally:
             admin.close()
+    erasures = settings.topic(ERASURES)
     needed = [settings.topic(name) for name in NEEDED_TOPICS]
     missing = [name for name in needed if name not in topics]
-    return "ok" + (f", not there yet: {', '.join(missing)}" if missing else "")
+    said = "ok" + (f", not there yet: {', '.join(missing)}" if missing else "")
+    wrong = wrong_policy(erasures, policy_of(settings, erasures)) if erasures in topics else ""
+    return f"{said}, but {wrong}" if wrong else said
 
 
 def _check_relay(settings: Settings) -> str:

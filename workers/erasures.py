@@ -5,6 +5,8 @@ there from the outbox, with the events, so none is lost; `after_restore.py` read
 """
 
 import json
+import logging
+import math
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,7 +16,7 @@ from uuid import UUID
 
 import msgspec
 import sqlalchemy as sa
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import KafkaProducer
 from kafka.errors import KafkaError
 from msgspec import Struct
 
@@ -22,11 +24,14 @@ from tracking.domain.erasure import runner_digest
 from tracking.settings import KafkaSettings
 from tracking.store.erasing import bookings, runners
 from tracking.store.outbox.events import OutboxRow
-from workers.kafka.clients import connection_options
-from workers.relay.client import RelayError, ensure_compacted
+from workers.kafka.whole_topic import records_of
+from workers.relay.client import RelayError, compacted
+
+log = logging.getLogger("tracking.outgoing")
 
 TOPIC: Final = "tracking.erasures"
-TIMEOUT_MS: Final = 10_000
+# Between two looks at what is wrong.
+LOOK_S: Final = 60.0
 
 BOOKING: Final = "tracking.erased"
 RUNNER: Final = "tracking.runner_erased"
@@ -51,19 +56,41 @@ Erasure = ErasedBooking | ErasedRunner
 
 
 class ErasureTopic:
-    """Where the erasures of the outbox go. The thread that drains it calls."""
+    """Where the erasures of the outbox go. The thread that drains it calls.
+
+    `remark`: what is wrong with it, for readiness. Any thread.
+    """
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
         self._topic = settings.topic(TOPIC)
         self._is_there = False
+        self._look_at = 0.0  # time.monotonic()
+        self._said = ""
+        self.remark = ""
+
+    def look(self) -> None:
+        """Made before it is needed: a restore tells by it whether it sees what was erased. What is
+        wrong with it holds nothing up yet; it is looked at again until it is mended.
+        """
+        if time.monotonic() < self._look_at:
+            return
+        try:
+            self._ensure()
+        except KafkaError as error:
+            self.remark = f"{error}: erasures, and what goes out behind them, will wait for it"
+        self._look_at = time.monotonic() + LOOK_S if self.remark else math.inf
+        if self.remark and self.remark != self._said:
+            log.warning("%s", self.remark)
+        self._said = self.remark
 
     def keep(self, producer: KafkaProducer, events: Sequence[OutboxRow], within_s: float) -> None:
         """Those of the events that are erasures, acknowledged; or KafkaError."""
         records = [record for event in events if (record := _record(event)) is not None]
         if not records:
             return
-        self._ensure()
+        if not self._is_there:
+            self._ensure()
         futures = [producer.send(self._topic, key=key, value=value) for key, value in records]
         deadline = time.monotonic() + within_s
         for future in futures:
@@ -71,13 +98,22 @@ class ErasureTopic:
 
     def _ensure(self) -> None:
         """A broker that makes topics by itself would delete old records of this one."""
-        if self._is_there:
-            return
         try:
-            ensure_compacted(self._settings, self._topic)
+            policy = compacted(self._settings, self._topic)
         except RelayError as error:
             raise KafkaError(f"{self._topic} cannot be made: {error}") from error
-        self._is_there = True
+        self._is_there, self.remark = True, wrong_policy(self._topic, policy)
+
+
+def wrong_policy(topic: str, policy: str | None) -> str:
+    """What to do about it; empty if nothing is wrong, or nobody may know."""
+    if policy in (None, "compact"):
+        return ""
+    return (
+        f"{topic} has cleanup.policy={policy}: Kafka deletes erasures, and a restore would bring"
+        f" back who was erased: kafka-configs.sh --alter --topic {topic} --add-config"
+        " cleanup.policy=compact"
+    )
 
 
 def _record(event: OutboxRow) -> tuple[bytes, bytes] | None:
@@ -104,33 +140,19 @@ def told(events: Sequence[OutboxRow]) -> Iterator[OutboxRow]:
 
 
 def kept_erasures(settings: KafkaSettings) -> list[Erasure]:
-    """All that the topic has; none where there is no such topic. KafkaError when Kafka is away."""
-    consumer = KafkaConsumer(
-        **connection_options(settings),
-        group_id=None,
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-        bootstrap_timeout_ms=TIMEOUT_MS,
-        allow_auto_create_topics=False,
-    )
-    try:
-        topic = settings.topic(TOPIC)
-        partitions = [TopicPartition(topic, n) for n in consumer.partitions_for_topic(topic) or ()]
-        return list(_read(consumer, partitions)) if partitions else []
-    finally:
-        consumer.close(autocommit=False, timeout_ms=TIMEOUT_MS)
+    """All that the topic has.
 
-
-def _read(consumer: KafkaConsumer, partitions: list[TopicPartition]) -> Iterator[Erasure]:
-    """Up to where the partitions end now."""
-    consumer.assign(partitions)
-    ends = consumer.end_offsets(partitions, timeout_ms=TIMEOUT_MS)
-    consumer.seek_to_beginning(*partitions)
-    while any(consumer.position(p, timeout_ms=TIMEOUT_MS) < end for p, end in ends.items()):
-        for records in consumer.poll(timeout_ms=1_000).values():
-            for record in records:
-                if record.value is not None:
-                    yield _decode(record.value)
+    Raises what `records_of` does, and KafkaError where a record is none of ours.
+    """
+    found = []
+    for record in records_of(settings, settings.topic(TOPIC)):
+        if record.value is not None:
+            try:
+                found.append(_decode(record.value))
+            except msgspec.DecodeError as error:
+                place = f"{record.topic}/{record.partition}@{record.offset}"
+                raise KafkaError(f"{place} is no erasure: {error}") from error
+    return found
 
 
 def apply_again(engine: sa.Engine, erasure: Erasure) -> None:

@@ -107,6 +107,11 @@ class Outgoing:
         oldest = self._oldest
         return 0.0 if oldest is None else max((datetime.now(UTC) - oldest).total_seconds(), 0.0)
 
+    @property
+    def remark(self) -> str:
+        """What is wrong though everything goes out; empty if nothing is. Any thread."""
+        return self._erasures.remark
+
     def _main(self) -> None:
         try:
             while not self._stopping.is_set():
@@ -151,6 +156,7 @@ class Outgoing:
         )
         try:
             while not self._stopping.is_set():
+                self._erasures.look()
                 lock.execute(sa.text("SELECT 1"))  # raises when the lock's session is gone
                 lock.commit()
                 found = self._round(producer)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from typing import Any, Final
 
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import KafkaProducer
 from msgspec import Struct
 
 from tracking.settings import KafkaSettings
@@ -25,6 +25,7 @@ from workers.kafka.dead_letters import (
     original_headers,
     source_of,
 )
+from workers.kafka.whole_topic import NoTopic, records_of
 
 TIMEOUT_MS: Final = 10_000
 # Sent and acknowledged together: some megabytes, and progress several times a second.
@@ -51,39 +52,16 @@ class KeptDeadLetter(Struct, frozen=True):
 def kept_dead_letters(
     settings: KafkaSettings, since: datetime | None = None
 ) -> Iterator[KeptDeadLetter]:
-    """Every dead letter that is kept now, or those written since; KafkaError when Kafka is away."""
-    consumer = KafkaConsumer(
-        **connection_options(settings),
-        group_id=None,
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-        bootstrap_timeout_ms=TIMEOUT_MS,
-        allow_auto_create_topics=False,
-    )
+    """Every dead letter that is kept now, or those written since.
+
+    KafkaError when Kafka is away, or the topic may not be read.
+    """
     try:
-        topic = settings.topic(DEAD_LETTER_TOPIC)
-        partitions = [TopicPartition(topic, n) for n in consumer.partitions_for_topic(topic) or ()]
-        if partitions:
-            yield from _read(consumer, partitions, since)
-    finally:
-        consumer.close(autocommit=False, timeout_ms=TIMEOUT_MS)
-
-
-def _read(
-    consumer: KafkaConsumer, partitions: list[TopicPartition], since: datetime | None
-) -> Iterator[KeptDeadLetter]:
-    """Up to where the partitions end now: others may be writing."""
-    consumer.assign(partitions)
-    ends = consumer.end_offsets(partitions, timeout_ms=TIMEOUT_MS)
-    consumer.seek_to_beginning(*partitions)
-    while any(consumer.position(p, timeout_ms=TIMEOUT_MS) < end for p, end in ends.items()):
-        for partition, records in consumer.poll(timeout_ms=1_000).items():
-            for record in records:
-                written_at = record.timestamp / 1000
-                if record.offset < ends[partition] and (
-                    since is None or written_at >= since.timestamp()
-                ):
-                    yield _kept(record)
+        for record in records_of(settings, settings.topic(DEAD_LETTER_TOPIC)):
+            if since is None or record.timestamp / 1000 >= since.timestamp():
+                yield _kept(record)
+    except NoTopic:
+        return  # it is made with the first one
 
 
 def _kept(record: Any) -> KeptDeadLetter:

@@ -84,8 +84,7 @@ class IntakeChecks:
 
     def _waiting(self) -> str:
         """A remark only: viewers and requests don't depend on what goes out."""
-        age = self._intake.outgoing.age()
-        if age < OUTGOING_USUAL_S:
-            return "ok"
-        late = ", look at tracking.events" if age >= OUTGOING_LIMIT_S else ""
-        return f"ok, the oldest event waits {age:.0f} s{late}"
+        age, remark = self._intake.outgoing.age(), self._intake.outgoing.remark
+        late = f", the oldest event waits {age:.0f} s" if age >= OUTGOING_USUAL_S else ""
+        late += ", look at tracking.events" if age >= OUTGOING_LIMIT_S else ""
+        return f"ok{late}{', ' + remark if remark else ''}"

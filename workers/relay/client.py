@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._config import ConfigResource
 from confluent_kafka.cimpl import NewTopic
 
 from tracking.settings import KafkaSettings, Settings
@@ -98,16 +99,32 @@ def ensure_topic(
     return partitions_of(admin, topic)
 
 
-def ensure_compacted(settings: KafkaSettings, topic: str) -> None:
+def compacted(settings: KafkaSettings, topic: str) -> str | None:
     """Make a topic that keeps the newest record of each key for ever, for a few small records.
 
-    Raises RelayError.
+    Its cleanup.policy, if it was there before: somebody may have made it otherwise. None where we
+    may not ask for it. Raises RelayError.
     """
     admin = AdminClient(options(settings) | {"log_level": 0})
     try:
         ensure_topic(admin, topic, 1, {"cleanup.policy": "compact"})
+        return _cleanup_policy(admin, topic)
     except KafkaException as error:
         raise RelayError(f"librdkafka: {error.args[0].str()}") from error
+
+
+def policy_of(settings: KafkaSettings, topic: str) -> str | None:
+    """The topic's cleanup.policy; None where it is not told."""
+    return _cleanup_policy(AdminClient(options(settings) | {"log_level": 0}), topic)
+
+
+def _cleanup_policy(admin: AdminClient, topic: str) -> str | None:
+    resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
+    answers = admin.describe_configs([resource], request_timeout=ANSWER_S)
+    try:
+        return str(answers[resource].result(2 * ANSWER_S)["cleanup.policy"].value)
+    except (KafkaException, FutureTimeoutError):
+        return None
 
 
 def reachable_partitions(settings: Settings) -> int:
