@@ -6,8 +6,10 @@ soon as he is seen, one with what followed. Rows are written by a thread, some s
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Final
 from uuid import UUID
 
@@ -21,6 +23,8 @@ log = logging.getLogger("tracking.requests")
 WRITE_S: Final = 5.0
 # Rows of one statement.
 BATCH: Final = 1_000
+# Slices of so many readers at a time, which others on the loop do not feel: 10 ms in all.
+LOOKS: Final = 10
 # Some 500 bytes each. More readers than that in an hour, or in an outage, are not noted, but
 # counted.
 MOST_READERS: Final = 100_000
@@ -34,14 +38,13 @@ def _now() -> datetime:
 
 
 class Noted:
-    """Of one reader: what is not written yet, and of which hour a row is."""
+    """Of one reader within an hour: what is not written yet."""
 
-    __slots__ = ("count", "first_at", "last_at", "written_hour")
+    __slots__ = ("count", "first_at", "last_at")
 
     def __init__(self) -> None:
         self.count = 0
         self.first_at = self.last_at = datetime.min.replace(tzinfo=UTC)
-        self.written_hour: datetime | None = None
 
 
 class AccessLog:
@@ -51,10 +54,13 @@ class AccessLog:
         self._metrics = metrics
         self._clock = clock
         self._is_kept = is_kept
-        self._noted: dict[Reader, Noted] = {}
-        self._fresh: dict[Reader, None] = {}  # of which this hour has no row
+        self._hour = datetime.min.replace(tzinfo=UTC)
+        self._noted: dict[Reader, Noted] = {}  # who has read in this hour
+        # In those before: they go into rows a slice at a time.
+        self._past: deque[tuple[Reader, Noted]] = deque()
+        self._fresh: dict[Reader, None] = {}  # of whom this hour has no row
         self._ended: list[Access] = []  # rows that are to be written
-        self._swept = datetime.min.replace(tzinfo=UTC)  # the hour up to which rows are complete
+        self._writing: asyncio.Task[None] | None = None
 
     def note(self, principal: Principal, booking_id: UUID | None, way: Way) -> None:
         """A token's bearer was let in."""
@@ -68,52 +74,54 @@ class AccessLog:
         if not self._is_kept:
             return
         now = self._clock()
+        self._turn(now)
         noted = self._noted.get(reader)
         if noted is None:
-            if len(self._noted) + len(self._ended) >= MOST_READERS:
+            if len(self._noted) + len(self._past) + len(self._ended) >= MOST_READERS:
                 self._metrics.lost.inc()
                 return
             noted = self._noted[reader] = Noted()
-        if noted.count and _hour(noted.first_at) != _hour(now):
-            self._end(reader, noted)
+            self._fresh[reader] = None
         if not noted.count:
             noted.first_at = now
-            if noted.written_hour != _hour(now):
-                self._fresh[reader] = None
         noted.last_at, noted.count = now, noted.count + 1
 
+    def _turn(self, now: datetime) -> None:
+        """In a new hour everybody is new: memory follows those who read."""
+        hour = _hour(now)
+        if hour == self._hour:
+            return
+        self._past.extend(self._noted.items())
+        self._hour, self._noted = hour, {}
+        self._fresh.clear()
+
     def _end(self, reader: Reader, noted: Noted) -> None:
-        """What is noted goes into a row."""
-        self._ended.append(Access(reader, noted.first_at, noted.last_at, noted.count))
-        noted.count, noted.written_hour = 0, _hour(noted.first_at)
+        """What is noted, if anything, goes into a row."""
+        if noted.count:
+            self._ended.append(Access(reader, noted.first_at, noted.last_at, noted.count))
+            noted.count = 0
 
     def due(self, now: datetime) -> list[Access]:
         """Rows that are to be written now, at most BATCH; `written` forgets them."""
-        for reader in self._fresh:
-            noted = self._noted[reader]
-            if noted.count:
-                self._end(reader, noted)
-        self._fresh.clear()
-        if self._swept != _hour(now):
-            self._sweep(_hour(now))
+        self._turn(now)
+        for _ in range(LOOKS):
+            if self._ended:
+                break
+            self._look()
         return self._ended[:BATCH]
 
-    def _sweep(self, hour: datetime) -> None:
-        """Once an hour: what was noted in those before goes into rows, and memory follows those who
-        read.
-        """
-        for reader, noted in [*self._noted.items()]:
-            if noted.count and _hour(noted.first_at) != hour:
-                self._end(reader, noted)
-            if not noted.count and noted.written_hour != hour:
-                del self._noted[reader]
-        self._swept = hour
+    def _look(self) -> None:
+        """At BATCH readers: who had nothing to write is forgotten."""
+        for _ in range(min(len(self._past), BATCH)):
+            self._end(*self._past.popleft())
+        for reader in [*islice(self._fresh, BATCH - len(self._ended))]:
+            del self._fresh[reader]
+            self._end(reader, self._noted[reader])
 
     def all(self) -> list[Access]:
         """Everything, whatever hour it is: the process ends."""
-        for reader, noted in self._noted.items():
-            if noted.count:
-                self._end(reader, noted)
+        for reader, noted in (*self._past, *self._noted.items()):
+            self._end(reader, noted)
         return self._ended[:]
 
     def written(self, count: int) -> None:
@@ -127,22 +135,27 @@ class AccessLog:
             await asyncio.sleep(WRITE_S)
             try:
                 while rows := self.due(self._clock()):
-                    await write(rows)
-                    self.written(len(rows))
+                    # To its end, whoever stops us: who writes now, would write it twice.
+                    self._writing = asyncio.create_task(self._write(write, rows))
+                    await asyncio.shield(self._writing)
                 is_failing = False
             except DatabaseUnavailable as error:
                 if not is_failing:
                     log.warning("the access log waits for the database: %s", error)
                 is_failing = True
 
+    async def _write(self, write: Write, rows: Sequence[Access]) -> None:
+        await write(rows)
+        self.written(len(rows))
+
     async def close(self, write: Write) -> None:
         """Write what is left; what cannot be written is lost, and said."""
+        if self._writing is not None:
+            await asyncio.gather(self._writing, return_exceptions=True)
         rows = self.all()
         try:
             for first in range(0, len(rows), BATCH):
-                part = rows[first : first + BATCH]
-                await write(part)
-                self.written(len(part))
+                await self._write(write, rows[first : first + BATCH])
         except DatabaseUnavailable:
             left = len(self._ended)
             self._metrics.lost.inc(left)

@@ -124,7 +124,7 @@ def _start_jobs(building: Building, services: Services) -> None:
 
 
 def _access_log(building: Building) -> AccessLog:
-    is_kept = building.settings.keep_accesses is not None
+    is_kept = bool(building.settings.keep_accesses)
     return AccessLog(building.metrics.accesses, is_kept=is_kept)
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,11 @@ from tracking.domain.access import Principal
 from tracking.domain.accesses import Access, Reader
 from tracking.errors import DatabaseUnavailable
 from tracking.metrics import Metrics
+from tracking.settings import Settings
 from tracking.store import accesses
 from tracking.store.erasing.bookings import erase_booking
+from workers import maintenance
+from workers.maintenance import Maintenance
 
 NOON = datetime(2026, 2, 6, 12, tzinfo=UTC)
 
@@ -135,6 +139,60 @@ async def test_an_outage_of_the_database_loses_nothing_that_fits(
     assert noting.lost() == 1
 
 
+@pytest.mark.gen_test
+async def test_what_is_being_written_when_the_process_stops_is_written_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The thread that writes ends what it has begun, whoever waits for it."""
+    monkeypatch.setattr(access_log, "WRITE_S", 0.01)
+    noting, begun, may_end = Noting(), asyncio.Event(), asyncio.Event()
+
+    async def write(rows: Sequence[Access]) -> None:
+        async def in_its_thread() -> None:
+            begun.set()
+            await may_end.wait()
+            await noting.write(rows)
+
+        await asyncio.shield(asyncio.create_task(in_its_thread()))
+
+    noting.note(uuid4(), reader())
+    writing = asyncio.create_task(noting.log.keep_writing(write))
+    await begun.wait()
+    noting.note(uuid4(), reader())
+    writing.cancel()
+    await asyncio.gather(writing, return_exceptions=True)
+    closing = asyncio.create_task(noting.log.close(noting.write))
+    may_end.set()
+    await closing
+    readers = [row.reader for row in noting.rows]
+    assert (len(readers), len(set(readers))) == (2, 2)
+
+
+def test_the_turn_of_the_hour_holds_nobody_up() -> None:
+    """20,000 readers, of whom half have read more than once: a slice at a time, none is lost."""
+    noting = Noting()
+    readers = [(uuid4(), reader()) for _ in range(20_000)]
+    for who in readers:
+        noting.note(*who)
+    noting.flush()
+    for who in readers[::2]:
+        noting.note(*who)
+    noting.now += timedelta(hours=1)
+    most, asked = 0, 30_000
+    while noting.log._past or noting.log._hour != noting.now:
+        noting.note(*readers[0])
+        found = noting.log.due(noting.now)
+        most = max(most, len(noting.log._ended))
+        noting.log.written(len(found))
+        noting.rows += found
+        asked += 1
+    noting.flush()
+    noting.rows += noting.log.all()
+    assert sum(row.count for row in noting.rows) == asked
+    assert len(noting.log._noted) == 1
+    assert most <= access_log.BATCH  # rows that one call made: 0.6 ms of CPU
+
+
 def rows(engine: sa.Engine, trip: Trip) -> list[accesses.ListedAccess]:
     return accesses.of_booking(engine, trip.booking_id)
 
@@ -183,8 +241,36 @@ def test_the_log_has_a_retention_of_its_own(own_engine: sa.Engine) -> None:
     trip = ended(own_engine)
     old = datetime.now(UTC) - timedelta(days=400)
     accesses.add(own_engine, [access(trip.booking_id, at=old), access(trip.booking_id)])
-    assert accesses.delete_before(own_engine, datetime.now(UTC) - timedelta(days=365)) == 1
+    before = datetime.now(UTC) - timedelta(days=365)
+    assert accesses.delete_before(own_engine, before, 10) == 1
     assert len(rows(own_engine, trip)) == 1
+
+
+@pytest.mark.gen_test
+async def test_many_old_rows_go_in_steps_and_over_rounds(
+    own_engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a shorter time was set, or none: ACCESS_LOG_DAYS=0 keeps no row."""
+    monkeypatch.setattr(maintenance, "ACCESSES_AT_ONCE", 3)
+    monkeypatch.setattr(maintenance, "ACCESSES_STEPS", 2)
+    trip = ended(own_engine)
+    now = datetime.now(UTC)
+    accesses.add(
+        own_engine,
+        [access(trip.booking_id, at=now - timedelta(days=days)) for days in range(10, 0, -1)],
+    )
+    settings = Settings.from_environment({"JWT_SECRET": "x" * 32, "ACCESS_LOG_DAYS": "0"})
+    with ThreadPoolExecutor(1) as executor:
+        tasks = Maintenance(
+            own_engine, executor, Metrics(), lambda _: None, lambda: 0.0, lambda: 0.0,
+            keep_accesses=settings.keep_accesses,
+        )  # fmt: skip
+        left = []
+        for _ in range(3):
+            await tasks._delete_closed_shares()
+            left.append([row.first_at for row in rows(own_engine, trip)])
+    assert [len(each) for each in left] == [4, 0, 0]
+    assert min(left[0]) > now - timedelta(days=5)  # the oldest go first
 
 
 def listed(server: Server, trip: Trip, token: str | None = None) -> list[dict[str, Any]]:

@@ -12,10 +12,12 @@ class AccessSettings(EnvironmentSettings):
     """How long it is known who read where somebody was."""
 
     access_log_days: int = variable(
-        365, whole(0, 36_500), "days for which it is kept who read a booking; 0: no such log"
+        365,
+        whole(0, 36_500),
+        "days for which it is kept who read a booking; 0: none, and what there is goes",
     )
 
     @property
-    def keep_accesses(self) -> timedelta | None:
-        """None: none are kept."""
-        return timedelta(days=self.access_log_days) if self.access_log_days else None
+    def keep_accesses(self) -> timedelta:
+        """Zero: none are kept."""
+        return timedelta(days=self.access_log_days)

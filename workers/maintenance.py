@@ -37,6 +37,9 @@ EXPIRE_S: Final = 30.0
 PARTITIONS_S: Final = 3600.0
 RETENTION_S: Final = 3600.0
 ARRIVALS_S: Final = 2.0
+# A step takes some 50 ms, and the thread's other work comes in between.
+ACCESSES_AT_ONCE: Final = 5_000
+ACCESSES_STEPS: Final = 20
 TASKS: Final = (
     "partitions", "metadata", "arrivals", "adopt", "gauges", "shares", "expire", "retention",
 )  # fmt: skip
@@ -172,8 +175,14 @@ class Maintenance:
     async def _delete_closed_shares(self) -> None:
         await self._call(shares.delete_closed, self._engine)
         if self._keep_accesses is not None:
-            before = datetime.now(UTC) - self._keep_accesses
-            await self._call(accesses.delete_before, self._engine, before)
+            await self._delete_accesses(datetime.now(UTC) - self._keep_accesses)
+
+    async def _delete_accesses(self, before: datetime) -> None:
+        """After a shorter time was set many are old at once: the next rounds go on."""
+        for _ in range(ACCESSES_STEPS):
+            step = (accesses.delete_before, self._engine, before, ACCESSES_AT_ONCE)
+            if await self._call(*step) < ACCESSES_AT_ONCE:
+                return
 
     async def _expire(self) -> None:
         """What time alone decides; only if no event that may decide otherwise lies unread.

@@ -82,9 +82,13 @@ def may_forget(cursor: Statements) -> None:
     cursor.execute("SET LOCAL tracking.forgets_accesses = 'on'")
 
 
-def delete_before(engine: sa.Engine, time: datetime) -> int:
-    """What is older than the log is kept; how many rows."""
+def delete_before(engine: sa.Engine, time: datetime, limit: int) -> int:
+    """What is older than the log is kept, at most so many of its rows; how many."""
     with transaction(engine, whole=True) as cursor:
         may_forget(cursor)
-        cursor.execute("DELETE FROM accesses WHERE first_at < %s", (time,))
+        cursor.execute(
+            "DELETE FROM accesses WHERE id = ANY(ARRAY("
+            " SELECT id FROM accesses WHERE first_at < %s ORDER BY first_at LIMIT %s))",
+            (time, limit),
+        )
         return int(cursor.rowcount)
