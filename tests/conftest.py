@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, settings
 from tornado.ioloop import IOLoop
 from xdist.scheduler import LoadScopeScheduling
 
+from tests.databases import own_database
 from tests.running import CHECKOUT, NEEDED, Platform, Server, fresh_database, running_server
 from tracking.settings import DatabaseSettings
 from tracking.store.engine import create_engine
@@ -77,10 +78,8 @@ def engine(database: dict[str, str]) -> Iterator[sa.Engine]:
 @pytest.fixture
 def own_engine(environ: dict[str, str]) -> Iterator[sa.Engine]:
     """For tests that change the schema."""
-    with fresh_database(environ) as own:
-        engine = create_engine(DatabaseSettings.from_environment(own), name="tests")
+    with own_database(environ) as engine:
         yield engine
-        engine.dispose()
 
 
 # Limits and graces have tests with servers of their own.

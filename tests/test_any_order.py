@@ -17,11 +17,10 @@ import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.databases import own_database
 from tests.reference import Event, Outcome, outcomes
-from tests.running import envelope, fresh_database
+from tests.running import envelope
 from tracking.domain import decoding, events
-from tracking.settings import DatabaseSettings
-from tracking.store.engine import create_engine
 from tracking.store.ingest.batch import Stored, store_batch
 from tracking.store.ingest.track_cache import TrackCache
 from tracking.store.statements import transaction
@@ -35,10 +34,8 @@ UPDATE = "runner.location_update"
 @pytest.fixture(scope="module")
 def engine(environ: dict[str, str]) -> Iterator[sa.Engine]:
     """Of a database without a server, whose drainer would take rows out of the outbox."""
-    with fresh_database(environ) as own:
-        engine = create_engine(DatabaseSettings.from_environment(own), name="tests", pool_size=5)
+    with own_database(environ) as engine:
         yield engine
-        engine.dispose()
 
 
 class Fact(NamedTuple):

@@ -1,32 +1,34 @@
 """workers.arrival_watch: what finished ways say is kept once, and whether ETAs came true counts."""
 
 from collections.abc import Iterator
+from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
 
-from tests.running import Trip, fresh_database
+from tests.databases import own_database
+from tests.running import Trip
 from tests.test_arriving import END_S, LEAVE_S, a_trip, accepted, moved_to, picked_up
 from tests.test_store_ingest import delivered, track_of
+from tracking.domain.changes import BookingChanges
 from tracking.domain.eta import SAMPLES
 from tracking.domain.trip_eta import Samples
 from tracking.domain.verdicts import Rule
 from tracking.metrics import Metrics
-from tracking.settings import DatabaseSettings
-from tracking.store.engine import create_engine
 from tracking.store.ingest.batch import store_batch
+from tracking.store.maintenance import looking
+from tracking.store.maintenance.arriving import Settled
 from tracking.store.maintenance.metadata import update_metadata
 from tracking.store.read.samples import ends_of, read_samples
 from tracking.store.statements import transaction
+from workers import arrival_watch
 from workers.arrival_watch import ArrivalWatch
 
 
 @pytest.fixture
 def engine(environ: dict[str, str]) -> Iterator[sa.Engine]:
-    with fresh_database(environ) as own:
-        engine = create_engine(DatabaseSettings.from_environment(own), name="tests", pool_size=3)
+    with own_database(environ) as engine:
         yield engine
-        engine.dispose()
 
 
 def finished(engine: sa.Engine) -> Trip:
@@ -55,6 +57,44 @@ def test_a_trip_counts_once_however_often_it_is_settled(engine: sa.Engine) -> No
     store_batch(engine, [moved_to(trip, END_S + 5)])
     update_metadata(engine, track_id, Rule(), watch.settled)
     assert stored(engine) == before
+
+
+def test_what_is_taken_while_it_looks_is_neither_told_twice_nor_lost(
+    engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The IOLoop takes while the executor looks: both at once, as threads meet once in a while."""
+    watch = ArrivalWatch(engine, Metrics(), Rule())
+    changes = [BookingChanges(uuid4(), []) for _ in range(3)]
+    taken = []
+
+    def meanwhile(*_: object) -> list[BookingChanges]:
+        watch.settled(Settled(1, changes[:1]))
+        taken.extend(watch.take())
+        watch.settled(Settled(1, changes[1:2]))
+        return changes[2:]
+
+    monkeypatch.setattr(arrival_watch, "note_arrivals", meanwhile)
+    watch.look()
+    assert [*taken, *watch.take()] == changes
+
+
+def test_a_track_that_fails_is_counted_each_time_and_logged_once(
+    engine: sa.Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    metrics = Metrics()
+    watch, trip = ArrivalWatch(engine, metrics, Rule()), a_trip(10)
+    store_batch(engine, [*accepted(trip), *[moved_to(trip, s) for s in range(0, 200, 5)]])
+    monkeypatch.setattr(looking, "POSTPONED_S", 0.0)
+    monkeypatch.setattr(arrival_watch, "is_soon", lambda *_: 1 / 0)
+    for _ in range(3):
+        watch.look()
+    errors = metrics.registry.get_sample_value(
+        "tracking_maintenance_errors_total", {"task": "arrivals"}
+    )
+    assert errors == 3
+    (record,) = [each for each in caplog.records if each.name == "tracking.arrivals"]
+    assert str(track_of(engine, trip).id) in record.getMessage()
+    assert watch.take() == []
 
 
 def test_only_the_newest_of_a_phase_and_band_are_kept(engine: sa.Engine) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from tests.running import Trip, fresh_database
+from tests.databases import own_database
+from tests.running import Trip
 from tests.simulated import Spot, at
 from tests.test_store_ingest import delivered, track_of, update
 from tracking.domain.arrivals import Way
@@ -16,11 +17,10 @@ from tracking.domain.changes import BookingChanges
 from tracking.domain.events import BookingEvent, Event
 from tracking.domain.hops import Recorded
 from tracking.domain.legs import Leg
-from tracking.settings import DatabaseSettings
-from tracking.store.engine import create_engine
 from tracking.store.ingest.batch import store_batch
 from tracking.store.maintenance import arriving
-from tracking.store.maintenance.arriving import Looks, note_arrivals, settle_arrivals
+from tracking.store.maintenance.arriving import note_arrivals, settle_arrivals
+from tracking.store.maintenance.looking import Looks
 from tracking.store.maintenance.metadata import update_metadata
 from tracking.store.read.live import track_versions
 from tracking.store.read.told_arrivals import arrivals_of
@@ -34,10 +34,8 @@ WAIT_S, LEAVE_S, THERE_S, END_S = 200, 350, 750, 900
 @pytest.fixture(scope="module")
 def engine(environ: dict[str, str]) -> Iterator[sa.Engine]:
     """A database whose trips nobody else looks at."""
-    with fresh_database(environ) as own:
-        engine = create_engine(DatabaseSettings.from_environment(own), name="tests", pool_size=5)
+    with own_database(environ) as engine:
         yield engine
-        engine.dispose()
 
 
 def spot_at(second: float) -> Spot:

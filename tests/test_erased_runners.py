@@ -32,7 +32,8 @@ from tracking.domain.events import BookingEvent, Event
 from tracking.settings import DatabaseSettings
 from tracking.store.engine import create_engine
 from tracking.store.ingest.batch import store_batch
-from tracking.store.maintenance.arriving import Looks, note_arrivals
+from tracking.store.maintenance.arriving import note_arrivals
+from tracking.store.maintenance.looking import Looks
 from tracking.store.statements import transaction
 
 # The other runner takes the pet over on the way to the dropoff.

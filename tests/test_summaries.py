@@ -8,13 +8,12 @@ import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.running import Trip, fresh_database
+from tests.databases import own_database
+from tests.running import Trip
 from tests.test_judging import ended
 from tests.test_metadata import stored
 from tests.test_store_ingest import accepted, delivered, track_of, update
 from tracking.domain.verdicts import STANDARD, Rule
-from tracking.settings import DatabaseSettings
-from tracking.store.engine import create_engine
 from tracking.store.ingest.batch import store_batch
 from tracking.store.maintenance import metadata
 from tracking.store.maintenance.metadata import update_metadata
@@ -42,10 +41,8 @@ STEPS = st.lists(
 @pytest.fixture(scope="module")
 def engine(environ: dict[str, str]) -> Iterator[sa.Engine]:
     """Of a database that no server settles trips in."""
-    with fresh_database(environ) as own:
-        made = create_engine(DatabaseSettings.from_environment(own), name="tests")
-        yield made
-        made.dispose()
+    with own_database(environ) as engine:
+        yield engine
 
 
 def said(engine: sa.Engine, trip: Trip, rule: Rule | None = STANDARD) -> dict[str, Any]:

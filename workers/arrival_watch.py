@@ -1,8 +1,11 @@
 """Arrivals as maintenance finds them, and whether ETAs came true. Maintenance's thread."""
 
+import logging
+import threading
 import time
 from functools import partial
 from typing import Final
+from uuid import UUID
 
 import sqlalchemy as sa
 
@@ -11,8 +14,11 @@ from tracking.domain.eta import Eta, Sample, estimate
 from tracking.domain.trip_eta import Samples, is_soon
 from tracking.domain.verdicts import Rule
 from tracking.metrics import Metrics
-from tracking.store.maintenance.arriving import Looks, Settled, note_arrivals
+from tracking.store.maintenance.arriving import Settled, note_arrivals
+from tracking.store.maintenance.looking import Looks
 from tracking.store.read.samples import read_samples
+
+log = logging.getLogger("tracking.arrivals")
 
 HISTORY_S: Final = 60.0
 
@@ -28,6 +34,7 @@ class ArrivalWatch:
         self._samples = Samples()
         self._samples_at = 0.0  # time.monotonic() of the next reading
         self._changes: list[BookingChanges] = []
+        self._lock = threading.Lock()  # of `_changes`: the IOLoop takes them meanwhile
 
     def look(self) -> None:
         """One round over the trips that are under way."""
@@ -35,11 +42,17 @@ class ArrivalWatch:
             self._samples = read_samples(self._engine, self._samples)
             self._samples_at = time.monotonic() + HISTORY_S
         soon = partial(is_soon, self._samples.history)
-        self._changes += note_arrivals(self._engine, self._looks, self._rule, soon)
+        self._keep(note_arrivals(self._engine, self._looks, self._rule, soon, self._failed))
+
+    def _failed(self, track_id: UUID, error: Exception, is_first: bool) -> None:
+        self._metrics.maintenance_errors.labels("arrivals").inc()
+        if is_first:
+            text = "the arrivals of track %s cannot be computed, trying on"
+            log.warning(text, track_id, exc_info=error)
 
     def settled(self, settled: Settled) -> None:
         """A trip has ended, and what its ways say for ETAs was kept."""
-        self._changes += settled.changes
+        self._keep(settled.changes)
         for sample in settled.samples:
             self._count(sample)
 
@@ -51,6 +64,11 @@ class ArrivalWatch:
             self._metrics.etas.covered.labels(sample.phase, str(covered).lower()).inc()
 
     def take(self) -> list[BookingChanges]:
-        """What has not been told yet."""
-        changes, self._changes = self._changes, []
+        """What has not been told yet. Any thread."""
+        with self._lock:
+            changes, self._changes = self._changes, []
         return changes
+
+    def _keep(self, changes: list[BookingChanges]) -> None:
+        with self._lock:
+            self._changes += changes

@@ -55,7 +55,8 @@ _CLOSE: Final = f"""
     {_CANDIDATES}
     LEFT JOIN unnest(%s::uuid[], %s::bigint[]) AS seen (id, version) ON seen.id = t.id
     WHERE t.status = 'active' AND t.updated_at >= %s AND t.version IS DISTINCT FROM seen.version
-        AND t.route_expired_at IS NULL AND (
+        AND t.id <> ALL(%s::uuid[]) AND (%s::uuid IS NULL OR t.id = %s::uuid)
+        AND t.waypoint_count <= %s AND t.route_expired_at IS NULL AND a.first_at IS NOT NULL AND (
             ST_DistanceSphere({SHOWN_POSITION}, CASE t.phase WHEN 'to_pickup' THEN t.pickup
                 ELSE t.dropoff END) <= {NEAR_M}
             OR EXISTS (SELECT FROM arrivals r WHERE r.track_id = t.id AND r.state = 'arrived'
@@ -67,11 +68,26 @@ _CLOSE: Final = f"""
 """
 
 
-def close_to_an_end(
-    cursor: Cursor, since: datetime, seen: Mapping[UUID, int], limit: int
-) -> list[Candidate]:
-    """Active trips that changed since then, but those that were seen at this version."""
-    cursor.execute(_CLOSE, (uuid_array(seen), number_array(seen.values()), since, limit))
+class Due(Struct, frozen=True):
+    """Which active trips are to be looked at: those that changed since then, but those that were
+    seen at this version, those that are postponed, and those of more waypoints.
+    """
+
+    since: datetime
+    seen: Mapping[UUID, int]
+    without: Collection[UUID] = ()
+    only: UUID | None = None
+    most_waypoints: int = 100_000
+
+
+def close_to_an_end(cursor: Cursor, due: Due, limit: int) -> list[Candidate]:
+    """The one that changed first before the others; none without an assignment."""
+    only = None if due.only is None else str(due.only)
+    cursor.execute(
+        _CLOSE,
+        (uuid_array(due.seen), number_array(due.seen.values()), due.since, uuid_array(due.without),
+         only, only, due.most_waypoints, limit),
+    )  # fmt: skip
     return [_candidate(row) for row in cursor]
 
 

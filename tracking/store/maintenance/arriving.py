@@ -6,92 +6,89 @@ order of the events nor on when somebody looked.
 """
 
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
 import sqlalchemy as sa
 from msgspec import Struct, field
 
-from tracking.domain.arrivals import Way, arrival_of
+from tracking.domain.arrivals import arrival_of
 from tracking.domain.changes import BookingChanges
 from tracking.domain.eta import Sample
 from tracking.domain.hops import Recorded
 from tracking.domain.legs import ways_of
-from tracking.domain.verdicts import STANDARD, Rule, judge
-from tracking.store.maintenance.approaches import (
-    Candidate,
-    candidate_of,
-    close_to_an_end,
-    waypoints_of,
-)
+from tracking.domain.verdicts import STANDARD, Rule
+from tracking.store.engine import is_transient
+from tracking.store.maintenance.approaches import Due, candidate_of, close_to_an_end, waypoints_of
+from tracking.store.maintenance.looking import IsSoon, Look, Looks, Reading, look_at
 from tracking.store.maintenance.sampling import keep_samples
 from tracking.store.maintenance.telling import Finding, stored_findings, tell
-from tracking.store.statements import Statements, transaction
+from tracking.store.statements import transaction
 
 # Any number: one process looks, the others leave it to that one.
 ARRIVALS_LOCK: Final = 7_242_003
 # Tracks of one round: half a second when all of them stand at a door.
 AT_ONCE: Final = 200
-# A visit that becomes an arrival has begun by then, or is remembered.
-WINDOW_S: Final = 600.0
 # Between a transaction's begin, which its rows show, and its commit.
 COMMIT: Final = timedelta(seconds=60)
-# 200 bytes each.
-MOST_REMEMBERED: Final = 20_000
-# A longer route has no summary either.
+# A longer route has no summary either; and a round that has read so many leaves the rest for the
+# next one.
 MOST_WAYPOINTS: Final = 100_000
 
-# Whether somebody there will arrive so soon that it is worth telling.
-IsSoon = Callable[[Way, Recorded], bool]
-
-
-class Look(Struct, frozen=True):
-    """How far a track was looked at. From `from_s` on is enough the next time."""
-
-    version: int
-    epoch: str
-    head_seq: int
-    waypoint_count: int
-    way: Way | None
-    from_s: float = 0.0
-    was_away: bool = False
-
-
-class Looks:
-    """What one process remembers between its rounds; nothing that could not be read again."""
-
-    def __init__(self) -> None:
-        self.since = datetime(1970, 1, 1, tzinfo=UTC)
-        self._looks: dict[UUID, Look] = {}
-
-    def of(self, track_id: UUID) -> Look | None:
-        return self._looks.get(track_id)
-
-    def versions(self) -> dict[UUID, int]:
-        return {track_id: look.version for track_id, look in self._looks.items()}
-
-    def put(self, track_id: UUID, look: Look) -> None:
-        """The longest unused make room."""
-        self._looks.pop(track_id, None)
-        self._looks[track_id] = look
-        while len(self._looks) > MOST_REMEMBERED:
-            del self._looks[next(iter(self._looks))]
+# A track whose arrivals could not be computed, why, and whether it is the first time.
+Failed = Callable[[UUID, Exception, bool], None]
 
 
 def note_arrivals(
-    engine: sa.Engine, looks: Looks, rule: Rule = STANDARD, is_soon: IsSoon | None = None
+    engine: sa.Engine,
+    looks: Looks,
+    rule: Rule = STANDARD,
+    is_soon: IsSoon | None = None,
+    failed: Failed = lambda *_: None,
 ) -> list[BookingChanges]:
-    """One round over the trips that are under way; what is to be told of them."""
+    """One round over the trips that are under way; what is to be told of them.
+
+    If it fails for what a track is like, each is looked at alone: one costs the others nothing. It
+    is postponed, and `failed` is called: with True for the first time.
+    """
+    try:
+        return _round(engine, looks, rule, is_soon)
+    except Exception as error:
+        if is_transient(error):
+            raise
+    changes: list[BookingChanges] = []
+    for track_id in looks.due:
+        try:
+            changes += _round(engine, looks, rule, is_soon, track_id)
+        except Exception as error:
+            if is_transient(error):
+                break  # the next round has the rest; these changes are committed
+            failed(track_id, error, looks.postpone(track_id))
+    return changes
+
+
+def _round(
+    engine: sa.Engine, looks: Looks, rule: Rule, is_soon: IsSoon | None, only: UUID | None = None
+) -> list[BookingChanges]:
+    """Of all tracks that are due, or of one of them: in one transaction."""
+    looks.due = [] if only is None else looks.due
     with transaction(engine) as cursor:
         cursor.execute("SELECT pg_try_advisory_xact_lock(%s), now()", (ARRIVALS_LOCK,))
         is_ours, now = cursor.fetchone() or (False, None)
         if not is_ours:
             return []
-        tracks = close_to_an_end(cursor, looks.since, looks.versions(), AT_ONCE)
-        findings, found = [], {}
+        due = Due(looks.since, looks.versions(), looks.postponed(), only, MOST_WAYPOINTS)
+        tracks = close_to_an_end(cursor, due, AT_ONCE)
+        if only is None:
+            looks.due = [track.id for track in tracks]
+            if len(tracks) < AT_ONCE:
+                looks.all_due(looks.due)
+        reading, findings, found = Reading(cursor, rule), [], {}
         for track in tracks:
-            listed, look = _look_at(cursor, track, looks.of(track.id), rule, is_soon)
+            if reading.count > MOST_WAYPOINTS:
+                break  # the others are due again
+            listed, look = look_at(reading, track, looks.of(track.id), is_soon)
             findings += listed
             found[track.id] = look
         told = tell(cursor, findings, now)
@@ -100,65 +97,13 @@ def note_arrivals(
         if track_id not in told.outdated:
             version = versions.get(track_id, look.version)
             looks.put(track_id, _at_version(look, version))
-    if len(tracks) < AT_ONCE:
+    if only is None and len(found) < AT_ONCE and len(found) == len(tracks) and not looks.has_failed:
         looks.since = now - COMMIT
     return told.changes
 
 
 def _at_version(look: Look, version: int) -> Look:
     return Look(version, *(getattr(look, name) for name in Look.__struct_fields__[1:]))
-
-
-def _look_at(
-    cursor: Statements, track: Candidate, look: Look | None, rule: Rule, is_soon: IsSoon | None
-) -> tuple[list[Finding], Look]:
-    stored = stored_findings(cursor, track.id)
-    findings, open_way, from_s, was_away = [], None, 0.0, False
-    for way in ways_of(track.course):
-        before = stored.get(way.end)
-        if way.to_s is not None:
-            if before is None or before.closed_s != way.to_s:
-                arrival = arrival_of(_accepted(cursor, track, way, way.from_s, rule), way)
-                findings.append(Finding(track, way, arrival, before))
-            continue
-        open_way, from_s = way, way.from_s
-        if look is not None and _goes_on(look, track, way):
-            # At the begin of the way nobody has been away yet.
-            from_s, was_away = look.from_s, look.was_away and look.from_s > way.from_s
-        route = _accepted(cursor, track, way, from_s, rule, None if look is None else look.head_seq)
-        if route and route[0].at_s < from_s:  # a late one: the way as a whole
-            from_s, was_away = way.from_s, False
-            route = _accepted(cursor, track, way, from_s, rule)
-        arrival = arrival_of(route, way, was_away)
-        soon = bool(route) and is_soon is not None and is_soon(way, route[-1])
-        is_whole = from_s == way.from_s
-        findings.append(Finding(track, way, arrival, before, is_whole, route[-1] if soon else None))
-        newest_s = route[-1].at_s - WINDOW_S if route else from_s
-        visit_s = newest_s if arrival.visit_since_s is None else arrival.visit_since_s
-        was_away, from_s = arrival.was_away, max(way.from_s, min(newest_s, visit_s))
-    return findings, Look(
-        track.version, track.epoch, track.head_seq, track.waypoint_count, open_way, from_s, was_away
-    )
-
-
-def _goes_on(look: Look, track: Candidate, way: Way) -> bool:
-    """Nothing but new waypoints has come: none has left the route."""
-    more = track.head_seq - look.head_seq
-    return (look.way, look.epoch) == (way, track.epoch) and (
-        track.waypoint_count - look.waypoint_count == more
-    )
-
-
-def _accepted(
-    cursor: Statements, track: Candidate, way: Way, from_s: float, rule: Rule,
-    above_seq: int | None = None,
-) -> Sequence[Recorded]:  # fmt: skip
-    """Of a trip that lasts: as the rule judges them now."""
-    if track.last_at is None:
-        return []
-    route = waypoints_of(cursor, track, way, from_s, above_seq).route
-    verdicts = judge(route, rule).verdicts
-    return [w for w in route if w.seq not in verdicts] if verdicts else route
 
 
 # Of a trip that ended before, and of which nothing was said, nothing is said any more: nobody waits
