@@ -4,11 +4,12 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping
+from email.message import Message
 from hashlib import file_digest
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import urlsplit
-from urllib.request import urlopen
+from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 import jwt
 
@@ -72,12 +73,9 @@ def _text(path: str) -> str:
 
 def _keys(place: str) -> dict[str, jwt.PyJWK]:
     """By their ids; only those that can have signed a receipt."""
-    parts = urlsplit(place)
-    if parts.scheme in ("http", "https"):
-        is_here = parts.hostname in ("localhost", "127.0.0.1", "::1")
-        if parts.scheme != "https" and not is_here:
-            raise ValueError(f"{place}: keys have to come over https")
-        with urlopen(place, timeout=TIMEOUT_S) as answer:  # noqa: S310 - the scheme was checked
+    if urlsplit(place).scheme in ("http", "https"):
+        _check_safe(place)
+        with build_opener(_SafeRedirects).open(place, timeout=TIMEOUT_S) as answer:
             text = answer.read(MOST_BYTES)
     else:
         text = Path(place).read_bytes()
@@ -86,6 +84,25 @@ def _keys(place: str) -> dict[str, jwt.PyJWK]:
     if not isinstance(members, list):
         raise ValueError(f"{place} is no JWKS")
     return {each["kid"]: jwt.PyJWK(each, ALGORITHM) for each in members if _signs(each)}
+
+
+def _check_safe(url: str, before: str = "") -> None:
+    """Whoever is on the way could put in keys of his own."""
+    parts = urlsplit(url)
+    is_here = parts.hostname in ("localhost", "127.0.0.1", "::1")
+    was_safe = urlsplit(before).scheme == "https"
+    if parts.scheme != "https" and (was_safe or not is_here):
+        raise ValueError(f"{url}: keys have to come over https")
+
+
+class _SafeRedirects(HTTPRedirectHandler):
+    """Each step as safe as the first one, and none from https to http."""
+
+    def redirect_request(
+        self, req: Request, fp: IO[bytes], code: int, msg: str, headers: Message, newurl: str
+    ) -> Request | None:
+        _check_safe(newurl, req.full_url)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)  # type: ignore[arg-type]
 
 
 def _signs(key: Any) -> bool:

@@ -151,6 +151,7 @@ install_units() {
 in_release() {
   local release=$OPT/releases/$1 unit=tracking-task-$$.service said each status=0 secrets=("${SECRETS[@]}")
   local command="${*:2}" more=
+  if [ -e "$ETC/receipt_key" ]; then secrets+=(receipt_key); fi
   said=$(mktemp)
   if [ "${MIGRATING:-}" = yes ] && [ -e "$ETC/migrations.env" ]; then
     secrets=(migrations_db_password)

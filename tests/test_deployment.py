@@ -1,5 +1,6 @@
 """deploy/*.sh and the units, on a machine with a systemd of its own (tests/machine.py)."""
 
+import json
 import re
 import shutil
 import signal
@@ -30,7 +31,8 @@ from tests.deploying import (
 )  # fmt: skip
 from tests.machine import Machine
 from tests.resuming import Crowd
-from tests.running import administer, connect, wait_until
+from tests.running import CHECKOUT, administer, connect, wait_until
+from tests.test_receipts import KEY, private
 from tracking import __version__
 from tracking.store.engine import expected_revision
 
@@ -111,6 +113,33 @@ def test_installed_it_stores_and_serves_under_systemd(installed: Deployed) -> No
         cursor.execute("SELECT DISTINCT usename FROM pg_stat_activity WHERE datname = %s", (name,))
         assert (f"{name}_service",) in cursor.fetchall()
     connection.close()
+
+
+def test_the_key_of_receipts_is_loaded_once_there_is_one(installed: Deployed) -> None:
+    """Without the file the processes have started; the other tests see that."""
+    jwks = "/.well-known/jwks.json"
+    assert json.loads(installed.get(jwks)[1]) == {"keys": []}
+    installed.machine.write(f"{ETC}/receipt_key", private(KEY), 0o600)
+    installed.machine.run("systemctl", "restart", BLUE, status=0)
+    (key,) = json.loads(installed.get(jwks)[1])["keys"]
+    assert key["kty"] == "OKP"
+    pid = installed.machine.main_pid(BLUE)
+    assert "PRIVATE KEY" not in installed.machine.path(f"/proc/{pid}/environ").read_text()
+
+
+def units_with(credential: str) -> set[str]:
+    folder = CHECKOUT / "deploy" / "systemd"
+    wanted = f"LoadCredential={credential}:/etc/service-tracking/{credential}"
+    return {p.name for p in folder.rglob("*.*") if p.is_file() and wanted in p.read_text()}
+
+
+def test_the_key_of_receipts_is_optional_and_only_for_those_who_serve() -> None:
+    units = units_with("receipt_key")
+    assert units == {"service-tracking-live@.service", "service-tracking-all.service"}
+    for name in units:
+        lines = (CHECKOUT / "deploy" / "systemd" / name).read_text().splitlines()
+        assert "SetCredential=receipt_key:\\n" in lines  # what it is without a file
+        assert "Environment=RECEIPT_KEY_FILE=%d/receipt_key" in lines
 
 
 def test_the_processes_have_no_user_no_rights_and_no_secrets_in_their_environment(

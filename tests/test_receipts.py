@@ -3,8 +3,11 @@
 import csv
 import io
 import json
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
@@ -21,8 +24,9 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
+from tests.issuer import Issuer
 from tests.programs import run_program
-from tests.running import Server, Trip, running_server
+from tests.running import Server, Trip, running_server, wait_until
 from tests.served import API, owner
 from tests.test_api_summary import settled
 from tests.test_judging import ended, place
@@ -288,6 +292,92 @@ def test_two_that_are_issued_at_once_are_one(engine: sa.Engine) -> None:
     assert not keep_receipt(engine, track.id, Issued(1, "b", "second"))
     assert newest_receipt(engine, track.id) == Issued(1, "a", "first")
     assert not keep_receipt(engine, uuid4(), Issued(1, "a", "of nothing"))
+
+
+def is_waited_for(engine: sa.Engine) -> bool:
+    """Does somebody wait for a lock in order to keep a receipt?"""
+    with transaction(engine) as cursor:
+        cursor.execute(
+            "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+            " AND datname = current_database() AND query LIKE '%INSERT INTO receipts%'"
+        )
+        return cursor.fetchone() is not None
+
+
+def test_an_older_state_does_not_replace_the_receipt_of_a_newer_one(
+    signing: Server, engine: sa.Engine
+) -> None:
+    """The trip is settled anew, and another process issues a receipt, while one is being made."""
+    trip = ended(engine, {})
+    settled(signing, trip)
+    track = track_of(engine, trip)
+    with ThreadPoolExecutor(1) as executor:
+        with transaction(engine, whole=True) as cursor:
+            cursor.execute("SELECT FROM tracks WHERE id = %s FOR UPDATE", (track.id,))
+            answer = executor.submit(asked, signing, trip)
+            wait_until(lambda: is_waited_for(engine), "it waits")
+            cursor.execute(
+                "UPDATE route_metadata SET distance_m = 4711 WHERE track_id = %s", (track.id,)
+            )
+            cursor.execute(
+                "INSERT INTO receipts (track_id, number, state, token)"
+                " VALUES (%s, 1, 'another', 'first')", (track.id,),
+            )  # fmt: skip
+        status, token = answer.result(30)
+    assert status == 200, token
+    claims = claims_of(token)
+    assert claims["distance_m"] == 4711
+    assert claims["replaces"] == sha256(b"first").hexdigest()
+
+
+def test_a_receipt_of_a_trip_that_is_being_erased_is_not_kept(engine: sa.Engine) -> None:
+    trip = ended(engine, {})
+    track = track_of(engine, trip)
+    with ThreadPoolExecutor(1) as executor:
+        with transaction(engine, whole=True) as cursor:
+            cursor.execute("DELETE FROM tracks WHERE id = %s", (track.id,))
+            kept = executor.submit(keep_receipt, engine, track.id, Issued(1, "a", "late"))
+            wait_until(lambda: is_waited_for(engine), "it waits")
+        assert kept.result(30) is False
+
+
+@pytest.fixture
+def issuer(tmp_path: Path) -> Iterator[Issuer]:
+    with Issuer(tmp_path) as issuer:
+        yield issuer
+
+
+def test_keys_do_not_come_from_where_https_leads_to_http(
+    signing: Server, engine: sa.Engine, tmp_path: Path, issuer: Issuer
+) -> None:
+    files = saved(signing, ended(engine, {}), tmp_path)
+    arguments = ("verify_receipt.py", str(files.receipt), "--jwks", issuer.url)
+    environ = {"SSL_CERT_FILE": str(issuer.ca_file)}
+    issuer.status = 302
+    issuer.headers["Location"] = f"http://127.0.0.1:{signing.port}/.well-known/jwks.json"
+    done = run_program(*arguments, environ=environ)
+    assert (done.returncode, "keys have to come over https" in done.stderr) == (2, True)
+    issuer.status, issuer.headers, issuer.body = 200, {}, files.jwks.read_bytes()
+    assert run_program(*arguments, environ=environ).returncode == 0
+    here = ThreadingHTTPServer(("127.0.0.1", 0), redirecting_to(issuer.url))
+    threading.Thread(target=here.serve_forever, daemon=True).start()
+    arguments = (*arguments[:-1], f"http://127.0.0.1:{here.server_address[1]}/")
+    assert run_program(*arguments, environ=environ).returncode == 0  # from http here to https
+    here.shutdown()
+    here.server_close()
+
+
+def redirecting_to(url: str) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(302)
+            self.send_header("Location", url)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    return Handler
 
 
 def test_a_receipt_goes_with_its_trip(engine: sa.Engine) -> None:

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any, Final
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from msgspec import structs
 
@@ -11,7 +11,7 @@ from handlers.api.tracks import TrackingHandler
 from handlers.base import BaseHandler
 from tracking.domain.exports import file_name
 from tracking.domain.times import rfc3339
-from tracking.errors import DatabaseUnavailable
+from tracking.errors import DatabaseUnavailable, TripActive
 from tracking.receipts import state_of
 from tracking.store.receipts import (
     Issued,
@@ -39,27 +39,33 @@ class ReceiptHandler(TrackingHandler):
         if not self.services.receipts.can_sign:
             self.reject(404, "this service issues no receipts")
             return
-        settled = await self.services.ask(settled_trip, track.id)
-        if settled is None or settled.route_sha256 is None:
-            self.reject(409, "the trip is not over, or not settled yet")
-            return
+        settled = await self._settled(track.id)
         self.set_header("Content-Type", "application/jose")
         self.set_header("Cache-Control", "private, no-cache")
         name = file_name(settled.booking_number, track.booking_id, "receipt.jws")
         self.set_header("Content-Disposition", f'attachment; filename="{name}"')
         if not await self.was_head():
-            self.write(await self._receipt(settled))
+            self.write(await self._receipt(track.id))
 
-    async def _receipt(self, settled: Settled) -> str:
-        """The newest one, if it says the same; else one that replaces it."""
-        said = claims_of(settled)
-        state = state_of(said)
+    async def _settled(self, track_id: UUID) -> Settled:
+        settled: Settled | None = await self.services.ask(settled_trip, track_id)
+        if settled is None or settled.route_sha256 is None:
+            raise TripActive("the trip is not over, or not settled yet")
+        return settled
+
+    async def _receipt(self, track_id: UUID) -> str:
+        """The newest one, if it says the same; else one that replaces it.
+
+        What is settled is read behind the newest one: an older state never replaces a newer one.
+        """
         for _ in range(TRIES):
-            newest = await self.services.ask(newest_receipt, settled.track_id)
+            newest = await self.services.ask(newest_receipt, track_id)
+            said = claims_of(await self._settled(track_id))
+            state = state_of(said)
             if newest is not None and newest.state == state:
                 return str(newest.token)
             receipt = self._new(said, state, newest)
-            if await self.services.ask(keep_receipt, settled.track_id, receipt):
+            if await self.services.ask(keep_receipt, track_id, receipt):
                 return receipt.token
         raise DatabaseUnavailable("the receipt could not be kept")
 

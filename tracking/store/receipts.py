@@ -75,12 +75,14 @@ def newest_receipt(engine: sa.Engine, track_id: UUID) -> Issued | None:
 
 @translated
 def keep_receipt(engine: sa.Engine, track_id: UUID, receipt: Issued) -> bool:
-    """False if somebody else has issued that number, or the trip was erased meanwhile."""
+    """False if somebody else has issued that number, or the trip was erased meanwhile: an erasure
+    waits for this, or this for it.
+    """
     with transaction(engine) as cursor:
         cursor.execute(
             """
             INSERT INTO receipts (track_id, number, state, token)
-            SELECT id, %s, %s, %s FROM tracks WHERE id = %s
+            SELECT id, %s, %s, %s FROM tracks WHERE id = %s FOR KEY SHARE
             ON CONFLICT DO NOTHING
             """,
             (receipt.number, receipt.state, receipt.token, track_id),
