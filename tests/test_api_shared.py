@@ -19,7 +19,7 @@ def test_the_whole_answer_names_nobody(server: Server, platform: Platform) -> No
     assert (status, body) == (200, {"success": True, "data": {
         "booking_id": str(trip.booking_id), "status": "active", "phase": "to_pickup",
         "expires_at": link["expires_at"], "waiting": False, "seq": 1,
-        "epoch": track(server, trip)["epoch"],
+        "epoch": track(server, trip)["epoch"], "flagged": [],
         "waypoints": [waypoint],
     }})  # fmt: skip
 

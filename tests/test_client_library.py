@@ -15,6 +15,7 @@ from tests.proxy import Proxy
 from tests.running import Platform, Server, Trip, wait_until
 from tests.scripted import Play, Script, backfill, freshness, live, point, welcome
 from tests.served import owner, stored_trip, wait_seq
+from tracking.domain.seq_runs import runs_of
 
 CATCH_UP = {"type": "catch_up", "since_seq": 2}
 START = [welcome(None), backfill(0, 1, 2, through=2)]
@@ -86,7 +87,7 @@ def test_the_marker_is_known_before_the_route_and_never_goes_back(drive: Drive) 
 
 def test_what_is_flagged_is_not_drawn_and_moves_no_marker(drive: Drive) -> None:
     def flagged(*seqs: int) -> dict[str, Any]:
-        return {"type": "flagged", "seqs": list(seqs)}
+        return {"type": "flagged", "runs": runs_of(seqs)}
 
     script: Script = [[
         *START, flagged(3), backfill(2, 3, through=3), live(4), flagged(1, 3), flagged(3),
@@ -100,7 +101,7 @@ def test_what_is_flagged_is_not_drawn_and_moves_no_marker(drive: Drive) -> None:
     assert (end["route"], end["seq"], end["isWhole"]) == ([1, 2, 3, 4, 5], 5, True)
     told = [e["added"] for e in driver.events("route")]
     assert told == [[1, 2], [4], [2, 4], [1, 2, 4], [1, 2], [5], [1, 2, 3, 4, 5]]
-    assert [e["seq"] for e in driver.events("position")] == [4, 4, 4, 2, 5, 5]
+    assert [e["seq"] for e in driver.events("position")] == [4, 4, 4, 4, 5, 5]
 
 
 def test_who_resumes_in_vain_begins_again(drive: Drive) -> None:

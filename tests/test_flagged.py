@@ -10,8 +10,8 @@ from tornado.websocket import WebSocketClientConnection
 
 from tests import test_fleet, test_protocol
 from tests.running import Platform, Server, Trip
-from tests.served import owner, stored_trip, track, wait_seq
-from tests.sharing import SharedClient, share
+from tests.served import API, owner, stored_trip, track, wait_seq
+from tests.sharing import SharedClient, share, shared
 
 ISLAND = -8.7  # Bali, a thousand kilometres from where the trip is
 
@@ -44,7 +44,7 @@ def kinds(client: Any) -> list[tuple[str, Any]]:
         elif message["type"] == "backfill":
             said.append(("points", [point["seq"] for point in message["points"]]))
         elif message["type"] == "flagged":
-            said.append(("flagged", message["seqs"]))
+            said.append(("flagged", message["runs"]))
     return said
 
 
@@ -54,6 +54,12 @@ async def until(client: Any, last: tuple[str, Any]) -> list[tuple[str, Any]]:
     return kinds(client)
 
 
+def flagged_in(server: Server, trip: Trip, link: str) -> list[Any]:
+    """What the route says, and what a share link shows."""
+    route = server.get(f"{API}/{trip.booking_id}/route", owner(server, trip))[1]
+    return [route["properties"]["flagged"], shared(server, link)[1]["data"]["flagged"]]
+
+
 @pytest.mark.gen_test
 async def test_no_stream_shows_a_jump_and_the_protocol_says_what_is_left_out(
     server: Server, platform: Platform
@@ -61,7 +67,8 @@ async def test_no_stream_shows_a_jump_and_the_protocol_says_what_is_left_out(
     trip = await asyncio.to_thread(stored_trip, server, platform, 3)
     plain = await server.watch(trip.booking_id, owner(server, trip))
     client = await test_protocol.Client.join(server, trip.booking_id, owner(server, trip))
-    guest = await SharedClient.look(server, share(server, trip, expires_in_s=600)["share_token"])
+    link = share(server, trip, expires_in_s=600)["share_token"]
+    guest = await SharedClient.look(server, link)
     fleet = await test_fleet.Client.joined(server)
     await until(client, ("points", [1, 2, 3]))
     await until(guest, ("points", [1, 2, 3]))
@@ -72,12 +79,14 @@ async def test_no_stream_shows_a_jump_and_the_protocol_says_what_is_left_out(
     assert pending["reported_distance_km"] > 100
     row = await fleet.row_of(trip, seq=5)
     assert (row["latitude"], row["distance_m"] < 100) == (-6.2, True)
+    assert (before["flagged"], pending["flagged"]) == ([], [[5, 5]])
+    assert await asyncio.to_thread(flagged_in, server, trip, link) == [[[5, 5]], [[5, 5]]]
     late = await test_protocol.Client.join(server, trip.booking_id, owner(server, trip))
     welcome = await late.next_of("welcome")
-    assert (welcome["flagged"], welcome["last_position"]["seq"]) == ([5], 4)
+    assert (welcome["flagged"], welcome["last_position"]["seq"]) == ([[5, 5]], 4)
     await stored(server, platform, trip, 5)
 
-    said = [("points", [1, 2, 3]), ("position", 4), ("flagged", [5]), ("points", [5]),
+    said = [("points", [1, 2, 3]), ("position", 4), ("flagged", [[5, 5]]), ("points", [5]),
             ("position", 6)]  # fmt: skip
     assert await until(client, ("position", 6)) == said
     assert await until(guest, ("position", 6)) == said
@@ -87,7 +96,7 @@ async def test_no_stream_shows_a_jump_and_the_protocol_says_what_is_left_out(
     again = await test_protocol.Client.join(
         server, trip.booking_id, owner(server, trip), epoch=welcome["epoch"], since_seq=6
     )
-    assert (await again.next_of("welcome"))["flagged"] == [5]
+    assert (await again.next_of("welcome"))["flagged"] == [[5, 5]]
     for each in (client, guest, late, again):
         each.socket.close()
     plain.close()
@@ -107,6 +116,7 @@ async def test_what_follows_may_show_that_the_first_position_was_wrong(
     for second in (1, 2):
         found = await stored(server, platform, trip, second)
     assert found["total_distance_km"] < 1
-    said = [("points", [1]), ("flagged", [2]), ("points", [2]), ("flagged", [1]), ("position", 3)]
+    said = [("points", [1]), ("flagged", [[2, 2]]), ("points", [2]), ("flagged", [[1, 1]]),
+            ("position", 3)]  # fmt: skip
     assert await until(client, ("position", 3)) == said
     client.socket.close()

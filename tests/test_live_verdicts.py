@@ -13,7 +13,10 @@ from tests.test_judging import place, verdicts
 from tests.test_store_ingest import accepted, delivered, track_of, update
 from tracking.domain.events import LocationUpdate
 from tracking.domain.hops import Recorded, recorded
-from tracking.domain.verdicts import Verdict, is_possible
+from tracking.domain.routes import Vertex, lengths_mm
+from tracking.domain.seq_runs import holds
+from tracking.domain.tails import Tail
+from tracking.domain.verdicts import Rule, Verdict, is_possible, judge
 from tracking.store.ingest import live_verdicts
 from tracking.store.ingest.batch import Stored, store_batch
 from tracking.store.ingest.track_cache import TrackCache
@@ -21,6 +24,7 @@ from tracking.store.outbox.watermarks import unsent_tracks, waypoints_in
 from tracking.store.read.active_trips import active_trips
 from tracking.store.read.live import live_state
 from tracking.store.read.tracks import last_position
+from tracking.store.sql import ROUTE_ORDER
 from workers.thinning import spans
 
 ISLAND = 3.0  # degrees to the north: 333 km
@@ -40,7 +44,8 @@ def begun(engine: sa.Engine, count: int) -> tuple[Trip, TrackCache]:
 def told(stored: Stored) -> tuple[list[list[int]], dict[int, bool]]:
     """What is said to be left out, and which waypoints move the marker."""
     flagged = [each.flagged for each in stored.bookings if each.flagged is not None]
-    return flagged, {waypoint.seq: not waypoint.late for waypoint in stored.waypoints}
+    seqs = [[n for first, last in runs for n in range(first, last + 1)] for runs in flagged]
+    return seqs, {waypoint.seq: not waypoint.late for waypoint in stored.waypoints}
 
 
 def marker(engine: sa.Engine, trip: Trip) -> int | None:
@@ -49,7 +54,7 @@ def marker(engine: sa.Engine, trip: Trip) -> int | None:
     (active,) = active_trips(engine, [trip.booking_id])
     assert state is not None
     assert state.last == last == active.last
-    assert last is None or last.seq not in state.flagged
+    assert last is None or not holds(state.flagged, last.seq)
     return None if last is None else last.seq
 
 
@@ -142,10 +147,82 @@ def test_a_long_route_is_not_read_for_a_jump(
     assert (marker(engine, trip), verdicts(engine, trip)[64]) == (63, Verdict.PENDING)
 
 
+def test_however_long_a_phone_was_wrong_it_is_believed_when_it_is_right_again(
+    engine: sa.Engine,
+) -> None:
+    trip, known = begun(engine, 300)
+    store_batch(engine, reported(trip, range(301, 361), off=ISLAND), known=known)
+    (runs,) = [each.flagged for each in store_batch(
+        engine, reported(trip, [361], off=ISLAND), known=known).bookings]  # fmt: skip
+    assert runs == [(301, 361)]
+    assert marker(engine, trip) == 300
+    assert told(store_batch(engine, reported(trip, [362]), known=known)) == ([], {362: True})
+    assert marker(engine, trip) == 362
+    as_the_whole_route(engine, trip, known)
+
+
+def test_a_long_route_with_jumps_is_not_read_for_what_comes_late(
+    engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trip, known = begun(engine, 60)
+    store_batch(engine, reported(trip, [61], off=ISLAND), known=known)
+    store_batch(engine, reported(trip, range(62, 620)), known=known)
+    store_batch(engine, reported(trip, range(630, 701)), known=known)
+    monkeypatch.setattr(live_verdicts, "judge_route", None)
+    seq = 691  # of the next one
+    for numbers, off, flagged in (
+        ([628], ISLAND, [[61, 691]]), ([627, 629], 0.0, []), ([620, 702], 0.0, []),
+        ([703], ISLAND, [[61, 691, 696]]), ([621], 0.0, []), ([701], 0.0, []),
+        ([704, 622], ISLAND, [[61, 691, 696, 699, 700]]), ([705, 623], 0.0, []),
+    ):  # fmt: skip
+        stored = store_batch(engine, reported(trip, numbers, off=off), known=known)
+        seq += len(numbers)
+        said, moving = told(stored)
+        assert said == flagged, numbers
+        assert (seq - 1, len(moving)) == (track_of(engine, trip).head_seq, len(numbers))
+        as_the_whole_route(engine, trip, known)
+    assert marker(engine, trip) == 701
+
+
+def as_the_whole_route(engine: sa.Engine, trip: Trip, known: TrackCache) -> None:
+    """What is stored is what the whole route says; and so is what ingest keeps in memory."""
+    (kept,) = known.take([trip.booking_id]).values()
+    known.put([kept])
+    rows, rule = routed(engine, trip), known.rule
+    route = [recorded(row[0], row[1].recorded_at, *row[1][3:]) for row in rows]
+    judgement = judge(route, rule)
+    verdicts_now = judgement.verdicts
+    assert verdicts(engine, trip) == verdicts_now
+    assert (kept.verdicts or {}) == verdicts_now
+    shown = [vertex for seq, vertex in rows if seq not in verdicts_now]
+    lengths = lengths_mm([shown, [vertex for _, vertex in rows]])
+    assert lengths == [kept.distance_mm, kept.reported_mm]
+    assert track_of(engine, trip).distance_mm == kept.distance_mm
+    assert kept.shown == (shown[-1] if shown else kept.last)
+    assert kept.waypoint_count == len(rows)
+    if kept.tail is not None:
+        whole = Tail.of(route, rule)
+        assert (kept.tail.left_out, kept.tail.implausible) == (whole.left_out, whole.implausible)
+        assert sorted(kept.tail.pending) == sorted(whole.pending)
+
+
+def routed(engine: sa.Engine, trip: Trip) -> list[tuple[int, Vertex]]:
+    with engine.connect() as connection:
+        rows = connection.execute(
+            sa.text(
+                "SELECT seq, recorded_at, runner_id, reported_at, ST_X(position), ST_Y(position)"
+                " FROM waypoints WHERE track_id = (SELECT id FROM tracks WHERE booking_id = :id)"
+                f" AND in_route ORDER BY {ROUTE_ORDER}"
+            ),
+            {"id": trip.booking_id},
+        )
+        return [(row[0], Vertex(*row[1:])) for row in rows]
+
+
 @settings(max_examples=40, deadline=None)
 @given(
-    st.lists(st.sampled_from([0.0] * 6 + [ISLAND, -ISLAND]), min_size=2, max_size=25),
-    st.integers(0, 3),
+    st.lists(st.sampled_from([0.0] * 6 + [ISLAND, -ISLAND]), min_size=2, max_size=30),
+    st.integers(0, 5),
     st.integers(0, 1 << 32),
 )
 def test_whatever_comes_the_marker_makes_no_impossible_hop_unless_it_stood_wrong(
@@ -154,7 +231,9 @@ def test_whatever_comes_the_marker_makes_no_impossible_hop_unless_it_stood_wrong
     """For every prefix of arrivals: what is shown was shown before, or can be reached from it; or
     what was shown before is not on the longest chain any more.
     """
-    choice, trip, known = Random(seed), Trip(), TrackCache()
+    choice, trip = Random(seed), Trip()
+    rule = Rule(look_back=choice.choice((2, 3, 30)), most_left_out=choice.choice((0.2, 1.0)))
+    known = TrackCache(rule=rule)
     updates = [update(trip, 5 * n, **place(5 * n, off)) for n, off in enumerate(offs, 1)]
     for _ in range(shuffled):
         one, other = choice.randrange(len(updates)), choice.randrange(len(updates))
@@ -164,10 +243,12 @@ def test_whatever_comes_the_marker_makes_no_impossible_hop_unless_it_stood_wrong
     left_out: set[int] = set()
     while updates:
         batch = [updates.pop(0) for _ in range(min(len(updates), choice.choice((1, 1, 1, 3))))]
-        stored = store_batch(engine, batch, known=known if choice.random() < 0.8 else TrackCache())
+        used = known if choice.random() < 0.8 else TrackCache(rule=rule)
+        stored = store_batch(engine, batch, known=used)
         for seqs in told(stored)[0]:
             left_out = set(seqs)
         assert left_out == set(verdicts(engine, trip))
+        as_the_whole_route(engine, trip, used)
         for waypoint in sorted(stored.waypoints, key=lambda each: each.seq):
             if not waypoint.late:
                 new = recorded(

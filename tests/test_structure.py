@@ -115,6 +115,7 @@ TESTED_BY = {
     "tracking/store/sql.py": "test_store_ingest",
     "tracking/wire/antimeridian.py": "test_geojson",
     "tracking/wire/route_properties.py": "test_tracks",
+    "tracking/wire/track_fields.py": "test_tracks",
     "tracking/wire/summary.py": "test_summaries",
     "tracking/wire/fleet_protocol.py": "test_asyncapi",
     "handlers/base.py": "test_base",

@@ -28,6 +28,19 @@ def test_where_only_statuses_wait_nothing_is_replaced() -> None:
     assert len(unsent) == MARK + 1
 
 
+def test_of_what_says_all_anew_only_the_newest_waits_where_the_first_one_stood() -> None:
+    unsent = UnsentFrames()
+    unsent.append(b"before", replaceable=False)
+    assert not unsent.put_newest(b"flagged 1")
+    unsent.append(b"between", replaceable=False)
+    assert [unsent.put_newest(b"flagged %d" % n) for n in range(2, 2000)] == [True] * 1998
+    assert (len(unsent), unsent.size) == (3, len(b"beforeflagged 1999between"))
+    assert [unsent.popleft() for _ in range(2)] == [b"before", b"flagged 1999"]
+    assert not unsent.put_newest(b"flagged 2000")
+    assert [unsent.popleft() for _ in range(2)] == [b"between", b"flagged 2000"]
+    assert unsent.size == 0
+
+
 def test_it_is_over_from_the_mark_until_half_of_that() -> None:
     unsent = filled(MARK)
     assert unsent.is_over

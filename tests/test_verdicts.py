@@ -130,3 +130,11 @@ def test_every_wrong_one_of_simulated_trips_is_found_and_no_good_one(kind: str) 
         good_flagged += len(flagged - {route[i].seq for i in wrongs})
     assert good_flagged == 0
     assert found == wrong
+
+
+def test_a_chain_goes_on_however_long_a_phone_was_wrong() -> None:
+    route = straight(340)
+    bad = [moved(w, 0, 400_000 * (200 < w.seq <= 240)) for w in route]
+    assert judge(bad[:240]).verdicts == dict.fromkeys(range(201, 241), Verdict.PENDING)
+    for count in (241, 340):
+        assert judge(bad[:count]).verdicts == dict.fromkeys(range(201, 241), Verdict.JUMP)

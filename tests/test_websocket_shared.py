@@ -235,7 +235,7 @@ async def test_who_waited_for_the_pickup_hears_what_is_left_out_before_it_is_sen
     await client.next_of("track_update")
     flagged = await client.next()
     assert flagged is not None
-    assert (flagged["type"], flagged["seqs"]) == ("flagged", [4])
+    assert (flagged["type"], flagged["runs"]) == ("flagged", [[4, 4]])
     assert (await client.next_of("backfill"))["through_seq"] == 4
     client.socket.close()
 

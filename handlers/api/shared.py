@@ -27,7 +27,10 @@ class SharedHandler(LinkHandler, TrackingHandler):
         part = None
         if track is not None and not view.is_waiting(track):
             part = RouteSlice(track.id, 0, track.head_seq, view.since(track))
-        await self.send_waypoints(_fields(share, track), part)
+        fields: dict[str, Any] = {"flagged": []}
+        if part is not None and track is not None:
+            fields = await self.flagged(track)
+        await self.send_waypoints(_fields(share, track) | fields, part)
 
 
 def _fields(share: OpenShare, track: TrackView | None) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from tracking.domain.waypoints import RouteWaypoint
 from tracking.errors import InvalidRequest, NotFound, RouteExpired
 from tracking.store.erasing.bookings import erase_booking
 from tracking.store.read import points
+from tracking.store.read.live import flagged_runs
 from tracking.store.read.points import PointsPage
 from tracking.store.read.routes import Place, RouteSlice, page, spans_half_the_globe
 from tracking.store.read.told_arrivals import arrivals_of
@@ -30,8 +31,8 @@ from tracking.store.read.tracks import find_track, last_position, still_there
 from tracking.wire.arrival_message import arrivals_part
 from tracking.wire.eta_message import eta_part, eta_reason
 from tracking.wire.geojson import RouteGeometry
-from tracking.wire.messages import whole_seconds
 from tracking.wire.route_properties import route_properties
+from tracking.wire.track_fields import track_fields, waypoint_fields
 
 # Reads the page behind a place, the first one behind None.
 ReadPage: TypeAlias = Callable[[Place | None], Coroutine[Any, Any, PointsPage]]
@@ -86,6 +87,11 @@ class TrackingHandler(BaseHandler):
         """What is said of them now; a change of it is another version of the track."""
         return {"arrivals": arrivals_part(await self.services.ask(arrivals_of, track.id))}
 
+    async def flagged(self, track: TrackView) -> dict[str, Any]:
+        """Which of the waypoints are left out now, as `welcome` says it."""
+        runs = await self.services.ask(flagged_runs, track.id) if track.left_out else []
+        return {"flagged": runs}
+
     async def pages(self, part: RouteSlice | None) -> AsyncIterator[list[RouteWaypoint]]:
         """The slice in route order; each page is asked for when the one before it has left."""
         after, count = None, 0
@@ -124,7 +130,7 @@ class TrackingHandler(BaseHandler):
         comma = b""
         try:
             async for rows in self.pages(part):
-                await self.send(comma, _encode([_waypoint(row) for row in rows])[1:-1])
+                await self.send(comma, _encode([waypoint_fields(row) for row in rows])[1:-1])
                 comma = b","
         except StreamClosedError:
             return  # the caller went away
@@ -159,7 +165,8 @@ class TrackHandler(TrackingHandler):
             self.set_status(304)
             return
         more = {"arrivals": arrivals_part(legs), "eta": said, "eta_reason": reason}
-        await self.send_waypoints(_track_fields(track) | more, part)
+        more |= await self.flagged(track)
+        await self.send_waypoints(track_fields(track) | more, part)
 
     async def _eta(self, track: TrackView, legs: list[Leg]) -> Eta | NoEta:
         """As a viewer would be told; it changes with time, so it has its part in the tag."""
@@ -177,37 +184,6 @@ class TrackHandler(TrackingHandler):
             raise NotFound("no such booking")
         await self.services.change(erase_booking, booking_id, principal.role == "owner")
         self.set_status(204)
-
-
-def _track_fields(track: TrackView) -> dict[str, Any]:
-    return {
-        "id": track.id,
-        "booking_id": track.booking_id,
-        "runner_id": track.runner_id,
-        "status": track.status,
-        "phase": track.phase,
-        "total_distance_km": track.distance_mm / 1_000_000,
-        "reported_distance_km": track.reported_mm / 1_000_000,
-        "started_at": whole_seconds(track.started_at),
-        "completed_at": None if track.completed_at is None else whole_seconds(track.completed_at),
-        "epoch": track.epoch,
-        "seq": track.head_seq,
-        "route_expired_at": (
-            None if track.route_expired_at is None else whole_seconds(track.route_expired_at)
-        ),
-    }
-
-
-def _waypoint(row: RouteWaypoint) -> dict[str, Any]:
-    return {
-        "id": str(row.seq),
-        "latitude": round(row.latitude, 6),
-        "longitude": round(row.longitude, 6),
-        "speed_kmh": row.speed_kmh or 0.0,
-        "heading_degrees": row.heading_degrees or 0.0,
-        "recorded_at": whole_seconds(row.recorded_at),
-        "seq": row.seq,
-    }
 
 
 class RouteHandler(TrackingHandler):
@@ -243,7 +219,8 @@ class RouteHandler(TrackingHandler):
 
     async def _send_properties(self, track: TrackView, geometry: RouteGeometry) -> None:
         """And the bounding box, which is known last: the order of members is free."""
-        self.write(b',"properties":' + _encode(route_properties(track))[:-1] + b',"coordTimes":')
+        said = route_properties(track) | await self.flagged(track)
+        self.write(b',"properties":' + _encode(said)[:-1] + b',"coordTimes":')
         for piece in geometry.times():
             await self.send(piece)
         bbox = geometry.bbox()

@@ -14,6 +14,7 @@ from uuid import UUID
 from msgspec import Struct
 
 from tracking.domain.legs import Leg
+from tracking.domain.seq_runs import Runs
 from tracking.domain.tracks import TrackChange
 from tracking.domain.waypoints import StoredWaypoint
 
@@ -48,7 +49,7 @@ class BookingChanges(Struct, frozen=True, array_like=True):
 
     `move` is None where the booking has no track: then it was only heard. `legs`: what is said of
     arrivals now, None if that did not change. `flagged`: all seqs that are left out of the route
-    now, what is pending among them, in order; None if they are as before. It is told before the
+    now, what is pending among them; None if they are as before. It is told before the
     entries, so that nobody draws them, and whoever knows the last one needs none before.
     """
 
@@ -56,7 +57,7 @@ class BookingChanges(Struct, frozen=True, array_like=True):
     entries: list[Entry]
     move: TrackMove | None = None
     legs: tuple[Leg, ...] | None = None
-    flagged: list[int] | None = None
+    flagged: Runs | None = None
 
 
 def in_order(
@@ -64,7 +65,7 @@ def in_order(
     waypoints: Iterable[StoredWaypoint],
     heard: Iterable[Heard] = (),
     moves: Mapping[UUID, TrackMove] = MappingProxyType({}),
-    flagged: Mapping[UUID, list[int]] = MappingProxyType({}),
+    flagged: Mapping[UUID, Runs] = MappingProxyType({}),
 ) -> list[BookingChanges]:
     """A new runner stands before his positions, the end of a trip behind the last one.
 

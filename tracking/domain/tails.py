@@ -1,6 +1,5 @@
 """The end of a route: what a further waypoint does to the verdicts. Pure."""
 
-from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct
@@ -8,12 +7,12 @@ from msgspec import Struct
 from tracking.domain.hops import Recorded
 from tracking.domain.verdicts import (
     STANDARD,
+    Chains,
     Link,
     Rule,
     Verdict,
     has_position,
     is_implausible,
-    link_to,
 )
 
 
@@ -30,15 +29,15 @@ class Revision(Struct, frozen=True):
 class Tail:
     """The end of a route, enough to judge what is appended. One thread at a time.
 
-    One at a time gives what `judge` says of all at once. It holds `look_back` waypoints, whatever
-    the length of the route.
+    One at a time gives what `judge` says of all at once. It holds `look_back` waypoints and what is
+    pending, whatever the length of the route.
     """
 
     def __init__(self, rule: Rule = STANDARD) -> None:
         self._rule = rule
-        self._recent: deque[Link] = deque(maxlen=rule.look_back)
+        self._chains = Chains(rule)
         self._count = 0  # of the waypoints with a position
-        self._end, self._longest = -1, 0  # number of the last one that is kept; how many are
+        self._pending: list[int] = []  # the seqs of what is behind the last one that is kept
 
     @classmethod
     def of(cls, route: Iterable[Recorded], rule: Rule = STANDARD) -> "Tail":
@@ -54,23 +53,41 @@ class Tail:
 
         `last` has `look_back` waypoints, or all if there are fewer.
         """
+        links = [
+            Link(n, waypoint, n + 1, n - 1) for n, waypoint in enumerate(last, count - len(last))
+        ]
+        return cls.of_chains(Chains(rule, links, links[-1] if links else None), count, [], rule)
+
+    @classmethod
+    def of_chains(cls, chains: Chains, count: int, pending: list[int], rule: Rule) -> "Tail":
+        """Of a route that was judged otherwise."""
         tail = cls(rule)
-        for number, waypoint in enumerate(last, count - len(last)):
-            tail._recent.append(Link(number, waypoint, number + 1, number - 1))
-        tail._count = tail._longest = count
-        tail._end = count - 1
+        tail._chains, tail._count, tail._pending = chains, count, pending
         return tail
+
+    @property
+    def chains(self) -> Chains:
+        """At the route's end."""
+        return self._chains
+
+    @property
+    def pending(self) -> list[int]:
+        """The seqs of what is behind the last one that is kept."""
+        return self._pending
 
     @property
     def left_out(self) -> int:
         """How many waypoints the rule leaves out."""
-        return self._count - self._longest
+        best = self._chains.best
+        return self._count - (0 if best is None else best.length)
 
     @property
     def implausible(self) -> bool:
         """So many that only what is pending is flagged."""
-        count = self._end + 1
-        return is_implausible(count - self._longest, count, self._rule)
+        best = self._chains.best
+        if best is None:
+            return False
+        return is_implausible(best.number + 1 - best.length, best.number + 1, self._rule)
 
     def append(self, waypoint: Recorded) -> Revision | None:
         """A waypoint behind all others, in recorded order.
@@ -80,22 +97,20 @@ class Tail:
         """
         if not has_position(waypoint):
             return Revision({waypoint.seq: Verdict.NULL_ISLAND}, False)
-        was_implausible = self.implausible
-        link = link_to(self._count, waypoint, self._recent, self._longest, self._rule)
-        is_longer, old_end = link.length > self._longest, self._end
-        links = [*self._recent, link]
-        self._recent.append(link)
+        was_implausible, links, old = self.implausible, [*self._chains.recent], self._chains.best
+        link = self._chains.add(self._count, waypoint)
         self._count += 1
-        if is_longer:
-            self._end, self._longest = link.number, link.length
-        if not is_longer:
+        if self._chains.best is not link:
+            self._pending.append(waypoint.seq)
             return Revision({waypoint.seq: Verdict.PENDING}, False)
+        pending, self._pending = self._pending, []
         if self.implausible or was_implausible:
-            is_end = link.number - 1 == old_end and self.implausible and was_implausible
-            return Revision({}, True) if is_end else None
-        if link.before == link.number - 1 == old_end:
-            return Revision({}, True)
-        changed = _moved({each.number: each for each in links}, old_end, link.number)
+            is_both = self.implausible and was_implausible
+            return Revision(dict.fromkeys(pending, Verdict.OK), True) if is_both else None
+        old_end = -1 if old is None else old.number
+        if link.before == old_end:
+            return Revision(dict.fromkeys(pending, Verdict.JUMP), True)
+        changed = _moved({each.number: each for each in [*links, link]}, old_end, link.number)
         return None if changed is None else Revision(changed, True)
 
 

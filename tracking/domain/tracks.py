@@ -6,6 +6,7 @@ from uuid import UUID
 from msgspec import Struct
 
 from tracking.domain.legs import Leg
+from tracking.domain.seq_runs import Runs
 from tracking.domain.waypoints import StoredWaypoint
 
 
@@ -53,7 +54,7 @@ class LiveState(Struct):
     last: StoredWaypoint | None = None  # where the marker stands
     completed_at: datetime | None = None
     version: int = 0  # of the track's row, with everything above
-    flagged: list[int] = []  # waypoints that are left out now, by seq
+    flagged: Runs = []  # waypoints that are left out now
     legs: tuple[Leg, ...] = ()  # what is said of arrivals
 
 
@@ -106,6 +107,7 @@ class TrackView(Struct, frozen=True):
     waypoint_count: int
     distance_mm: int
     left_out_mm: int  # by how much it is longer with the waypoints that are left out
+    left_out: int  # 0: no waypoint is
     last_recorded_at: datetime | None
     picked_up_at: datetime | None
     # Longitude, latitude; None when no event said.

@@ -2,17 +2,19 @@
 
 The rule: the fewest waypoints are left out that make the rest possible. A hop from one waypoint to
 another is possible if its metres are at most speed * seconds + slack. The longest chain of possible
-hops is kept; a hop spans at most `look_back` waypoints. Of chains of equal length each waypoint
-follows the nearest predecessor, and the chain that ends first is kept: what lies behind its end is
-pending until something follows it. If of the waypoints up to that end more than four and more than
-a fifth would be left out, none is: then it is not known which of them are wrong ("implausible").
-What is pending stays so all the same: the marker of a trip stands at the end of the chain.
+hops is kept; a hop spans at most `look_back` waypoints, or begins where the longest chain so far
+ends: however long a phone was wrong, when it is right again the chain goes on. Of chains of equal
+length each waypoint follows the nearest predecessor, and the chain that ends first is kept: what
+lies behind its end is pending until something follows it. If of the waypoints up to that end more
+than four and more than a fifth would be left out, none is: then it is not known which of them are
+wrong ("implausible"). What is pending stays so all the same: the marker of a trip stands at the end
+of the chain.
 
 A wrong position less than some 300 m off within 5 s is not seen: a car could have been there.
 """
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import IntEnum
 from typing import Final, NamedTuple
 
@@ -159,25 +161,47 @@ class Link(NamedTuple):
 
 def _links(placed: Sequence[Recorded], rule: Rule) -> list[Link]:
     links: list[Link] = []
-    recent: deque[Link] = deque(maxlen=rule.look_back)
-    longest = 0
+    chains = Chains(rule)
     for waypoint in placed:
-        link = link_to(len(links), waypoint, recent, longest, rule)
-        longest = max(longest, link.length)
-        links.append(link)
-        recent.append(link)
+        links.append(chains.add(len(links), waypoint))
     return links
 
 
-def link_to(number: int, waypoint: Recorded, recent: deque[Link], longest: int, rule: Rule) -> Link:
-    """`longest`: of all chains so far. The nearest one of that length ends the search."""
-    before, length = -1, 0
-    for link in reversed(recent):
-        if link.length > length and is_possible(link.waypoint, waypoint, rule):
-            before, length = link.number, link.length
-            if length == longest:
-                break
-    return Link(number, waypoint, length + 1, before)
+class Chains:
+    """The longest chains at the end of a route: all that a further waypoint can be joined to."""
+
+    def __init__(self, rule: Rule, recent: Iterable[Link] = (), best: Link | None = None) -> None:
+        self.recent: deque[Link] = deque(recent, maxlen=rule.look_back)
+        self.best = best  # the end of the longest chain; of several the first
+        self._rule = rule
+
+    def mapped(self, place: Callable[[Link], Link]) -> "Chains":
+        """With other numbers and lengths."""
+        best = None if self.best is None else place(self.best)
+        return Chains(self._rule, map(place, self.recent), best)
+
+    def add(self, number: int, waypoint: Recorded) -> Link:
+        """Join it to the longest chain that it can go on from; of equal ones to the nearest."""
+        before, length = -1, 0
+        best, recent = self.best, self.recent
+        longest = 0 if best is None else best.length
+        for link in reversed(recent):
+            if link.length > length and is_possible(link.waypoint, waypoint, self._rule):
+                before, length = link.number, link.length
+                if length == longest:
+                    break
+        if (
+            best is not None
+            and length < longest
+            and best.number < recent[0].number
+            and is_possible(best.waypoint, waypoint, self._rule)
+        ):
+            before, length = best.number, longest
+        link = Link(number, waypoint, length + 1, before)
+        recent.append(link)
+        if link.length > longest:
+            self.best = link
+        return link
 
 
 def is_implausible(left_out: int, count: int, rule: Rule) -> bool:

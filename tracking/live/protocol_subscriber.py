@@ -197,6 +197,11 @@ class ProtocolSubscriber(Subscriber):
         if self.state in (State.CATCHING_UP, State.LIVE):
             self.send_queue.send(frame)
 
+    def tell_newest(self, frame: bytes) -> None:
+        """Likewise; of those that wait only the newest is sent."""
+        if self.state in (State.CATCHING_UP, State.LIVE):
+            self.send_queue.send_newest(frame)
+
     def finish(self) -> None:
         """Nobody comes back after 1000: everything is sent before, what it misses, too."""
         if self.state is not State.LIVE:

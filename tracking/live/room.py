@@ -9,6 +9,7 @@ from uuid import UUID
 from tracking.domain.changes import BookingChanges, Entry, Heard
 from tracking.domain.eta import Eta, NoEta
 from tracking.domain.freshness import Freshness, Reports, freshness_of
+from tracking.domain.seq_runs import Runs, holds, holds_all
 from tracking.domain.tracks import LiveState, TrackChange
 from tracking.domain.waypoints import StoredWaypoint
 from tracking.live.audience import Audience
@@ -125,15 +126,15 @@ class Room:
         else:
             self.heard(entry)
 
-    def flagged(self, seqs: list[int]) -> None:
+    def flagged(self, runs: Runs) -> None:
         """Which waypoints are left out now; the marker may stand on one of them."""
         state = self.state
         assert state is not None
         self._changes += 1
         # A late waypoint may make one good that is newer than all that was shown.
-        is_back = not set(seqs).issuperset(state.flagged)
-        state.flagged = seqs
-        self.is_outdated |= is_back or (state.last is not None and state.last.seq in seqs)
+        is_back = not holds_all(runs, state.flagged)
+        state.flagged = runs
+        self.is_outdated |= is_back or (state.last is not None and holds(runs, state.last.seq))
 
     def moved(self, waypoint: StoredWaypoint) -> None:
         """A waypoint was stored; a late one doesn't move the marker."""
@@ -179,7 +180,7 @@ class Room:
         for view, audience in self.audiences():
             for subscriber in [] if view.is_waiting(state) else audience.everybody():
                 try:
-                    subscriber.tell(frame)
+                    subscriber.tell_newest(frame)
                 except Exception as error:
                     subscriber.fail(error)
 

@@ -132,6 +132,16 @@ class SendQueue:
         self.send(PING)
         self._is_used = is_used
 
+    def send_newest(self, frame: bytes) -> None:
+        """Likewise; it takes the place of the one before it that still waits: at most one does."""
+        if not self.is_busy:
+            self.send(frame)
+            return
+        if self._unsent is None:
+            self._unsent = UnsentFrames()
+        self._unsent.put_newest(frame)
+        self._await_stream()
+
     async def send_page(self, frame: bytes) -> None:
         """Return when the socket has taken it: memory holds one page."""
         self.send(frame)

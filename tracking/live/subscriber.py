@@ -73,6 +73,9 @@ class Subscriber(Recipient):
     def tell(self, frame: bytes) -> None:
         """A status: the plain stream is not told."""
 
+    def tell_newest(self, frame: bytes) -> None:
+        """A status that says all that the one before it said: likewise."""
+
     def fall_behind(self) -> None:
         """The room has missed changes: the plain stream shows the newest position only."""
         self.leave_cohort()

@@ -18,11 +18,12 @@ LIMIT_BYTES: Final = 256 << 10
 class UnsentFrames:
     """In order. At the mark a newer position replaces the oldest; everything else is kept."""
 
-    __slots__ = ("_frames", "_over_since", "size")
+    __slots__ = ("_frames", "_newest", "_over_since", "size")
 
     def __init__(self) -> None:
         self._frames: deque[tuple[bytes, bool]] = deque()
         self._over_since = 0.0  # time.monotonic() since when it has been over the mark; 0: not
+        self._newest: bytes | None = None  # of `put_newest`, the one that waits
         self.size = 0  # bytes
 
     def __len__(self) -> int:
@@ -38,6 +39,18 @@ class UnsentFrames:
         if len(self._frames) >= MARK and not self._over_since:
             self._over_since = time.monotonic()
         return replaced
+
+    def put_newest(self, frame: bytes) -> bool:
+        """One that says all that the last one said: it takes its place, if that still waits."""
+        for place, (waiting, _) in enumerate(self._frames):
+            if waiting is self._newest:
+                self._frames[place] = (frame, False)
+                self.size += len(frame) - len(waiting)
+                self._newest = frame
+                return True
+        self.append(frame, replaceable=False)
+        self._newest = frame
+        return False
 
     def _drop_oldest_position(self) -> bool:
         oldest = next((i for i, (_, old) in enumerate(self._frames) if old), None)

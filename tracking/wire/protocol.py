@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from tracking.domain.eta import Eta, NoEta
 from tracking.domain.freshness import Freshness
+from tracking.domain.seq_runs import Runs
 from tracking.domain.times import rfc3339
 from tracking.domain.tracks import LiveState, TrackChange
 from tracking.domain.waypoints import MissedWaypoint, StoredWaypoint
@@ -53,7 +54,7 @@ class Welcome(Struct, frozen=True, tag_field="type", tag="welcome"):
     recovered: bool | None
     heartbeat_s: int
     token_expires_at: str
-    flagged: list[int]
+    flagged: Runs
     arrivals: ArrivalsPart | None
     eta: EtaPart | None
     eta_reason: str | None
@@ -99,10 +100,10 @@ class TrackUpdate(Struct, frozen=True, tag_field="type", tag="track_update"):
 
 
 class Flagged(Struct, frozen=True, tag_field="type", tag="flagged"):
-    """The waypoints that are left out of the route now, all of them: also what is still pending."""
+    """All waypoints that are left out of the route now, from seq to seq: also what is pending."""
 
     booking_id: UUID
-    seqs: list[int]
+    runs: Runs
 
 
 class FreshnessUpdate(Struct, frozen=True, tag_field="type", tag="freshness"):

@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from tracking.domain.eta import Eta, NoEta
 from tracking.domain.freshness import Freshness
+from tracking.domain.seq_runs import Runs
 from tracking.domain.times import rfc3339
 from tracking.domain.tracks import LiveState, TrackChange
 from tracking.domain.waypoints import StoredWaypoint
@@ -48,7 +49,7 @@ class SharedWelcome(Struct, frozen=True, tag_field="type", tag="welcome"):
     recovered: bool | None
     heartbeat_s: int
     token_expires_at: str
-    flagged: list[int]
+    flagged: Runs
     arrivals: ArrivalsPart | None
     eta: EtaPart | None
     eta_reason: str | None

@@ -2,23 +2,24 @@
 
 Most routes hold no impossible hop, and cost a comparison for each new waypoint. One that does is
 read once; as long as its track stays in the cache, the end of its route judges what follows
-(tracking/domain/tails.py). Where that is not enough, and for what comes late, it is read again.
+(tracking/domain/tails.py), and a stretch of it what comes late (late_verdicts.py). Where that is
+not enough the whole is read again.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
 from uuid import UUID
 
-from tracking.domain.events import FIRST_TIME
 from tracking.domain.hops import recorded
 from tracking.domain.routes import Gap, Vertex, lengths_mm
+from tracking.domain.seq_runs import Runs, runs_of
 from tracking.domain.tails import Tail
 from tracking.domain.tracks import TrackChange
-from tracking.domain.verdicts import Rule, Verdict, all_reached, final, judge
-from tracking.domain.verdicts import changes as between
+from tracking.domain.verdicts import Rule, Verdict, all_reached
 from tracking.store.ingest.heads import write_heads
+from tracking.store.ingest.late_verdicts import judge_late
+from tracking.store.ingest.route_verdicts import judge_route, write_verdicts
 from tracking.store.ingest.track_state import Addition, TrackState
-from tracking.store.sql import ROUTE_ORDER, execute_rows
+from tracking.store.sql import ROUTE_ORDER
 from tracking.store.statements import Statements
 
 
@@ -39,7 +40,9 @@ def judge_added(cursor: Statements, track: TrackState, rule: Rule) -> None:
     Those that do not move the marker are told as late ones are.
     """
     newest = track.marker or track.end.before  # where the marker stands before the batch
-    if not _follow(cursor, track, newest, rule):
+    comes_late = any(addition.gap is not track.end for addition in track.added)
+    judge_these = judge_late if comes_late else _follow
+    if not judge_these(cursor, track, newest, rule):
         judge_route(cursor, track, rule, newest)
     for seq, addition in _numbered(track):
         addition.late = (
@@ -75,14 +78,18 @@ def settle(
     write_heads(cursor, concerned)
 
 
-def flagged_of(tracks: Mapping[UUID, TrackState]) -> dict[UUID, list[int]]:
+def flagged_of(tracks: Mapping[UUID, TrackState]) -> dict[UUID, Runs]:
     """What viewers hear where the batch has changed verdicts."""
-    return {t.booking_id: sorted(t.verdicts or ()) for t in tracks.values() if t.retold}
+    return {
+        t.booking_id: runs_of([*(t.verdicts or ()), *t.flagged_and_gone])
+        for t in tracks.values()
+        if t.retold
+    }
 
 
 def _follow(cursor: Statements, track: TrackState, shown: Vertex | None, rule: Rule) -> bool:
     """Judge by the end of the route alone; False, and nothing has changed, if that cannot say."""
-    if track.status != "active" or any(a.gap is not track.end for a in track.added):
+    if track.status != "active":
         return False
     tail = track.tail or _possible_tail(cursor, track, rule)
     if tail is None or shown is None:
@@ -91,30 +98,48 @@ def _follow(cursor: Statements, track: TrackState, shown: Vertex | None, rule: R
     verdicts, changed, kept = {**before}, dict[int, Verdict](), [shown]
     for vertex, seq in sorted((a.vertex, seq) for seq, a in _numbered(track)):
         revision = tail.append(recorded(seq, vertex.recorded_at, *vertex[3:]))
-        if revision is None or not _is_at_the_end(revision.changed, verdicts):
+        if revision is None or not _is_at_the_end(revision.changed, verdicts, tail):
             return False
         verdicts |= revision.changed
         changed |= revision.changed
-        if revision.shown:
+        if Verdict.OK in revision.changed.values():
+            kept = [shown, *_between(cursor, track, shown, vertex)]
+        elif revision.shown:
             kept.append(vertex)
     (grown_mm,) = lengths_mm([kept])
     track.distance_mm += grown_mm
     track.left_out_mm -= grown_mm
-    track.left_out = max(tail.left_out, len(verdicts))
+    verdicts = {seq: verdict for seq, verdict in verdicts.items() if verdict}
+    track.left_out = max(tail.left_out, len(verdicts) + len(track.flagged_and_gone))
     track.tail, track.verdicts = tail, verdicts
     track.marker = None if kept[-1] == track.last else kept[-1]
-    _write(cursor, track, changed)
+    write_verdicts(cursor, track, changed)
     track.retold |= verdicts.keys() != before.keys()
     return True
 
 
-def _is_at_the_end(changed: Mapping[int, Verdict], verdicts: Mapping[int, Verdict]) -> bool:
-    """Whether only what was pending, or is new, is not OK now: what was kept is kept."""
+def _is_at_the_end(
+    changed: Mapping[int, Verdict], verdicts: Mapping[int, Verdict], tail: Tail
+) -> bool:
+    """Whether only what was pending changes, all of it alike: what was kept is kept."""
     return all(
         verdict is Verdict.PENDING
-        or (verdict is Verdict.JUMP and verdicts.get(seq) is Verdict.PENDING)
+        or ((verdict is Verdict.JUMP or tail.implausible) and verdicts.get(seq) is Verdict.PENDING)
         for seq, verdict in changed.items()
     )
+
+
+def _between(
+    cursor: Statements, track: TrackState, shown: Vertex, last: Vertex
+) -> Iterable[Vertex]:
+    """All of the route behind the one, up to the other."""
+    cursor.execute(
+        "SELECT recorded_at, runner_id, reported_at, ST_X(position), ST_Y(position)"
+        " FROM waypoints WHERE track_id = %s AND in_route AND recorded_at BETWEEN %s AND %s"
+        f" ORDER BY {ROUTE_ORDER}",
+        (track.id, shown.recorded_at, last.recorded_at),
+    )
+    return [vertex for row in cursor if shown < (vertex := Vertex(*row)) <= last]
 
 
 def _possible_tail(cursor: Statements, track: TrackState, rule: Rule) -> Tail | None:
@@ -130,67 +155,3 @@ def _possible_tail(cursor: Statements, track: TrackState, rule: Rule) -> Tail | 
     )
     last = [recorded(*row) for row in cursor][::-1]
     return Tail.of_possible(last, track.waypoint_count - len(track.added), rule)
-
-
-class _Row(NamedTuple):
-    """A waypoint of a track."""
-
-    seq: int
-    in_route: bool
-    verdict: int
-    vertex: Vertex
-
-
-def judge_route(cursor: Statements, track: TrackState, rule: Rule, shown: Vertex | None) -> None:
-    """Distance, count, newest waypoint, marker and verdicts from all waypoints of the route.
-
-    `shown`: where the marker stands. What has left the route keeps its verdict: who has drawn it
-    must not draw more of it than before.
-    """
-    rows = _rows(cursor, track)
-    route = [row for row in rows if row.in_route]
-    hops = [recorded(row.seq, row.vertex.recorded_at, *row.vertex[3:]) for row in route]
-    judgement = judge(hops, rule)
-    is_active = track.status == "active"
-    verdicts = judgement.verdicts if is_active else final(judgement.verdicts)
-    before = {row.seq: Verdict(row.verdict) for row in route}
-    changed = between(before, verdicts)
-    track.retold |= verdicts.keys() != {seq for seq, verdict in before.items() if verdict}
-    kept = [row.vertex for row in route if row.seq not in verdicts]
-    track.distance_mm, reported_mm = lengths_mm([kept, [row.vertex for row in route]])
-    track.left_out_mm = reported_mm - track.distance_mm
-    track.waypoint_count = len(route)
-    track.last = track.newest = route[-1].vertex if route else None
-    track.marker = kept[-1] if kept and kept[-1] != track.last else None
-    if shown is not None and (not kept or kept[-1] < shown):
-        track.shown_until = max(track.shown_until or FIRST_TIME, shown.recorded_at)
-    _write(cursor, track, changed)
-    track.verdicts = verdicts | {r.seq: Verdict(r.verdict) for r in rows if not r.in_route}
-    track.left_out = max(judgement.left_out, len(track.verdicts))
-    track.tail = Tail.of(hops, rule) if track.left_out and is_active else None
-    track.is_judged = track.is_doubtful = True
-
-
-def _rows(cursor: Statements, track: TrackState) -> list[_Row]:
-    """Those of the route in its order, and what has left it flagged."""
-    cursor.execute(
-        "SELECT seq, in_route, verdict, recorded_at, runner_id, reported_at, ST_X(position),"
-        " ST_Y(position) FROM waypoints"
-        " WHERE track_id = %s AND (in_route OR verdict <> 0) AND recorded_at >= %s"
-        f" ORDER BY {ROUTE_ORDER}",
-        (track.id, track.begins_at),
-    )
-    return [_Row(row[0], row[1], row[2], Vertex(*row[3:])) for row in cursor]
-
-
-def _write(cursor: Statements, track: TrackState, changed: Mapping[int, Verdict]) -> None:
-    if not changed:
-        return
-    execute_rows(
-        cursor,
-        "UPDATE waypoints w SET verdict = v.verdict FROM (VALUES %s) v (seq, verdict)"
-        f" WHERE w.track_id = '{track.id}' AND w.seq = v.seq"
-        f" AND w.recorded_at >= '{track.begins_at.isoformat()}'",
-        [(seq, int(verdict)) for seq, verdict in changed.items()],
-        "(%s::bigint, %s::smallint)",
-    )

@@ -11,7 +11,7 @@ from tracking.domain.trips import GRACE
 from tracking.domain.verdicts import Rule
 from tracking.store import partitions
 from tracking.store.ingest.heads import write_heads
-from tracking.store.ingest.live_verdicts import judge_route
+from tracking.store.ingest.route_verdicts import judge_route
 from tracking.store.ingest.track_state import TrackState
 from tracking.store.sql import interval
 from tracking.store.statements import Statements

@@ -58,8 +58,9 @@ class TrackState(Struct):
     marker: Vertex | None = None  # None: at `last`
     is_judged: bool = True  # false: an older release has added waypoints
     is_doubtful: bool = False  # what the batch adds has to be judged
-    # The verdicts that are not OK, by seq; None: not known, or there are none.
+    # The verdicts of the route that are not OK, by seq; None: not known, or there are none.
     verdicts: dict[int, Verdict] | None = None
+    flagged_and_gone: set[int] = set()  # the seqs of what has left the route with such a verdict
     tail: Tail | None = None  # of the route, if its end is enough to judge what follows
     retold: bool = False  # the batch has changed verdicts
     # Where a waypoint falls that is newer than all stored ones; one object, compared by identity.

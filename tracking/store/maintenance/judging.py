@@ -13,7 +13,7 @@ from tracking.domain.routes import lengths_mm
 from tracking.domain.verdicts import STANDARD, Rule, Verdict, changes, final, judge
 from tracking.store.ingest.bookings import lock_bookings
 from tracking.store.ingest.heads import write_heads
-from tracking.store.ingest.live_verdicts import judge_route
+from tracking.store.ingest.route_verdicts import judge_route
 from tracking.store.ingest.track_cache import TrackCache
 from tracking.store.ingest.tracks import load_tracks
 from tracking.store.outbox.events import write_lifecycle

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from psycopg2.extensions import cursor as Cursor
 
 from tracking.domain.changes import BookingChanges, TrackMove
+from tracking.domain.seq_runs import Runs, runs_of
 from tracking.domain.tracks import LiveState
 from tracking.domain.waypoints import MissedWaypoint
 from tracking.errors import DatabaseUnavailable
@@ -47,17 +48,23 @@ def live_state(engine: sa.Engine, booking_id: UUID) -> LiveState | None:
     raise DatabaseUnavailable("the newest waypoint moves all the time")
 
 
-def _flagged(cursor: Cursor, track_id: UUID) -> list[int]:
+@translated
+def flagged_runs(engine: sa.Engine, track_id: UUID) -> Runs:
+    """Which waypoints of the track are left out now."""
+    with transaction(engine) as cursor:
+        return _flagged(cursor, track_id)
+
+
+def _flagged(cursor: Cursor, track_id: UUID) -> Runs:
     """Also what has left the route: whoever had it must not draw it now."""
     span = span_of(cursor, track_id)
     if span is None:
         return []
     cursor.execute(
-        "SELECT seq FROM waypoints WHERE track_id = %s AND verdict <> 0 AND recorded_at >= %s"
-        " ORDER BY seq",
+        "SELECT seq FROM waypoints WHERE track_id = %s AND verdict <> 0 AND recorded_at >= %s",
         (track_id, span.first),
     )
-    return [seq for (seq,) in cursor]
+    return runs_of(seq for (seq,) in cursor)
 
 
 _STATE: Final = f"""

@@ -33,6 +33,9 @@ export interface FreshnessPart {
   next_expected_at: string | null;
 }
 
+/** Seqs from the one to the other, both included. */
+export type Run = [number, number];
+
 export interface Welcome {
   type: "welcome";
   booking_id: string;
@@ -48,8 +51,8 @@ export interface Welcome {
   recovered: boolean | null;
   heartbeat_s: number;
   token_expires_at: string;
-  /** As `seqs` of `flagged`. */
-  flagged: number[];
+  /** As `runs` of `flagged`. */
+  flagged: Run[];
   arrivals: ArrivalsPart | null;
   eta: EtaPart | null;
   eta_reason: EtaReason;
@@ -127,7 +130,7 @@ export interface TrackUpdate {
 export interface Flagged {
   type: "flagged";
   booking_id: string;
-  seqs: number[];
+  runs: Run[];
 }
 
 export interface Freshness extends FreshnessPart {

@@ -2,9 +2,9 @@
 
 import { Coverage } from "./coverage.ts";
 import type {
-  ArrivalPart, ArrivalsPart, Backfill, EtaPart, FreshnessPart, ServerMessage, TrackUpdate, Waypoint, Welcome,
+  ArrivalPart, ArrivalsPart, Backfill, EtaPart, FreshnessPart, Run, ServerMessage, TrackUpdate, Waypoint, Welcome,
 } from "./messages.ts"; // prettier-ignore
-import { type Fix, fixOf, insert, isLater, milliseconds } from "./route.ts";
+import { type Fix, fixOf, holds, insert, isLater, milliseconds } from "./route.ts";
 import type { Change, TripArrival, TripEta, TripFreshness, TripState } from "./state.ts";
 
 type Mutable<T> = { -readonly [Key in keyof T]: T[Key] };
@@ -15,7 +15,7 @@ export class Model {
   private readonly route: Fix[] = [];
   private readonly wantsHistory: boolean;
   private head = 0; // what there was at joining
-  private flagged = new Set<number>();
+  private flagged: readonly Run[] = [];
   private aside: Fix[] = []; // known, and flagged
   private changes: Change[] = [];
 
@@ -59,7 +59,7 @@ export class Model {
         this.trackUpdate(message);
         return true;
       case "flagged":
-        this.flag(message.seqs);
+        this.flag(message.runs);
         return false;
       case "freshness":
         this.state.freshness = freshnessOf(message);
@@ -138,7 +138,7 @@ export class Model {
   /** All of the route above `after`, up to `through`, is among these. */
   private add(fixes: Fix[], after: number, through: number, more: boolean): void {
     const fresh = fixes.filter((fix) => !this.coverage.has(fix.seq));
-    const added = fresh.filter((fix) => !this.flagged.has(fix.seq));
+    const added = fresh.filter((fix) => !holds(this.flagged, fix.seq));
     if (added.length < fresh.length) this.aside.push(...fresh.filter((fix) => !added.includes(fix)));
     if (added.length > 0) {
       const { newest } = this.state;
@@ -154,27 +154,26 @@ export class Model {
    * These are left out of the route, and no others. What is known already is drawn anew: rare, since
    * almost all are flagged before they come.
    */
-  private flag(seqs: number[]): void {
-    this.flagged = new Set(seqs);
-    const { newest } = this.state;
-    const isOut = (fix: Fix): boolean => this.flagged.has(fix.seq);
+  private flag(runs: readonly Run[]): void {
+    this.flagged = runs;
+    const isOut = (fix: Fix): boolean => holds(runs, fix.seq);
     const back = this.aside.filter((fix) => !isOut(fix));
-    const gone = this.flagged.size > 0 ? this.route.filter(isOut) : [];
+    const gone = runs.length > 0 ? this.route.filter(isOut) : [];
     if (back.length + gone.length === 0) return;
     this.aside = [...this.aside.filter(isOut), ...gone];
     const kept = [...this.route.filter((fix) => !isOut(fix)), ...back];
     this.route.length = 0;
     insert(this.route, kept);
-    if (newest !== null && isOut(newest)) this.state.newest = this.route.at(-1) ?? null;
     this.changes.push({ kind: "reset" });
     if (kept.length > 0) this.changes.push({ kind: "route", added: [...this.route], late: true });
-    if (this.state.newest !== null) this.changes.push({ kind: "position", fix: this.state.newest });
+    const { newest } = this.state; // stays where it is, also on what is flagged now
+    if (newest !== null) this.changes.push({ kind: "position", fix: newest });
   }
 
-  /** The marker never goes back, unless it stood on what is flagged. */
+  /** The marker never goes back. */
   private move(fix: Fix): void {
     const { newest } = this.state;
-    if (this.flagged.has(fix.seq) || (newest !== null && !isLater(fix, newest))) return;
+    if (holds(this.flagged, fix.seq) || (newest !== null && !isLater(fix, newest))) return;
     this.state.newest = fix;
     this.changes.push({ kind: "position", fix });
   }

@@ -1,6 +1,6 @@
 // The waypoints in the order of their recorded time, in one array that stays sorted.
 
-import type { Waypoint } from "./messages.ts";
+import type { Run, Waypoint } from "./messages.ts";
 
 /** A waypoint with its times as numbers. */
 export interface Fix extends Waypoint {
@@ -48,4 +48,15 @@ export function insert(route: Fix[], fixes: Fix[]): boolean {
     }
   }
   return old < end;
+}
+
+/** Whether the seq is in one of the runs, which come in order. */
+export function holds(runs: readonly Run[], seq: number): boolean {
+  let [low, high] = [0, runs.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (runs[middle]![1] < seq) low = middle + 1;
+    else high = middle;
+  }
+  return low < runs.length && runs[low]![0] <= seq;
 }

@@ -52,9 +52,9 @@ export interface TripState {
   readonly dropoff: TripArrival | null;
   /** Null while there is no honest one. */
   readonly eta: TripEta | null;
-  /** The newest position that the marker may show. */
+  /** Where the marker stands: the newest position; it may be flagged since. */
   readonly newest: Fix | null;
-  /** All waypoints that are known, by recorded time. */
+  /** All waypoints that are known, by recorded time, without those that are flagged. */
   readonly route: readonly Fix[];
   /** Everything up to here is known. */
   readonly seq: number;
