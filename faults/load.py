@@ -178,6 +178,10 @@ class Sender:
         assert not self._thread.is_alive(), f"{self._missing()} records not acknowledged"
         assert self.error is None, repr(self.error)
 
+    @property
+    def is_done(self) -> bool:
+        return not self._thread.is_alive()
+
     def close(self) -> None:
         self._stopping.set()
         self._thread.join(30)

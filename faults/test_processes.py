@@ -36,7 +36,7 @@ def test_killed_at_any_moment(scenario: Scenario, outage_s: float) -> None:
 
 
 def test_stopped_and_started_under_load(scenario: Scenario) -> None:
-    scenario.play(20)  # the last start is before its end also on a slow machine
+    scenario.play(20)
     for _ in range(3):
         assert stops(scenario) == 0
         scenario.start_server()

@@ -33,6 +33,7 @@ def test_times_are_written_as_everywhere_else(microseconds: list[int]) -> None:
     moved = times.recorded_at + np.array(microseconds)
     expected = [rfc3339(START + timedelta(microseconds=n)) for n in microseconds]
     assert [text.decode() for text in columns.times_text(moved)] == expected
+    assert columns.times_joined(moved, b"; ").decode() == "; ".join(expected)
     assert json.loads(b"[" + columns.json_times(moved) + b"]") == expected
 
 
@@ -46,7 +47,10 @@ def test_a_pair_is_written_as_its_two_numbers_are() -> None:
     for near_zero in (1e-6, 0.25):
         one, two = np.array([[106.8, -0.5], [near_zero, 2.0]])
         texts = zip(columns.decimals_text(one), columns.decimals_text(two), strict=True)
-        assert columns.decimal_pairs_text(one, two) == [b",".join(each) for each in texts]
+        pairs = [b",".join(each) for each in texts]
+        assert columns.decimal_pairs_text(one, two) == pairs
+        joined = columns.decimal_pairs_joined(one, two, b" ", b";\n")
+        assert joined == b";\n".join(pairs).replace(b",", b" ")
 
 
 def test_texts_are_woven_row_by_row() -> None:

@@ -1,8 +1,7 @@
-"""The waypoints of a route as columns, page by page: binary COPY of rows of one size, numpy."""
+"""The waypoints of a route as columns, page by page: one value of rows of one size, numpy."""
 
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
-from io import BytesIO
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -25,16 +24,16 @@ VERDICT: Final = "verdict"
 NOTHING: Final = Points(*(np.zeros(0, kind) for kind in ("i8", "f8", "f8", "i8", "f4", "f4", "i8",
                                                          "i2")))  # fmt: skip
 
-# https://www.postgresql.org/docs/15/sql-copy.html, "Binary Format": big-endian values, each behind
-# its length. The position is EWKB in the server's own byte order: 1 for little-endian.
+# What the types' binary output functions make: big-endian. The position is EWKB in the server's own
+# byte order: 1 for little-endian.
 _SQL: Final = {
-    "position": "position",
-    "seq": "seq",
-    "recorded_at": "recorded_at",
-    "verdict": VERDICT,
-    "speed_kmh": "coalesce(speed_kmh, 'NaN')",
-    "heading_degrees": "coalesce(heading_degrees, 'NaN')",
-    "received_at": "received_at",
+    "position": "position::bytea",
+    "seq": "int8send(seq)",
+    "recorded_at": "timestamptz_send(recorded_at)",
+    "verdict": f"int2send({VERDICT})",
+    "speed_kmh": "float4send(coalesce(speed_kmh, 'NaN'))",
+    "heading_degrees": "float4send(coalesce(heading_degrees, 'NaN'))",
+    "received_at": "timestamptz_send(received_at)",
 }
 _FIELDS: Final = {
     "position": [("byte_order", "u1"), ("kind", "<u4"), ("srid", "<u4"), ("longitude", "<f8"),
@@ -50,8 +49,6 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _TIMES: Final = ("recorded_at", "received_at")
 # Microseconds from 1970, where numpy counts from, to 2000, where PostgreSQL does.
 _SINCE_1970: Final = 946_684_800_000_000
-_SIGNATURE: Final = 19  # bytes, with the length of an extension that is empty
-_TRAILER: Final = 2
 
 
 class PointsPage(NamedTuple):
@@ -71,21 +68,23 @@ def page(
 ) -> PointsPage:
     """The next points after that place in the order. Raises RouteChanged when rows were erased.
 
-    One statement each: no transaction stays open for a slow reader.
+    One statement each: no transaction stays open for a slow reader. And one value: psycopg2 takes
+    the interpreter's lock for each row of a COPY, and waits for it while another thread formats.
     """
     most = FIRST_PAGE if place is None else PAGE
-    sink = BytesIO()
     with transaction(engine) as cursor:
         condition, values = chosen(cursor, part)
         beyond, bounds = place_behind(place)
-        statement = f"""
-            COPY (SELECT {", ".join(_SQL[name] for name in columns)} FROM waypoints
-                  WHERE {condition} {beyond} ORDER BY {ROUTE_ORDER} LIMIT {most + 1})
-            TO STDOUT (FORMAT binary)
-            """
-        query = cursor.mogrify(statement, (*values, *bounds))
-        cursor.copy_expert(query.decode(), sink)
-        points = _points(sink.getbuffer(), columns)
+        cursor.execute(
+            f"""
+            SELECT string_agg({" || ".join(_SQL[name] for name in columns)}, '')
+            FROM (SELECT * FROM waypoints WHERE {condition} {beyond}
+                  ORDER BY {ROUTE_ORDER} LIMIT {most + 1}) AS of_page
+            """,
+            (*values, *bounds),
+        )
+        (rows,) = cursor.fetchone() or (None,)
+        points = _points(rows or b"", columns)
         if points.count <= most:
             return PointsPage(points, None)
         return _split(cursor, part, points)
@@ -120,11 +119,8 @@ def _place(cursor: Cursor, part: RouteSlice, points: Points) -> Place:
     return row
 
 
-def _points(copied: memoryview, columns: Sequence[str]) -> Points:
-    layout: list[tuple[str, str]] = [("fields", ">i2")]
-    for name in columns:
-        layout += [(f"{name} length", ">i4"), *_FIELDS[name]]
-    rows = np.frombuffer(copied[_SIGNATURE : len(copied) - _TRAILER], np.dtype(layout))
+def _points(packed: bytes | memoryview, columns: Sequence[str]) -> Points:
+    rows = np.frombuffer(packed, [field for name in columns for field in _FIELDS[name]])
     assert (rows["byte_order"] == 1).all(), "PostgreSQL runs on a big-endian machine"
     names = rows.dtype.names or ()
     empty = NOTHING.columns()

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from tracking.domain.points import PLACE_AND_TIME, Numbers, Points
-from tracking.wire.columns import decimals_text, times_text, woven
+from tracking.wire.columns import decimal_pairs_joined, times_joined
 from tracking.wire.exports.format import ExportedTrip, Format, xml_text
 
 _HEAD: Final = """<?xml version="1.0" encoding="UTF-8"?>
@@ -41,15 +41,15 @@ class Kml(Format):
 
     def add(self, points: Points) -> Iterator[bytes]:
         self._held.append(points.rounded())
-        yield woven(b"<when>", times_text(points.recorded_at), b"</when>\n")
+        times = times_joined(points.recorded_at, b"</when>\n<when>")
+        yield b"<when>" + times + b"</when>\n"
 
     def close_segment(self) -> Iterator[bytes]:
         held, self._held = self._held, []
         for longitude, latitude in held:
-            yield woven(
-                b"<gx:coord>", decimals_text(longitude), b" ", decimals_text(latitude),
-                b" 0</gx:coord>\n",
-            )  # fmt: skip
+            between = b" 0</gx:coord>\n<gx:coord>"
+            places = decimal_pairs_joined(longitude, latitude, b" ", between)
+            yield b"<gx:coord>" + places + b" 0</gx:coord>\n"
         yield b"</gx:Track>\n"
 
     def end(self) -> bytes:
