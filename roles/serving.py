@@ -20,6 +20,7 @@ from roles.building import Building
 from tracking.domain.accesses import Access
 from tracking.domain.tracks import LiveState
 from tracking.keys import KeySet
+from tracking.live.asking import AT_ONCE, Asking
 from tracking.live.broadcast import Broadcast
 from tracking.live.etas import Etas
 from tracking.live.fleet import Fleet, tell_fleet
@@ -30,12 +31,14 @@ from tracking.live.sender import fastest_sender
 from tracking.receipts import ReceiptKeys
 from tracking.settings import Settings
 from tracking.store.accesses import add
+from tracking.store.answers import keep_answers
 from tracking.store.calls import READ_STATEMENT_S, REQUEST_STATEMENT_S, StoreCalls
 from tracking.store.read.live import live_state, track_versions
 from tracking.store.read.recent_erasures import erased_within
 from tracking.store.read.samples import ends_of, read_samples
 from tracking.store.shares import still_open
 from tracking.tokens import tokens_of
+from workers.eta_router import EtaRouter
 from workers.jwks import KeyFetcher
 from workers.monitoring.readiness import Check
 from workers.monitoring.watchdog import measure_viewers
@@ -72,7 +75,10 @@ def start_serving(
     tokens = tokens_of(settings)
     readiness = building.readiness(requests, {**checks, "keys": tokens.keys.status})
     calls = building.calls(requests, "requests", settings.db_pool_size)
-    etas = Etas(watching.rooms, partial(calls.ask, read_samples), partial(calls.ask, ends_of))
+    etas = Etas(
+        watching.rooms, partial(calls.ask, read_samples), partial(calls.ask, ends_of),
+        _asking(building, watching.rooms, calls),
+    )  # fmt: skip
     services = Services(
         settings=settings, metrics=metrics, readiness=readiness.check,
         limits=Limits(settings, _max_viewers(settings)),
@@ -90,6 +96,15 @@ def start_serving(
     measure_viewers(metrics, watching.rooms, watching.fleet)
     main, management = main_routes(settings), management_routes()
     building.serve(services, main, management, services.everybody)
+
+
+def _asking(building: Building, rooms: Rooms, calls: StoreCalls) -> Asking | None:
+    settings = building.settings
+    if not settings.eta_router_url:
+        return None
+    router = EtaRouter(settings, building.metrics, AT_ONCE)
+    building.stack.callback(router.close)
+    return Asking(rooms, router.seconds, partial(calls.ask, keep_answers))
 
 
 def _healing(services: Services, broadcast: Broadcast) -> Healing:

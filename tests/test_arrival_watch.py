@@ -1,20 +1,36 @@
 """workers.arrival_watch: what finished ways say is kept once, and whether ETAs came true counts."""
 
 from collections.abc import Iterator
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 import sqlalchemy as sa
 
 from tests.databases import own_database
 from tests.running import Trip
-from tests.test_arriving import END_S, LEAVE_S, a_trip, accepted, moved_to, picked_up
+from tests.simulated import Spot
+from tests.test_arriving import (
+    END_S,
+    LEAVE_S,
+    PICKUP,
+    WAIT_S,
+    a_trip,
+    accepted,
+    moved_to,
+    picked_up,
+    place,
+    spot_at,
+)
 from tests.test_store_ingest import delivered, track_of
+from tracking.domain.arrivals import Way
 from tracking.domain.changes import BookingChanges
-from tracking.domain.eta import SAMPLES
+from tracking.domain.eta import SAMPLES, Sample
+from tracking.domain.hops import Recorded
+from tracking.domain.routed import Answer
 from tracking.domain.trip_eta import Samples
 from tracking.domain.verdicts import Rule
 from tracking.metrics import Metrics
+from tracking.store.answers import keep_answers
 from tracking.store.ingest.batch import store_batch
 from tracking.store.maintenance import looking
 from tracking.store.maintenance.arriving import Settled
@@ -133,7 +149,7 @@ def test_arrivals_are_counted_by_whether_their_band_held(engine: sa.Engine) -> N
     update_metadata(engine, track_of(engine, trip).id, Rule(), watch.settled)
 
     def counted(phase: str, covered: str) -> float:
-        labels = {"phase": phase, "covered": covered}
+        labels = {"phase": phase, "covered": covered, "method": "distance"}
         return metrics.registry.get_sample_value("tracking_eta_covered_total", labels) or 0
 
     # Within 250 m it takes less for each metre: the visit begins 60 m before the point.
@@ -141,6 +157,71 @@ def test_arrivals_are_counted_by_whether_their_band_held(engine: sa.Engine) -> N
     assert counted("to_pickup", "false") == 1
     assert counted("to_dropoff", "false") > 0
     assert counted("to_dropoff", "true") == 0
+
+
+def asked(
+    engine: sa.Engine, trip: Trip, seq: int, spot: Spot, place_off_m: float = 0.0
+) -> tuple[UUID, Answer]:
+    """A router was asked there, and said that it takes half a minute."""
+    way = Way("pickup", *place(Spot(PICKUP.x + place_off_m, 0)), 0.0)
+    return track_of(engine, trip).id, Answer(way, Recorded(seq, 0.0, *place(spot)), 30.0)
+
+
+def answers(engine: sa.Engine) -> list[tuple[object, ...]]:
+    with transaction(engine) as cursor:
+        cursor.execute("SELECT band, seq FROM eta_answers ORDER BY band")
+        return cursor.fetchall()
+
+
+def test_what_a_router_said_is_kept_beside_what_it_took(engine: sa.Engine) -> None:
+    trip = a_trip(30)
+    drive = [moved_to(trip, s) for s in range(0, LEAVE_S, 5)]
+    store_batch(engine, [*accepted(trip), *drive])
+    keep_answers(engine, [
+        asked(engine, trip, 20, spot_at(95)), asked(engine, trip, 20, spot_at(95)),
+        asked(engine, trip, 30, spot_at(145), 5.0),  # the place was corrected later
+        asked(engine, trip, 999, spot_at(170)),  # it has left the route
+    ])  # fmt: skip
+    keep_answers(engine, [asked(engine, trip, 21, spot_at(95))])  # by another process
+    assert answers(engine) == [(1, 999), (2, 30), (3, 20)]
+    driven = [moved_to(trip, s) for s in range(LEAVE_S, END_S, 5)]
+    store_batch(engine, [picked_up(trip, LEAVE_S), *driven, delivered(trip, END_S)])
+    watch = ArrivalWatch(engine, Metrics(), Rule())
+    update_metadata(engine, track_of(engine, trip).id, Rule(), watch.settled)
+    with transaction(engine) as cursor:
+        cursor.execute(
+            "SELECT phase, band, router_seconds, router_took_seconds FROM eta_samples"
+            " WHERE router_seconds IS NOT NULL OR router_took_seconds IS NOT NULL"
+        )
+        assert cursor.fetchall() == [("to_pickup", 3, 30.0, WAIT_S - 5 - 95)]
+    history = read_samples(engine, Samples()).history
+    assert list(history.ratios("to_pickup", 3, "router")) == [pytest.approx(100 / 30)]
+    keep_answers(engine, [asked(engine, trip, 20, spot_at(95))])  # it comes too late
+    assert answers(engine) == []
+
+
+def test_who_watched_a_routers_eta_counts_as_such(engine: sa.Engine) -> None:
+    """40 ways for which it said a third of what they took, as of this one."""
+    with transaction(engine) as cursor:
+        cursor.execute(
+            "INSERT INTO eta_samples (phase, band, metres, seconds, day, router_seconds,"
+            " router_took_seconds) SELECT 'to_pickup', 3, 1500, 150, '2026-01-01', 30,"
+            " 100 * (0.8 + n / 100.0) FROM generate_series(1, 40) n"
+        )
+    metrics = Metrics()
+    watch = ArrivalWatch(engine, metrics, Rule())
+    watch.look()
+    sample = Sample("to_pickup", 1500.0, 999.0, 30.0, 100.0)
+    watch.settled(Settled(1, [], [sample, sample._replace(router_took_s=140.0)]))
+    watch.settled(Settled(1, [], [sample._replace(router_s=None, router_took_s=None)]))
+    counted = {
+        (each.labels["method"], each.labels["covered"]): each.value
+        for metric in metrics.registry.collect() if metric.name == "tracking_eta_covered"
+        for each in metric.samples
+        if each.name.endswith("_total") and each.labels["phase"] == "to_pickup"
+    }  # fmt: skip
+    assert counted == {("router", "true"): 1, ("router", "false"): 1,
+                       ("distance", "false"): 1, ("distance", "true"): 0}  # fmt: skip
 
 
 def test_the_history_is_read_again_when_it_has_grown(engine: sa.Engine) -> None:

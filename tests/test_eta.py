@@ -30,6 +30,7 @@ from tracking.domain.eta import (
     samples_of,
 )
 from tracking.domain.hops import Recorded
+from tracking.domain.routed import Answer
 
 HERE = at(0, 0, Spot(0, 0))
 WAY = Way("dropoff", HERE.longitude, HERE.latitude, 0.0)
@@ -48,7 +49,7 @@ def test_of_a_way_the_first_waypoint_within_each_band_is_a_sample() -> None:
     spots = [3000, 2500, 1900, 1100, 990, 1100, 600, 480, 300, 240, 100, 40]
     route = [at(n, 10.0 * n, Spot(0, float(y))) for n, y in enumerate(spots)]
     samples = samples_of(route, WAY, 110.0)
-    assert [(phase, round(metres), seconds) for phase, metres, seconds in samples] == [
+    assert [(s.phase, round(s.metres), s.seconds) for s in samples] == [
         ("to_dropoff", 3000, 110), ("to_dropoff", 1900, 90), ("to_dropoff", 990, 70),
         ("to_dropoff", 480, 40), ("to_dropoff", 240, 20),
     ]  # fmt: skip
@@ -113,6 +114,60 @@ def test_there_is_none_without_a_destination_after_the_arrival_or_in_silence() -
     ]
     said = [reason.reason for reason in reasons if isinstance(reason, NoEta)]
     assert said == ["no_destination", "ended", "arrived", "stale", "stale", "not_enough_history"]
+
+
+def routed_too(count: int, ratio: float = 2.0) -> History:
+    """As `filled`; and of so many a router was asked, who was too fast by that factor."""
+    history = filled()
+    for number in range(count):
+        took = 100.0 * ratio * (0.9 + 0.2 * number / count)
+        history.add(Sample("to_dropoff", 700.0, 350.0, 100.0, took))
+    return history
+
+
+def start_of(answer_s: float, spot: Spot) -> Answer:
+    return Answer(WAY, at(7, answer_s, spot), 60.0)
+
+
+def test_a_routers_answer_is_calibrated_by_the_same_table() -> None:
+    answer, last = start_of(1000.0, Spot(0, 700)), at(9, 1030.0, Spot(0, 600))
+    eta = eta_of(routed_too(40), WAY, last, fresh=True, arrived=False, answer=answer)
+    assert isinstance(eta, Eta)
+    assert (eta.method, eta.samples) == ("router", 40)
+    assert eta.arrives_at == pytest.approx(1000 + 2 * 60, abs=2)
+    assert eta.earliest == pytest.approx(1000 + 2 * 60 * 0.9, abs=4)
+    assert eta.latest == pytest.approx(1000 + 2 * 60 * 1.1, abs=4)
+
+
+@pytest.mark.parametrize(
+    ("count", "asked_s", "spot", "way"),
+    [
+        (FEWEST - 1, 1000.0, Spot(0, 700), WAY),  # too little is known of it
+        (40, 909.0, Spot(0, 700), WAY),  # too old
+        (40, 1000.0, Spot(0, 1001), WAY),  # too far from here
+        (40, 1031.0, Spot(0, 700), WAY),  # of a waypoint that has left the route
+        (40, 1000.0, Spot(0, 700), Way("dropoff", HERE.longitude, HERE.latitude + 0.001, 0.0)),
+        (40, 1000.0, Spot(0, 700), Way("pickup", HERE.longitude, HERE.latitude, 0.0)),
+        (40, 1000.0, Spot(0, 200), WAY),  # no history at that distance
+    ],
+)
+def test_without_a_good_answer_the_distance_tells(
+    count: int, asked_s: float, spot: Spot, way: Way
+) -> None:
+    history, last = routed_too(count), at(9, 1030.0, Spot(0, 600))
+    answer = Answer(way, at(7, asked_s, spot), 60.0)
+    found = eta_of(history, WAY, last, fresh=True, arrived=False, answer=answer)
+    assert isinstance(found, Eta)
+    assert found == eta_of(history, WAY, last, fresh=True, arrived=False)
+    assert found.method == "distance"
+
+
+def test_who_should_have_arrived_and_has_not_is_told_by_where_he_is() -> None:
+    history, last = routed_too(40, ratio=0.4), at(9, 1030.0, Spot(0, 600))
+    answer = start_of(1000.0, Spot(0, 700))  # by then he would have been there for six seconds
+    found = eta_of(history, WAY, last, fresh=True, arrived=False, answer=answer)
+    assert isinstance(found, Eta)
+    assert found.method == "distance"
 
 
 @pytest.mark.parametrize(

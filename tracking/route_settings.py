@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 from datetime import timedelta
 
-from tracking.environment import EnvironmentSettings, variable
+from tracking.environment import variable
+from tracking.router_settings import RouterSettings
 from tracking.setting_values import whole
 
 
 @dataclass(frozen=True, kw_only=True)
-class RouteSettings(EnvironmentSettings):
+class RouteSettings(RouterSettings):
     """Which waypoints cannot be true, and how long they are kept."""
 
     max_speed_kmh: int = variable(

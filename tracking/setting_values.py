@@ -130,6 +130,20 @@ def base_url(value: str) -> str:
     return value.rstrip("/")
 
 
+def plain_url(value: str) -> str:
+    """As `base_url`, but without what is secret or cannot be followed by a path."""
+    parts = urlsplit(value)
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        raise ValueError("an http:// or https:// URL without user, password, ? and #")
+    return base_url(value)
+
+
+def path_part(value: str) -> str:
+    if not all(c.isascii() and (c.isalnum() or c in "_-") for c in value):
+        raise ValueError("letters, digits, '_' and '-'")
+    return value
+
+
 def otlp_endpoint(value: str) -> str:
     """Only where the packages are there: they are no part of requirements.txt."""
     found = base_url(value)

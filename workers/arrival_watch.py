@@ -57,11 +57,16 @@ class ArrivalWatch:
             self._count(sample)
 
     def _count(self, sample: Sample) -> None:
-        """By the history without this trip; nothing where there was no ETA."""
-        eta = estimate(self._samples.history, sample.phase, sample.metres, 0.0)
+        """By the history without this trip, as its viewers were told; nothing without an ETA."""
+        history, phase = self._samples.history, sample.phase
+        eta, took_s = estimate(history, phase, sample.metres, 0.0), sample.seconds
+        if sample.router_s and sample.router_took_s:
+            routed = estimate(history, phase, sample.metres, 0.0, sample.router_s)
+            if isinstance(routed, Eta):
+                eta, took_s = routed, sample.router_took_s
         if isinstance(eta, Eta):
-            covered = eta.earliest <= sample.seconds <= eta.latest
-            self._metrics.etas.covered.labels(sample.phase, str(covered).lower()).inc()
+            covered = eta.earliest <= took_s <= eta.latest
+            self._metrics.etas.covered.labels(phase, str(covered).lower(), eta.method).inc()
 
     def take(self) -> list[BookingChanges]:
         """What has not been told yet. Any thread."""

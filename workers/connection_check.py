@@ -1,5 +1,6 @@
 """`server.py --check`: try every connection that the settings name, and say what is wrong."""
 
+import asyncio
 import socket
 from typing import Final
 from urllib.parse import urlsplit
@@ -10,10 +11,12 @@ from kafka.errors import KafkaError
 
 from tracking.errors import SchemaOutdated
 from tracking.journal import complain
+from tracking.metrics import Metrics
 from tracking.settings import Settings
 from tracking.store.engine import check_schema, create_engine, expected_revision
 from workers.erasures import TOPIC as ERASURES
 from workers.erasures import wrong_policy
+from workers.eta_router import EtaRouter
 from workers.kafka.clients import connection_options, explained
 from workers.relay.client import RelayError, policy_of, reachable_partitions
 
@@ -52,6 +55,8 @@ def check_connections(settings: Settings, role: str) -> int:
             complain(f"{name}: {said}{NO_OPTIONS_HINT if NO_OPTIONS in said else ''}")
             failed += 1
     print(f"retention: {_retention(settings)}")
+    if settings.serves_clients:
+        print(f"eta router: {_check_eta_router(settings)}")
     return failed
 
 
@@ -118,3 +123,19 @@ def _check_tracing(settings: Settings) -> str:
     except OSError as error:
         return f"ok, but spans are lost until the collector is there: {error.strerror or error}"
     return "ok, somebody listens there"
+
+
+def _check_eta_router(settings: Settings) -> str:
+    """A remark only: without it ETAs come from the distance."""
+    if not settings.eta_router_url:
+        return "none (ETA_ROUTER_URL), ETAs come from the distance"
+
+    async def attempt() -> str:
+        router = EtaRouter(settings, Metrics(), 1)
+        try:
+            return await router.try_once()
+        finally:
+            router.close()
+
+    problem = asyncio.run(attempt())
+    return f"ok, but ETAs come from the distance until it works: {problem}" if problem else "ok"

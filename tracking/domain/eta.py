@@ -12,6 +12,9 @@ the first FEWEST: the band holds 82 to 83 % of the arrivals, 80 to 94 % at each 
 error is 0.1 min within 250 m, 0.35 at 0.5 to 1 km, 0.6 at 1 to 2 km, 0.9 to 1.0 at 2 to 4 km, the
 band's width 0.3, 1.3, 2.5 and 4 to 5 min.
 
+Where a router is asked (ETA_ROUTER_URL), the same is kept of its seconds in place of the metres,
+and used in the same way; where that says nothing, the distance does.
+
 A sample is a phase, metres and seconds: no id and no place, so there is nothing to erase.
 """
 
@@ -25,6 +28,7 @@ from msgspec import Struct
 
 from tracking.domain.arrivals import Way
 from tracking.domain.hops import Recorded, metres_between
+from tracking.domain.routed import Answer, is_usable
 
 # Where bands begin, in metres; beyond the last one there is one more.
 BANDS_M: Final = (250.0, 500.0, 1000.0, 2000.0, 4000.0, 8000.0)
@@ -38,27 +42,35 @@ NEWS_S: Final = 60.0
 NEWS_SHARE: Final = 0.1  # of what is left
 
 Phase: TypeAlias = Literal["to_pickup", "to_dropoff"]
+Method: TypeAlias = Literal["distance", "router"]
+METHODS: Final[tuple[Method, ...]] = ("distance", "router")
 Reason: TypeAlias = Literal["no_destination", "stale", "not_enough_history", "arrived", "ended"]
 
 
 class Sample(NamedTuple):
-    """From a waypoint, metres in a straight line and seconds until the arrival."""
+    """From a waypoint, metres in a straight line and seconds until the arrival.
+
+    Where a router was asked, from a waypoint in the same band: the seconds that it said, and that
+    it took from there.
+    """
 
     phase: Phase
     metres: float
     seconds: float
+    router_s: float | None = None
+    router_took_s: float | None = None
 
 
 class Eta(Struct, frozen=True):
     """Seconds since 1970; with a chance of 80 % the arrival is between `earliest` and `latest`.
 
-    `samples`: of how many ratios. `method`: "distance", or what a router's answer was used for.
+    `samples`: of how many ratios. `method`: what they were multiplied with.
     """
 
     arrives_at: float
     earliest: float
     latest: float
-    method: str
+    method: Method
     samples: int
 
 
@@ -107,18 +119,23 @@ class History:
 
     def __init__(self, limit: int = SAMPLES) -> None:
         self._limit = limit
-        self._ratios: dict[tuple[Phase, int], _Ratios] = {}
+        self._ratios: dict[tuple[Method, Phase, int], _Ratios] = {}
 
     def add(self, sample: Sample) -> None:
         """The newest; the oldest of its phase and band makes room."""
-        key = sample.phase, band_of(sample.metres)
+        self._add("distance", sample, sample.seconds / sample.metres)
+        if sample.router_s and sample.router_took_s:
+            self._add("router", sample, sample.router_took_s / sample.router_s)
+
+    def _add(self, method: Method, sample: Sample, ratio: float) -> None:
+        key = method, sample.phase, band_of(sample.metres)
         if key not in self._ratios:
             self._ratios[key] = _Ratios(self._limit)
-        self._ratios[key].add(sample.seconds / sample.metres)
+        self._ratios[key].add(ratio)
 
-    def ratios(self, phase: Phase, band: int) -> Sequence[float]:
-        """Seconds a metre, in order of size."""
-        known = self._ratios.get((phase, band))
+    def ratios(self, phase: Phase, band: int, method: Method = "distance") -> Sequence[float]:
+        """In order of size: seconds a metre, or seconds for each second of a router's."""
+        known = self._ratios.get((method, phase, band))
         return () if known is None else known.ordered
 
 
@@ -135,18 +152,24 @@ class _Ratios:
         insort(self.ordered, ratio)
 
 
-def estimate(history: History, phase: Phase, metres: float, at_s: float) -> Eta | NoEta:
-    """For a runner who was so far away at that time (recorded, seconds since 1970)."""
-    ratios = history.ratios(phase, band_of(metres))
+def estimate(
+    history: History, phase: Phase, metres: float, at_s: float, router_s: float | None = None
+) -> Eta | NoEta:
+    """For a runner who was so far away at that time (recorded, seconds since 1970): by the metres,
+    or, where a router was asked, by its seconds.
+    """
+    method: Method = "distance" if router_s is None else "router"
+    ratios = history.ratios(phase, band_of(metres), method)
     if len(ratios) < FEWEST:
         return NoEta("not_enough_history")
     low, high = conformal_ranks(len(ratios), COVERED)
     middle = ratios[(len(ratios) - 1) // 2]
+    scale = metres if router_s is None else router_s
     return Eta(
-        at_s + metres * middle,
-        at_s + metres * ratios[low - 1],
-        at_s + metres * ratios[high - 1],
-        "distance",
+        at_s + scale * middle,
+        at_s + scale * ratios[low - 1],
+        at_s + scale * ratios[high - 1],
+        method,
         len(ratios),
     )
 
@@ -162,11 +185,18 @@ def conformal_ranks(count: int, covered: float) -> tuple[int, int]:
 
 
 def eta_of(
-    history: History, way: Way | None, last: Recorded | None, *, fresh: bool, arrived: bool
+    history: History,
+    way: Way | None,
+    last: Recorded | None,
+    *,
+    fresh: bool,
+    arrived: bool,
+    answer: Answer | None = None,
 ) -> Eta | NoEta:
     """What is said of a trip now. `last`: its newest waypoint with verdict OK.
 
-    A way whose phase has ended is no way any more; without a destination, `way` is None.
+    A way whose phase has ended is no way any more; without a destination, `way` is None. `answer`:
+    the newest of a router; by the distance where it is too old, or has too little history.
     """
     if way is None:
         return NoEta("no_destination")
@@ -176,6 +206,11 @@ def eta_of(
         return NoEta("arrived")
     if last is None or not fresh:
         return NoEta("stale")
+    if answer is not None and is_usable(answer, way, last):
+        routed = estimate(history, phase_of(way), answer.metres, answer.start.at_s, answer.seconds)
+        # Whoever is not there though he should be is better told by where he is.
+        if isinstance(routed, Eta) and routed.arrives_at > last.at_s:
+            return routed
     return estimate(history, phase_of(way), distance_m(way, last), last.at_s)
 
 

@@ -9,6 +9,7 @@ from tracking.domain.arrivals import Way
 from tracking.domain.eta import Eta, History, NoEta, eta_of
 from tracking.domain.hops import Recorded, recorded
 from tracking.domain.legs import Leg, current
+from tracking.domain.routed import Answer
 from tracking.domain.waypoints import StoredWaypoint
 
 # So near in time is an approach, too.
@@ -50,19 +51,23 @@ def trip_eta(
     legs: Sequence[Leg],
     last: StoredWaypoint | None,
     is_live: bool,
+    answer: Answer | None = None,
 ) -> Eta | NoEta:
-    """`is_live`: what is seen is true at this moment. Before the acceptance nobody is on it."""
+    """`is_live`: what is seen is true at this moment. Before the acceptance nobody is on it.
+
+    `answer`: a router's newest, if one is asked.
+    """
     if status in ("completed", "cancelled"):
         return NoEta("ended")
     leg = current(legs, phase)
     arrived = leg is not None and leg.state == "arrived"
     way = way_now(phase, ends)
-    return eta_of(
-        history, way, None if last is None else _place(last), fresh=is_live, arrived=arrived
-    )
+    start = None if last is None else place_of(last)
+    return eta_of(history, way, start, fresh=is_live, arrived=arrived, answer=answer)
 
 
-def _place(waypoint: StoredWaypoint) -> Recorded:
+def place_of(waypoint: StoredWaypoint) -> Recorded:
+    """As the rules of motion see it."""
     return recorded(waypoint.seq, waypoint.recorded_at, waypoint.longitude, waypoint.latitude)
 
 

@@ -11,10 +11,12 @@ from uuid import UUID
 
 from tracking.domain.eta import Eta, History, NoEta, is_news
 from tracking.domain.legs import Leg
+from tracking.domain.routed import Answer
 from tracking.domain.tracks import LiveState, TrackView
 from tracking.domain.trip_eta import Ends, Samples, trip_eta
 from tracking.domain.waypoints import StoredWaypoint
 from tracking.errors import TrackingError
+from tracking.live.asking import Asking
 from tracking.live.notices import tell_eta
 from tracking.live.room import Room
 from tracking.live.rooms import Rooms
@@ -33,10 +35,18 @@ ReadEnds = Callable[[Collection[UUID]], Awaitable[dict[UUID, Ends]]]
 
 
 class Etas:
-    """What is known of finished ways, and where the watched trips go."""
+    """What is known of finished ways, where the watched trips go, and what a router says."""
 
-    def __init__(self, rooms: Rooms, read_samples: ReadSamples, read_ends: ReadEnds) -> None:
+    def __init__(
+        self,
+        rooms: Rooms,
+        read_samples: ReadSamples,
+        read_ends: ReadEnds,
+        asking: Asking | None = None,
+    ) -> None:
+        """`asking`: of a router; None: there is none."""
         self._rooms = rooms
+        self._asking = asking
         self._read_samples, self._read_ends = read_samples, read_ends
         self._samples = Samples()
         self._ends: dict[UUID, Ends] = {}
@@ -49,15 +59,19 @@ class Etas:
     async def watch(self) -> None:
         """Until cancelled. Without the database what was read before is used on."""
         failing = False
-        while True:
-            await asyncio.sleep(LOOK_S)
-            try:
-                await self.look(time.monotonic())
-                failing = False
-            except Exception:
-                if not failing:  # a bug of ours: once, not every second
-                    log.exception("ETAs are not told")
-                failing = True
+        try:
+            while True:
+                await asyncio.sleep(LOOK_S)
+                try:
+                    await self.look(time.monotonic())
+                    failing = False
+                except Exception:
+                    if not failing:  # a bug of ours: once, not every second
+                        log.exception("ETAs are not told")
+                    failing = True
+        finally:
+            if self._asking is not None:
+                self._asking.stop()
 
     async def look(self, now: float) -> None:
         """Read what is due, then tell the rooms whose ETA is news: also that there is none any more
@@ -68,6 +82,10 @@ class Etas:
                 self._samples = await self._read_samples(self._samples)
                 self._samples_at = now + HISTORY_S
             await self._look_for_ends(now)
+            if self._asking is not None:
+                await self._asking.keep()
+        if self._asking is not None:
+            self._asking.look(now, self._ends)
         for count, room in enumerate(self._rooms.all(), 1):
             self._tell(room)
             if count % ROOMS_PER_SLICE == 0:
@@ -94,7 +112,7 @@ class Etas:
         is_live = room.freshness is not None and room.freshness.state == "live"
         eta = trip_eta(
             self.history, status=state.status, phase=state.phase, ends=ends,
-            legs=state.legs, last=state.last, is_live=is_live,
+            legs=state.legs, last=state.last, is_live=is_live, answer=self._answer(room.booking_id),
         )  # fmt: skip
         if not isinstance(room.eta, Eta) and isinstance(eta, NoEta):
             room.eta = eta  # for who joins; nobody was told anything else
@@ -111,8 +129,11 @@ class Etas:
                 _place(track.pickup_lng, track.pickup_lat),
                 _place(track.dropoff_lng, track.dropoff_lat),
             ),
-            legs=legs, last=last, is_live=is_live,
+            legs=legs, last=last, is_live=is_live, answer=self._answer(track.booking_id),
         )  # fmt: skip
+
+    def _answer(self, booking_id: UUID) -> Answer | None:
+        return None if self._asking is None else self._asking.answer(booking_id)
 
 
 def _is_active(state: LiveState | None) -> bool:

@@ -20,7 +20,9 @@ from tracking.store.statements import Statements, transaction
 
 # What is deleted, in this order. A new table that names a booking, a track or a person stands here,
 # or in `KEPT`: tests/test_erasure.py compares both with the schema.
-OF_TRACK: Final = ("arrivals", "published_watermarks", "route_metadata", "receipts", "waypoints")
+OF_TRACK: Final = (
+    "arrivals", "eta_answers", "published_watermarks", "route_metadata", "receipts", "waypoints",
+)  # fmt: skip
 OF_BOOKING: Final = ("accesses", "share_links", "outbox", "booking_facts", "assignments", "tracks")
 # Tombstones: `bookings` loses its owner, `erased_spans` holds no id of a person.
 KEPT: Final = ("bookings", "erased_spans")

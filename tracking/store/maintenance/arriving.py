@@ -22,9 +22,9 @@ from tracking.domain.verdicts import STANDARD, Rule
 from tracking.store.engine import is_transient
 from tracking.store.maintenance.approaches import Due, candidate_of, close_to_an_end, waypoints_of
 from tracking.store.maintenance.looking import IsSoon, Look, Looks, Reading, look_at
-from tracking.store.maintenance.sampling import keep_samples
+from tracking.store.maintenance.sampling import forget_answers, keep_samples
 from tracking.store.maintenance.telling import Finding, stored_findings, tell
-from tracking.store.statements import transaction
+from tracking.store.statements import Statements, transaction
 
 # Any number: one process looks, the others leave it to that one.
 ARRIVALS_LOCK: Final = 7_242_003
@@ -125,28 +125,35 @@ def settle_arrivals(engine: sa.Engine, track_id: UUID, version: int) -> Settled 
     None: the track changed meanwhile, nothing was stored.
     """
     with transaction(engine) as cursor:
-        cursor.execute("SELECT now()")
-        (now,) = cursor.fetchone() or (None,)
-        track = candidate_of(cursor, track_id)
-        if track is None or track.waypoint_count > MOST_WAYPOINTS:
-            return Settled(version)
-        if track.version != version:
-            return None
-        stored, findings, routes = stored_findings(cursor, track_id), [], []
-        ended_s = track.course.ended_s
-        if not stored and ended_s is not None and now.timestamp() - ended_s > TOLD_WITHIN_S:
-            return Settled(version)
-        for way in ways_of(track.course):
-            route: Sequence[Recorded] = []
-            if track.last_at is not None:
-                page = waypoints_of(cursor, track, way, way.from_s)
-                route = [w for w in page.route if w.seq not in page.flagged]
-            routes.append(route)
-            findings.append(Finding(track, way, arrival_of(route, way), stored.get(way.end)))
-        told = tell(cursor, findings, now)
-        if told.outdated:
-            return None
-        samples: list[Sample] = []
-        for finding, route in zip(findings, routes, strict=True):
-            samples += keep_samples(cursor, track_id, finding.way, finding.arrival, route)
+        settled = _settle(cursor, track_id, version)
+        if settled is not None:
+            forget_answers(cursor, track_id)
+    return settled
+
+
+def _settle(cursor: Statements, track_id: UUID, version: int) -> Settled | None:
+    cursor.execute("SELECT now()")
+    (now,) = cursor.fetchone() or (None,)
+    track = candidate_of(cursor, track_id)
+    if track is None or track.waypoint_count > MOST_WAYPOINTS:
+        return Settled(version)
+    if track.version != version:
+        return None
+    stored, findings, routes = stored_findings(cursor, track_id), [], []
+    ended_s = track.course.ended_s
+    if not stored and ended_s is not None and now.timestamp() - ended_s > TOLD_WITHIN_S:
+        return Settled(version)
+    for way in ways_of(track.course):
+        route: Sequence[Recorded] = []
+        if track.last_at is not None:
+            page = waypoints_of(cursor, track, way, way.from_s)
+            route = [w for w in page.route if w.seq not in page.flagged]
+        routes.append(route)
+        findings.append(Finding(track, way, arrival_of(route, way), stored.get(way.end)))
+    told = tell(cursor, findings, now)
+    if told.outdated:
+        return None
+    samples: list[Sample] = []
+    for finding, route in zip(findings, routes, strict=True):
+        samples += keep_samples(cursor, track_id, finding.way, finding.arrival, route)
     return Settled(told.moved[0].version if told.moved else version, told.changes, samples)

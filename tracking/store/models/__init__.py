@@ -7,7 +7,7 @@ from tracking.store.models.deployment import CodeRevision
 from tracking.store.models.erased import ErasedSpan
 from tracking.store.models.outgoing import OutboxEvent, PublishedWatermark, ShareLink
 from tracking.store.models.receipts import Receipt
-from tracking.store.models.samples import EtaSample
+from tracking.store.models.samples import EtaAnswer, EtaSample
 from tracking.store.models.told import ArrivalRow
 from tracking.store.models.waypoints import ParkedUpdate, RouteMetadata, Waypoint
 
@@ -20,6 +20,7 @@ __all__ = [
     "BookingFact",
     "CodeRevision",
     "ErasedSpan",
+    "EtaAnswer",
     "EtaSample",
     "OutboxEvent",
     "ParkedUpdate",

@@ -20,7 +20,10 @@ def read_samples(engine: sa.Engine, known: Samples) -> Samples:
         newest, count = cursor.fetchone() or (0, 0)
         if (newest, count) == (known.newest, known.count):
             return known
-        cursor.execute("SELECT phase, metres, seconds FROM eta_samples ORDER BY id")
+        cursor.execute(
+            "SELECT phase, metres, seconds, router_seconds, router_took_seconds"
+            " FROM eta_samples ORDER BY id"
+        )
         history = History()
         for row in cursor:
             history.add(Sample(*row))
