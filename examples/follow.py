@@ -205,8 +205,26 @@ def show(kind: str, message: Message) -> None:
     elif kind == "freshness":
         reason = message["reason"]
         print("freshness", message["state"], REASONS.get(reason, reason) or "", flush=True)
+    elif kind == "flagged":  # all that are left out now: whoever draws takes them from the line
+        print("flagged", *message["seqs"], flush=True)
+    elif kind in ("arrival", "eta"):
+        show_arrivals(message)
     elif kind not in ("location_update", "backfill", "heartbeat"):
         print(kind, json.dumps(message), flush=True)
+        if kind == "welcome":
+            show_arrivals(message)
+            print("flagged", *message.get("flagged") or (), flush=True)
+
+
+def show_arrivals(message: Message) -> None:
+    """What is said of the ways' ends, and between when the runner will be at the next one."""
+    for end, part in (message.get("arrivals") or {}).items():
+        if part is not None:
+            print("arrival", end, part["state"], part["arrived_at"] or "", flush=True)
+    if "eta" in message:
+        eta, reason = message["eta"], message["eta_reason"]
+        said = [f"none: {reason}"] if eta is None else [eta["earliest"], eta["latest"]]
+        print("eta", *said, flush=True)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ const SILENCES: Partial<Record<Exclude<Silence, null>, string>> = {
 const [server = "", booking = ""] = process.argv.slice(2);
 const token = async () => (await readFile(process.env["TOKEN_FILE"]!, "utf8")).trim();
 const trip = new Trip({ server, path: `/ws/tracking/${booking}`, token });
-let { link, freshness } = trip.state;
+let { link, freshness, pickup, dropoff, eta } = trip.state;
+const time = (ms: number | null): string => (ms === null ? "" : new Date(ms).toISOString());
 
 function show({ seq, longitude, latitude, recorded_at }: Fix): void {
   console.log("waypoint", seq, longitude.toFixed(6), latitude.toFixed(6), recorded_at);
@@ -21,7 +22,7 @@ function show({ seq, longitude, latitude, recorded_at }: Fix): void {
 
 trip.subscribe((change) => {
   const { state } = trip;
-  if (change.kind === "reset") console.log("reset");
+  if (change.kind === "reset") console.log("reset"); // also when waypoints known before are flagged
   if (change.kind === "route") change.added.forEach(show);
   if (change.kind !== "state") return;
   if (freshness !== state.freshness && state.freshness !== null) {
@@ -29,9 +30,15 @@ trip.subscribe((change) => {
     const words = silence === null ? "" : (SILENCES[silence] ?? state.freshness.reason);
     console.log("freshness", state.freshness.state, words);
   }
+  for (const [end, before] of [["pickup", pickup], ["dropoff", dropoff]] as const) {
+    const now = state[end];
+    if (now !== null && before !== now) console.log("arrival", end, now.state, time(now.arrivedAt));
+  }
+  if (eta !== state.eta)
+    console.log("eta", ...(state.eta ? [time(state.eta.earliest), time(state.eta.latest)] : ["none"]));
   if (link !== state.link && state.link === "down")
     console.log("waiting", state.closeCode, state.closeReason);
-  ({ link, freshness } = state);
+  ({ link, freshness, pickup, dropoff, eta } = state);
   if (link !== "over" && link !== "refused") return;
   console.log("ended", state.closeCode);
   process.exit(0); // a dead connection's close may still be under way

@@ -228,3 +228,47 @@ def test_why_what_is_seen_is_old_is_said_and_what_is_new_is_ignored(
     said = [" ".join(words) for words in client.lines("freshness")]
     assert said == [f"stale {text}", "stale of_a_later_version", "live"]
     assert numbers(client) == [1]
+
+
+def arrived(client: Client) -> list[tuple[str, str, datetime | None]]:
+    """Each state of the pickup once, however often it was told."""
+    said: list[tuple[str, str, datetime | None]] = []
+    for end, state, *at in client.lines("arrival"):
+        now = end, state, datetime.fromisoformat(at[0]) if at else None
+        said += [] if said[-1:] == [now] else [now]
+    return said
+
+
+def test_arrivals_etas_and_what_is_flagged_are_shown(follow: Callable[[Play], Client]) -> None:
+    near = {"state": "approaching", "approaching_at": None, "arrived_at": None,
+            "detected_at": None, "evidence_seq": None, "left_at": None}  # fmt: skip
+    there = {**near, "state": "arrived", "arrived_at": "2026-02-06T10:00:05.000000Z"}
+    times = {name: f"2026-02-06T10:00:{second:09.6f}Z"
+             for name, second in (("arrives_at", 9), ("earliest", 8), ("latest", 11))}  # fmt: skip
+    eta = {**times, "method": "distance", "samples": 40}
+
+    def arrival(part: object) -> dict[str, object]:
+        return {"type": "arrival", "arrivals": {"pickup": part, "dropoff": None}}
+
+    script: Script = [[
+        welcome(None, arrivals=None, eta=None, eta_reason="stale", flagged=[]),
+        backfill(0, 1, 2, through=2),
+        {"type": "eta", "eta": eta, "eta_reason": None}, arrival(near), arrival(there),
+        {"type": "eta", "eta": None, "eta_reason": "arrived"},
+        {"type": "flagged", "seqs": [2]}, arrival(near), live(3), 1000,
+    ]]  # fmt: skip
+    with Play(script) as play:
+        client = follow(play)
+        assert client.ended() == 1000
+    at = datetime(2026, 2, 6, 10, 0, 5, tzinfo=UTC)
+    assert arrived(client) == [
+        ("pickup", "approaching", None), ("pickup", "arrived", at), ("pickup", "approaching", None),
+    ]  # fmt: skip
+    bands = [words for words in client.lines("eta") if not words[0].startswith("none")]
+    assert [[datetime.fromisoformat(at).second for at in band] for band in bands] == [[8, 11]]
+    assert client.lines("eta")[-1][0].startswith("none")
+    if client.lines("flagged"):
+        assert client.lines("flagged")[-1] == ["2"]
+        assert numbers(client) == [1, 2, 3]
+    else:  # the library draws anew what is left
+        assert numbers(client) == [1, 2, 1, 3]

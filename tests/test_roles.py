@@ -5,6 +5,7 @@ import json
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -15,9 +16,12 @@ from confluent_kafka.admin import AdminClient
 from tornado.httpclient import HTTPRequest
 from tornado.websocket import WebSocketClientConnection, websocket_connect
 
-from tests.running import Platform, Server, Trip, connect, running_server, wait_until
+from tests.running import Platform, Server, Trip, connect, running_server, stamp, wait_until
+from tests.simulated import Spot
+from tests.test_arriving import PICKUP, place
 from tracking.domain.events import LocationUpdate
 from tracking.store.ingest.batch import store_batch
+from tracking.wire.fleet_protocol import COLUMNS
 
 API = "/api/v1/tracking"
 
@@ -58,6 +62,16 @@ class Company:
         topic = f"{self.prefix}.tracking.live"
         self._admin.delete_topics([topic])[topic].result(30)
 
+    def is_there(self, trip: Trip) -> bool:
+        """An arrival is in the table."""
+        with connect(self._environ) as connection, connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT FROM arrivals a JOIN tracks t ON t.id = a.track_id"
+                " WHERE t.booking_id = %s AND a.state = 'arrived'",
+                (str(trip.booking_id),),
+            )
+            return cursor.rowcount > 0
+
     def head(self, trip: Trip) -> int:
         """What is stored."""
         with connect(self._environ) as connection, connection.cursor() as cursor:
@@ -66,6 +80,24 @@ class Company:
             )
             row = cursor.fetchone()
         return 0 if row is None else int(row[0])
+
+
+async def row_of(fleet: WebSocketClientConnection, trip: Trip, arrival: str) -> None:
+    """Until the stream of all trips says so of this one."""
+    while True:
+        text = await fleet.read_message()
+        assert text is not None, f"closed with {fleet.close_code}"
+        for values in json.loads(text).get("rows", ()):
+            row = dict(zip(COLUMNS, values, strict=True))
+            if (row["booking_id"], row["arrival"]) == (str(trip.booking_id), arrival):
+                return
+
+
+def spots(platform: Platform, trip: Trip, *metres: tuple[float, float]) -> None:
+    """Waypoints at these seconds, so many metres west of the pickup."""
+    for second, west_m in metres:
+        longitude, latitude = place(Spot(-west_m, 0))
+        platform.update(trip, second, longitude=longitude, latitude=latitude)
 
 
 class Viewer:
@@ -81,6 +113,14 @@ class Viewer:
         while through not in self.seqs:
             await self.next()
         return self.seqs
+
+    async def arrival(self, state: str) -> dict[str, Any]:
+        """Of the pickup, once it is so."""
+        while True:
+            message = await self.next()
+            pickup = (message.get("arrivals") or {}).get("pickup")
+            if pickup is not None and pickup["state"] == state:
+                return message
 
     async def next(self) -> dict[str, Any]:
         text = await self._socket.read_message()
@@ -235,6 +275,62 @@ async def test_two_that_store_and_two_that_serve(company: Company) -> None:
     # Each of them owns a part of the partitions, and all together know how far they are.
     for server in servers:
         await asyncio.to_thread(server.wait_measured)
+
+
+def bound_for_the_pickup(company: Company) -> Trip:
+    """Ten minutes ago, from two kilometres away; a kilometre is left."""
+    trip = Trip(datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=10))
+    longitude, latitude = place(PICKUP)
+    company.platform.send(
+        "booking.requested", **trip.identity(), pickup_lat=latitude, pickup_lng=longitude,
+        occurred_at=stamp(trip.at(-5)),
+    )  # fmt: skip
+    company.platform.accept(trip)
+    spots(company.platform, trip, *((second, 2_000 - 10 * second) for second in range(0, 100, 5)))
+    return trip
+
+
+WAIT = [(second, 0.0) for second in range(205, 255, 5)]
+
+
+@pytest.mark.gen_test
+async def test_arrivals_are_told_where_others_than_those_who_store_serve(company: Company) -> None:
+    company.start("ingest")
+    live = company.start("live")
+    trip = bound_for_the_pickup(company)
+    known(live, trip)
+    fleet = await company.watch_fleet(live, live.token(uuid4(), "admin"))
+    viewer = await company.watch(live, trip)
+    spots(company.platform, trip, *((second, 2_000 - 10 * second) for second in range(100, 200, 5)))
+    assert (await viewer.arrival("approaching"))["type"] == "arrival"
+    await row_of(fleet, trip, "approaching")
+    spots(company.platform, trip, *WAIT)
+    told = await viewer.arrival("arrived")
+    await row_of(fleet, trip, "arrived")
+    late = await company.watch(live, trip)
+    assert (await late.next())["arrivals"] == told["arrivals"]
+
+
+@pytest.mark.gen_test
+async def test_an_arrival_whose_bundle_was_lost_is_told_from_the_table(company: Company) -> None:
+    """Nothing comes behind it: both viewers hear of it since somebody asks the table."""
+    company.start("ingest")
+    live = company.start("live")
+    trip = bound_for_the_pickup(company)
+    known(live, trip)
+    fleet = await company.watch_fleet(live, live.token(uuid4(), "admin"))
+    viewer = await company.watch(live, trip)
+    await viewer.next()
+    assert live.process is not None
+    live.process.send_signal(signal.SIGSTOP)
+    spots(company.platform, trip, *WAIT)
+    wait_until(lambda: company.is_there(trip), "noted")
+    company.delete_relay_topic()
+    live.process.send_signal(signal.SIGCONT)
+    told = await viewer.arrival("arrived")
+    await row_of(fleet, trip, "arrived")
+    path, token = f"{API}/{trip.booking_id}", live.token(trip.owner_id, "owner")
+    assert live.get(path, token)[1]["data"]["arrivals"] == told["arrivals"]
 
 
 @pytest.mark.gen_test
