@@ -34,6 +34,9 @@ WATCHED: Final = 100
 UPDATES: Final = 200_000
 # As this was measured before the platform's keys were known.
 OLD_PARTITIONS: Final = 3
+# Positions that nobody could have reached, and such that come some ten later.
+JUMPS: Final = 0.005
+LATE: Final = 0.05
 DEADLINE_S: Final = 900.0
 # Between two looks at the metrics, each of which takes the loop ten milliseconds; Prometheus looks
 # every 15 s. The closer the end, the more often.
@@ -57,13 +60,16 @@ def run(environ: dict[str, str]) -> str:
         on, poll_on = _once(environ, folder, TRACKING_UPDATED="on")
         poisoned, poll_poisoned = _once(environ, folder, poison=0.1)
         unkeyed, poll_unkeyed = _once(environ, folder, keyed=False)
-    runs = {"off": off, "again": again, "on": on, "10 % malformed": poisoned, "no keys": unkeyed}
+        jumping, poll_jumping = _once(environ, folder, jumps=JUMPS, late=LATE)
+    runs = {"off": off, "again": again, "on": on, "10 % malformed": poisoned, "no keys": unkeyed,
+            "jumps, late": jumping}  # fmt: skip
     rates = [
         _row("tracking.updated off", off, poll),
         _row("the same again: nothing changes", again, poll),
         _row("tracking.updated on", on, poll_on),
         _row("off, 10 % of them malformed", poisoned, poll_poisoned),
         _row("off, no keys, one producer, three partitions", unkeyed, poll_unkeyed),
+        _row(f"off, {JUMPS:.1%} elsewhere, {LATE:.0%} late", jumping, poll_jumping),
     ]
     head = ["backlog", "records/s", "bare poll, records/s", "of bare poll", "frames/s",
             f"times {REPLACED_RATE:.0f}/s"]  # fmt: skip
@@ -109,10 +115,14 @@ def _stored_and_replayed(
 
 def _once(
     environ: dict[str, str], folder: Path, poison: float = 0.0, *, keyed: bool = True,
-    **settings: str,
+    jumps: float = 0.0, late: float = 0.0, **settings: str,
 ) -> tuple[Drained, float]:  # fmt: skip
     """A backlog of its own, of which a share may be malformed, and its bare poll."""
-    with _backlog(environ, folder, poison, keyed=keyed, **settings) as (server, fleet, topic):
+    with _backlog(environ, folder, poison, keyed=keyed, jumps=jumps, late=late, **settings) as (
+        server,
+        fleet,
+        topic,
+    ):
         poll = floors.bare_poll(environ["KAFKA_BROKERS"], topic, UPDATES)
         drained = _drain(server, fleet, UPDATES)
         dead = server.metric("tracking_events_total", outcome="dead")
@@ -123,7 +133,7 @@ def _once(
 @contextmanager
 def _backlog(
     environ: dict[str, str], folder: Path, poison: float = 0.0, *, keyed: bool = True,
-    **settings: str,
+    jumps: float = 0.0, late: float = 0.0, **settings: str,
 ) -> Iterator[tuple[Server, list[Trip], str]]:  # fmt: skip
     """A stopped server whose updates lie ready, its trips, and the topic's name."""
     print(f"bench: backlog, {settings}, malformed {poison:.0%}, keyed {keyed}", file=sys.stderr)
@@ -142,7 +152,8 @@ def _backlog(
         platform.close()
         server.stop()
         topic = f"{prefix}.runner.events"
-        produce(brokers, topic, values(fleet, UPDATES, poison), keyed=keyed)
+        load = values(fleet, UPDATES, poison, jumps=jumps, late=late)
+        produce(brokers, topic, load, keyed=keyed)
         yield server, fleet, topic
 
 

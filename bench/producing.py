@@ -1,5 +1,6 @@
 """What the platform produces: topics of six partitions, record keys that are random event ids."""
 
+import heapq
 import json
 import random
 import subprocess
@@ -13,7 +14,7 @@ from kafka import KafkaAdminClient, KafkaProducer
 from kafka.admin import NewTopic
 from kafka.errors import TopicAlreadyExistsError
 
-from bench.driver import update
+from bench.driver import report
 from tests.running import Trip
 
 PARTITIONS: Final = 6
@@ -32,14 +33,29 @@ def make_topics(brokers: str, prefix: str, partitions: int = PARTITIONS) -> None
         admin.create_topics([NewTopic(name, partitions, 1) for name in names])
 
 
-def values(fleet: list[Trip], count: int, poison: float) -> Iterator[bytes]:
-    """Every trip's updates one second apart, the trips in turn; evenly spread poison."""
+def values(
+    fleet: list[Trip], count: int, poison: float, *, jumps: float = 0.0, late: float = 0.0
+) -> Iterator[bytes]:
+    """Every trip's updates one second and 11 m apart, the trips in turn; evenly spread poison.
+
+    `jumps`: the share that is on another island; `late`: that comes some ten of its trip later.
+    """
     people = [trip.identity() for trip in fleet]
+    chance, held = random.Random(7), list[tuple[int, bytes]]()
     for number in range(count):
         second, trip = divmod(number, len(fleet))
-        value = update(people[trip], number, fleet[trip].at(1 + second))
-        is_malformed = int(number * poison) != int((number + 1) * poison)
-        yield value.replace(b'"latitude"', b'"attitude"') if is_malformed else value
+        latitude = -6.2 - (chance.random() < jumps) * 2.5
+        place = latitude, round(106.8 + second * 1e-4, 6)
+        value = report(people[trip], *place, fleet[trip].at(1 + second), None)
+        if int(number * poison) != int((number + 1) * poison):
+            value = value.replace(b'"latitude"', b'"attitude"')
+        if chance.random() < late:
+            heapq.heappush(held, (number + chance.randrange(5, 15) * len(fleet), value))
+        else:
+            yield value
+        while held and held[0][0] <= number:
+            yield heapq.heappop(held)[1]
+    yield from (value for _, value in held)
 
 
 def produce(

@@ -91,6 +91,7 @@ ROWS: Final[dict[str, tuple[Panel, ...]]] = {
         panel("Held back by a producer", "s", now("open_transaction_seconds", "topic", "max")),
         panel("Stopped by a bug", "none", now("intake_stopped", how="max")),
         panel("Refused", "cps", rate("updates_refused", "reason")),
+        panel("Flagged", "cps", rate("waypoints_flagged", "verdict")),
         panel("Details dropped", "cps", rate("details_dropped", "field")),
         panel("Parked updates", "short", now("parked_updates", how="max")),
         panel("... adopted, refused", "cps", rate("parked_updates_adopted"),

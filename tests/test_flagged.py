@@ -9,7 +9,7 @@ import pytest
 from tornado.websocket import WebSocketClientConnection
 
 from tests import test_fleet, test_protocol
-from tests.running import Platform, Server, Trip
+from tests.running import Platform, Server, Trip, wait_until
 from tests.served import API, owner, stored_trip, track, wait_seq
 from tests.sharing import SharedClient, share, shared
 
@@ -52,6 +52,13 @@ async def until(client: Any, last: tuple[str, Any]) -> list[tuple[str, Any]]:
     while not kinds(client) or kinds(client)[-1] != last:
         assert await client.next() is not None
     return kinds(client)
+
+
+def counts(server: Server) -> dict[str, float]:
+    return {
+        verdict: server.metric("tracking_waypoints_flagged_total", verdict=verdict)
+        for verdict in ("pending", "jump")
+    }
 
 
 def flagged_in(server: Server, trip: Trip, link: str) -> list[Any]:
@@ -120,3 +127,24 @@ async def test_what_follows_may_show_that_the_first_position_was_wrong(
             ("position", 3)]  # fmt: skip
     assert await until(client, ("position", 3)) == said
     client.socket.close()
+
+
+@pytest.mark.gen_test
+async def test_what_is_flagged_is_counted_once_however_often_it_is_reported(
+    server: Server, platform: Platform
+) -> None:
+    trip = await asyncio.to_thread(stored_trip, server, platform, 3)
+    counted = counts(server)
+    await stored(server, platform, trip, 4, latitude=ISLAND)
+    await asyncio.to_thread(wait_until, lambda: _is_counted(server, counted, 1, 0), "pending")
+    for second in (5, 6, 7):
+        platform.update(trip, 4, latitude=ISLAND)  # again
+        await stored(server, platform, trip, second)
+    await asyncio.to_thread(wait_until, lambda: _is_counted(server, counted, 1, 1), "a jump")
+
+
+def _is_counted(server: Server, before: dict[str, float], pending: int, jumps: int) -> bool:
+    return counts(server) == {
+        "pending": before["pending"] + pending,
+        "jump": before["jump"] + jumps,
+    }

@@ -108,3 +108,25 @@ def test_of_a_long_route_a_hundred_rows_tell_of_a_late_one() -> None:
         assert found is not None, late
         assert len(rows) < 170
         assert found.route == Route(3000, 30, 0)
+
+
+def test_it_cannot_say_where_the_longest_chain_may_have_ended_elsewhere() -> None:
+    """Two phones, one of which drives away and reports twice as often, until it is silent."""
+    rule, found = Rule(look_back=3, most_left_out=1.0), 0
+    for behind in range(20, 60):
+        route = straight(100 + 60 + behind)
+        for number in range(60):
+            if number % 3:
+                route[100 + number] = moved(route[100 + number], 0, 200.0 * number)
+        late = 100 + 60 + 5
+        route[late] = moved(route[late], 0, 200.0 * 62)  # makes the other way the longest
+        stored = judge([w for index, w in enumerate(route) if index != late], rule).verdicts
+        whole = judge(route, rule).verdicts
+        said, rows = told(route, {late}, 150, behind, rule)
+        if 160 in stored and 160 not in whole:
+            found += 1
+            assert said is None
+        elif said is not None:
+            verdicts = {rows[i].waypoint.seq: v for i, v in said.verdicts.items() if v}
+            assert verdicts == {s: v for s, v in whole.items() if s > 15}
+    assert found

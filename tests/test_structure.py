@@ -86,6 +86,7 @@ TESTED_BY = {
     "tracking/domain/routed.py": "test_eta",
     "tracking/store/answers.py": "test_arrival_watch",
     "tracking/router_settings.py": "test_eta_router",
+    "tracking/verdict_metrics.py": "test_flagged",
     "tracking/store/maintenance/abandoned.py": "test_store_ingest",
     "handlers/api/receipts.py": "test_receipts",
     "tracking/domain/canonical.py": "test_receipts",

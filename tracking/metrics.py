@@ -14,11 +14,10 @@ from tracking.access_metrics import AccessMetrics
 from tracking.domain.events import KNOWN_TYPES
 from tracking.eta_metrics import EtaMetrics
 from tracking.replay_metrics import ReplayMetrics
+from tracking.verdict_metrics import VerdictMetrics
 
 # From a direct send on an idle machine to a minute's outage.
-LATENCY_BUCKETS = (
-    0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 15, 60,
-)  # fmt: skip
+LATENCY_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 15, 60)
 BATCH_BUCKETS = (1, 2, 5, 10, 50, 100, 500, 1_000, 5_000, 20_000)
 
 
@@ -36,7 +35,7 @@ class Metrics:
         self._exports()
         self._relay()
         self.replays, self.etas = ReplayMetrics(self.registry), EtaMetrics(self.registry)
-        self.accesses = AccessMetrics(self.registry)
+        self.accesses, self.verdicts = AccessMetrics(self.registry), VerdictMetrics(self.registry)
         self._gauge("build_info", "The running version: 1.", ["version"]).labels(__version__).set(1)
 
     def _counter(self, name: str, text: str, labels: tuple[str, ...] | list[str] = ()) -> Counter:

@@ -139,6 +139,7 @@ class Ingest:
         for result in stored:
             self._metrics.waypoints.inc(len(result.waypoints))
             self._metrics.adopted.inc(result.adopted)
+            self._metrics.verdicts.count(result.verdicts)
             for reason, number in result.refusals.items():
                 self._metrics.refused.labels(reason).inc(number)
 

@@ -12,6 +12,7 @@ from psycopg2.extensions import cursor as Cursor
 from tracking.domain.changes import BookingChanges, TrackMove, in_order
 from tracking.domain.events import BookingEvent, Event, LocationUpdate
 from tracking.domain.tracks import TrackChange
+from tracking.domain.verdicts import Verdict
 from tracking.domain.waypoints import StoredWaypoint
 from tracking.store.ingest import bookings, erased, outcomes, parking
 from tracking.store.ingest.corrections import lower_corrections
@@ -42,6 +43,7 @@ class Stored(Struct):
     fact_outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
     refusals: Counter[str] = field(default_factory=Counter)  # of the refused updates, by rule
     adopted: int = 0
+    verdicts: Counter[Verdict] = field(default_factory=Counter)  # of the waypoints that got another
 
     @property
     def waypoints(self) -> list[StoredWaypoint]:
@@ -160,6 +162,7 @@ def _store(
     grown = write_waypoints(cursor, tracks.values(), track_cache.partitions, rule)
     heard = outcomes.heard_of(tracks, rest, resolver)  # what is pending moves no marker
     stored.bookings = in_order(changes, grown, heard, _moves(tracks, versions), flagged_of(tracks))
+    stored.verdicts = sum((track.judged for track in tracks.values()), Counter[Verdict]())
     outbox.write_lifecycle(cursor, changes, tracks)
     return stored, tracks
 

@@ -70,6 +70,7 @@ def write_verdicts(cursor: Statements, track: TrackState, changed: Mapping[int, 
     """Of the few that have changed."""
     if not changed:
         return
+    track.judged.update(changed.values())
     execute_rows(
         cursor,
         "UPDATE waypoints w SET verdict = v.verdict FROM (VALUES %s) v (seq, verdict)"

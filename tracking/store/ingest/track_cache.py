@@ -1,6 +1,7 @@
 """Tracks as the last committed batch left them, so that the next one need not read them again."""
 
 import time
+from collections import Counter
 from collections.abc import Collection, Iterable
 from datetime import timedelta
 from typing import Final
@@ -63,7 +64,7 @@ class TrackCache:
     def put(self, tracks: Collection[TrackState]) -> None:
         """As committed, ready for the next batch; the ones longest unused make room."""
         for track in tracks:
-            track.added = []
+            track.added, track.judged = [], Counter()
             track.corrects = track.is_doubtful = track.retold = False
             track.end = Gap(track.last, None)
             self._tracks[track.booking_id] = track

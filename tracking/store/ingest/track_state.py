@@ -1,5 +1,6 @@
 """Values that pass between the statements of one ingest transaction."""
 
+from collections import Counter
 from datetime import datetime
 from typing import Any, Final, TypeAlias
 from uuid import UUID
@@ -63,6 +64,7 @@ class TrackState(Struct):
     flagged_and_gone: set[int] = set()  # the seqs of what has left the route with such a verdict
     tail: Tail | None = None  # of the route, if its end is enough to judge what follows
     retold: bool = False  # the batch has changed verdicts
+    judged: Counter[Verdict] = field(default_factory=Counter)  # what it has changed them to
     # Where a waypoint falls that is newer than all stored ones; one object, compared by identity.
     end: Gap = Gap(None, None)
 
