@@ -4,9 +4,11 @@ import random
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
+from msgspec.structs import replace
 
 from tests.databases import own_database
 from tests.running import Trip
@@ -324,3 +326,76 @@ def _cut(choice: random.Random, listed: Sequence[Event]) -> list[list[Event]]:
     batches = [list(listed[n : n + size]) for n in range(0, len(listed), size)]
     choice.shuffle(batches)
     return batches
+
+
+def with_ends(trip: Trip, pickup: Spot | None, dropoff: Spot | None) -> list[Event]:
+    ends = {"pickup": pickup and place(pickup), "dropoff": dropoff and place(dropoff)}
+    requested, acceptance = accepted(trip)
+    assert isinstance(requested, BookingEvent)
+    return [replace(requested, **ends), acceptance]
+
+
+def stays(trip: Trip, spot: Spot, first: int, last: int) -> list[Event]:
+    return [moved_to(trip, second, spot) for second in range(first, last, 5)]
+
+
+def test_of_an_end_that_no_event_places_nothing_is_said(engine: sa.Engine) -> None:
+    trip, looks = a_trip(20), Looks()
+    store_batch(engine, with_ends(trip, None, DROPOFF))
+    drive(engine, trip, looks, 0, LEAVE_S)
+    assert kinds(engine, trip) == []
+    store_batch(engine, [picked_up(trip, LEAVE_S)])
+    drive(engine, trip, looks, LEAVE_S, END_S)
+    assert list(legs(engine, trip)) == ["dropoff"]
+    assert kinds(engine, trip) == [("approaching", "dropoff"), ("arrived", "dropoff")]
+
+
+@pytest.mark.parametrize(("metres", "is_seen"), [(150, True), (80, False)])
+def test_a_dropoff_beside_the_pickup_is_seen_if_the_runner_was_ever_away_from_it(
+    engine: sa.Engine, metres: int, is_seen: bool
+) -> None:
+    """Nearer than AWAY_M, only the event tells the one place from the other."""
+    trip, looks, there = a_trip(20), Looks(), Spot(metres, 0)
+    store_batch(engine, with_ends(trip, PICKUP, there))
+    drive(engine, trip, looks, 0, LEAVE_S - 30)
+    store_batch(engine, [picked_up(trip, LEAVE_S - 35)])
+    store_batch(engine, [*stays(trip, PICKUP, LEAVE_S - 30, LEAVE_S),
+                         *stays(trip, there, LEAVE_S, LEAVE_S + 100)])  # fmt: skip
+    note_arrivals(engine, looks)
+    found = legs(engine, trip)
+    assert found["pickup"].arrived_at == trip.at(WAIT_S - 5)
+    assert found["dropoff"].arrived_at == (trip.at(LEAVE_S) if is_seen else None)
+    store_batch(engine, [delivered(trip, LEAVE_S + 100)])
+    settle(engine, trip)
+    assert legs(engine, trip)["dropoff"].arrived_at == found["dropoff"].arrived_at
+
+
+def test_who_accepts_at_the_pickup_has_not_come_there(engine: sa.Engine) -> None:
+    trip, looks = a_trip(20), Looks()
+    store_batch(engine, [*accepted(trip), *stays(trip, PICKUP, 0, LEAVE_S)])
+    note_arrivals(engine, looks)
+    store_batch(engine, [picked_up(trip, LEAVE_S)])
+    drive(engine, trip, looks, LEAVE_S, END_S)
+    assert ("arrived", "pickup") not in kinds(engine, trip)
+    assert ("arrived", "dropoff") in kinds(engine, trip)
+
+
+def test_of_two_runners_the_second_one_arrives(engine: sa.Engine) -> None:
+    """The first one was there, and gave the booking back: that was his way, not this one's."""
+    trip, looks = a_trip(30), Looks()
+    store_batch(engine, accepted(trip))
+    drive(engine, trip, looks, 0, LEAVE_S)
+    first, trip.runner_id = trip.runner_id, uuid4()
+    store_batch(engine, [BookingEvent(trip.booking_id, "accepted", trip.at(LEAVE_S),
+                                      trip.runner_id, trip.owner_id)])  # fmt: skip
+    drive(engine, trip, looks, LEAVE_S + 5, LEAVE_S + 10)
+    note_arrivals(engine, looks)
+    withdrawn = events(engine, trip)[-1]
+    assert (withdrawn["type"], withdrawn["withdrawn"]) == ("tracking.left", True)
+    way = [moved_to(trip, LEAVE_S + 10 + n, Spot(-1_000 + 10 * n, 0)) for n in range(0, 100, 5)]
+    store_batch(engine, [*way, *stays(trip, PICKUP, LEAVE_S + 110, LEAVE_S + 200)])
+    note_arrivals(engine, looks)
+    last = events(engine, trip)[-1]
+    assert (last["type"], last["runner_id"]) == ("tracking.arrived", str(trip.runner_id))
+    assert last["runner_id"] != str(first)
+    assert legs(engine, trip)["pickup"].arrived_at == trip.at(LEAVE_S + 105)

@@ -98,8 +98,10 @@ export class TripList {
     node.setAttribute("aria-pressed", String(trip.booking_id === this.selected));
     setText(name!, trip.booking_number ?? trip.booking_id.slice(0, 8));
     setText(age!, trip.received_at === null ? "–" : words.ago(now - trip.received_at));
-    const speed = trip.speed_kmh === null ? "" : ` · ${words.speed(trip.speed_kmh)}`;
-    const why = trip.freshness_state === "live" ? "" : ` · ${text.opsReason(trip.freshness_reason)}`;
-    setText(what!, `${standingOf(trip)}${speed}${why}`);
+    // How fast somebody was whom nobody hears any more says nothing.
+    const isLive = trip.freshness_state === "live";
+    const speed = trip.speed_kmh === null ? "" : words.speed(trip.speed_kmh);
+    const more = isLive ? speed : text.opsReason(trip.freshness_reason);
+    setText(what!, [standingOf(trip), more].filter((part) => part !== "").join(" · "));
   }
 }
