@@ -80,7 +80,7 @@ class Scene:
     async def look(self, seconds: float = 1.0) -> None:
         """A second, or more, later; then everybody has his answer."""
         self.now += seconds
-        self.asking.look(self.now, self.ends)
+        await self.asking.look(self.now, self.ends)
         await self.settle()
 
     async def settle(self) -> None:

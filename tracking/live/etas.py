@@ -85,7 +85,7 @@ class Etas:
             if self._asking is not None:
                 await self._asking.keep()
         if self._asking is not None:
-            self._asking.look(now, self._ends)
+            await self._asking.look(now, self._ends)
         for count, room in enumerate(self._rooms.all(), 1):
             self._tell(room)
             if count % ROOMS_PER_SLICE == 0:
