@@ -21,6 +21,7 @@ class Osrm:
 
     def __init__(self) -> None:
         self.asked: list[str] = []
+        self.headers = dict[str, str]()
         self.let = threading.Event()
         self.let.set()
         self.answers(found(100.0))
@@ -53,6 +54,8 @@ class Osrm:
                 self.send_response(osrm.status)
                 self.send_header("Content-Type", "application/json; charset=UTF-8")
                 self.send_header("Content-Length", str(len(osrm.body)))
+                for header in osrm.headers.items():
+                    self.send_header(*header)
                 self.end_headers()
                 self.wfile.write(osrm.body)
 

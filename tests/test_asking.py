@@ -200,10 +200,16 @@ async def test_an_answer_from_farther_back_does_not_replace_a_newer_one() -> Non
     room, _ = await scene.watched(1_900)
     scene.router.let.clear()
     await scene.look()
+    await asyncio.sleep(0)
+    first, scene.router.let = scene.router.let, asyncio.Event()
     move(room, 1_500, 2)
     await scene.look()
     assert scene.router.metres() == [1_900, 1_500]
     scene.router.let.set()
+    for _ in range(5):  # turns of the loop, until the newer one is here
+        await asyncio.sleep(0)
+    assert scene.router.under_way == 1
+    first.set()
     await scene.settle()
     answer = scene.asking.answer(room.booking_id)
     assert answer is not None

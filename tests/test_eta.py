@@ -144,7 +144,7 @@ def test_a_routers_answer_is_calibrated_by_the_same_table() -> None:
     [
         (FEWEST - 1, 1000.0, Spot(0, 700), WAY),  # too little is known of it
         (40, 909.0, Spot(0, 700), WAY),  # too old
-        (40, 1000.0, Spot(0, 1001), WAY),  # too far from here
+        (40, 1000.0, Spot(450, 850), WAY),  # too far from here
         (40, 1031.0, Spot(0, 700), WAY),  # of a waypoint that has left the route
         (40, 1000.0, Spot(0, 700), Way("dropoff", HERE.longitude, HERE.latitude + 0.001, 0.0)),
         (40, 1000.0, Spot(0, 700), Way("pickup", HERE.longitude, HERE.latitude, 0.0)),

@@ -91,6 +91,7 @@ async def test_what_is_no_use_is_none_and_counted(
 ) -> None:
     asker = Asker(osrm.url)
     osrm.answers(body, status)
+    osrm.headers = {"Location": f"{osrm.url}/elsewhere"} if status == 302 else {}
     for _ in range(4):
         assert await asker.ask() is None
     if outcome == "no_route":  # nothing is wrong with the router
