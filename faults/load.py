@@ -26,7 +26,6 @@ IGNORED: Final = ("booking.reviewed", "runner.online", "runner.offline")
 # A broker that is away may have stored what it did not acknowledge: then it is there twice.
 # A producer that has lost its way is replaced after so long.
 PATIENCE_S: Final = 8.0
-
 # Larger than the service fetches of a partition at once, smaller than a broker's limit.
 LARGE_BYTES: Final = 500_000
 
