@@ -140,7 +140,6 @@ def _store(
     erased.lock_unerased(cursor, concerned)
     tracks = load_tracks(cursor, concerned, track_cache)
     versions = {booking_id: track.version for booking_id, track in tracks.items()}
-
     # Each step costs a round trip: most batches have updates only, and skip what they don't need.
     informed = _store_facts(cursor, without_places(facts, tracks), stored)
     begun, rule = [track for track in tracks.values() if track.head_seq], track_cache.rule
