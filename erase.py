@@ -19,6 +19,7 @@ from tracking.store.erasing.bookings import (
     bookings_of_owner,
     erase_booking,
     forget_owner,
+    forget_statistics,
 )
 
 EXIT_FAILED = 1
@@ -110,6 +111,10 @@ class Eraser:
             self._said_at = time.monotonic()
             print(f"{self.done:,} bookings done", file=sys.stderr)
 
+    def forget_statistics(self) -> None:
+        if self.done and not self._dry_run:
+            _tried(lambda: forget_statistics(self._engine))
+
     def say(self) -> None:
         verb = "would be erased" if self._dry_run else "erased"
         rows = ", ".join(f"{number:,} {table}" for table, number in self.rows.items() if number)
@@ -148,6 +153,7 @@ def main() -> int:
             eraser.owner(arguments.owner)
         else:
             eraser.runner(arguments.runner)
+        eraser.forget_statistics()
     except Exception as error:  # whatever it is, the operator reads it and tries again
         reason = str(error).splitlines()[0]
         print(f"PostgreSQL: {reason}; run it again, it goes on where it was", file=sys.stderr)

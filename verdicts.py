@@ -86,10 +86,7 @@ def _judge_all(engine: sa.Engine, rule: Rule, since: datetime, *, dry_run: bool)
     trips = changed = flagged = cleared = skipped = 0
     for track in _all_ended(engine, since):
         trips += 1
-        if dry_run:
-            judged = judge_track(engine, track.id, rule, dry_run=True)
-        else:
-            judged = update_metadata(engine, track.id, rule)
+        judged = _judge(engine, track, rule, dry_run=dry_run)
         if judged is None:
             skipped += 1
         elif judged.changed:
@@ -102,7 +99,19 @@ def _judge_all(engine: sa.Engine, rule: Rule, since: datetime, *, dry_run: bool)
     print(f"{trips} trips judged at {rule.max_speed_kmh:g} km/h, {changed}{would}:"
           f" {flagged} waypoints flagged, {cleared} cleared")  # fmt: skip
     if skipped:
-        print(f"{skipped} trips changed meanwhile: the service judges them")
+        print(f"{skipped} trips changed or went meanwhile: the service judges what is left")
+
+
+def _judge(
+    engine: sa.Engine, track: EndedTrack, rule: Rule, *, dry_run: bool
+) -> RouteVerdicts | None:
+    """None for one that changed, or was erased, meanwhile."""
+    if not dry_run:
+        return update_metadata(engine, track.id, rule)
+    try:
+        return judge_track(engine, track.id, rule, dry_run=True)
+    except LookupError:
+        return None
 
 
 def _all_ended(engine: sa.Engine, since: datetime) -> Iterator[EndedTrack]:

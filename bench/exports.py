@@ -17,6 +17,7 @@ from psycopg2.extensions import connection as Connection
 
 from bench.floors import psql
 from bench.report import quantiles, table
+from bench.settling import digest_table
 from bench.talk import rss_kb
 from tests.running import (
     Platform,
@@ -45,6 +46,7 @@ def run(environ: dict[str, str]) -> str:
             connection.autocommit = True
             print(f"bench: exports, filling in {WAYPOINTS:,} waypoints", file=sys.stderr)
             large = _fill(connection)
+        digest = digest_table(own, large)
         with running_server(own, Path(folder) / "log", REQUESTS_PER_SECOND="0") as server:
             fetch = Fetch(server, large)
             rows = _formats(own, fetch, large)
@@ -53,7 +55,7 @@ def run(environ: dict[str, str]) -> str:
     return (
         f"{WAYPOINTS:,} waypoints of one trip in two partitions, warm; medians of {ROUNDS} rounds"
         f" of everything in turn, over HTTP.\n\n{table(head, rows)}\n\n"
-        f"{table(['a position on its way to a viewer', 'p50, ms', 'p99, ms'], live)}"
+        f"{table(['a position on its way to a viewer', 'p50, ms', 'p99, ms'], live)}\n\n{digest}"
     )
 
 

@@ -18,6 +18,7 @@ from tests.test_judging import ended
 from tests.test_store_ingest import delivered, track_of, update
 from tracking.domain.events import BookingEvent
 from tracking.store.erasing.bookings import erase_booking
+from tracking.store.erasing.runners import erase_from_booking
 from tracking.store.ingest.batch import store_batch
 from tracking.store.maintenance.metadata import update_metadata
 from tracking.store.read.points import FIRST_PAGE, PAGE
@@ -285,17 +286,21 @@ def whole(connection: socket.socket) -> bytes:
     return bytes(text)
 
 
+@pytest.mark.parametrize("who", ["the booking", "its runner"])
 @pytest.mark.parametrize(("what", "pages"), [("", ROWS), ("/route", FIRST_PAGE)])
 @pytest.mark.gen_test
 async def test_what_is_erased_while_its_pages_leave_does_not_look_whole(
-    behind: Server, proxy: Proxy, engine: sa.Engine, what: str, pages: int
+    behind: Server, proxy: Proxy, engine: sa.Engine, what: str, pages: int, who: str
 ) -> None:
     trip = stored(engine, [*range(pages + 500)])
     store_batch(engine, [delivered(trip, pages + 600)])
     proxy.hold(b"AND recorded_at >= '")  # not the first page
     connection = raw(behind, f"{API}/{trip.booking_id}{what}", owner(behind, trip), "1.1")
     await asyncio.to_thread(wait_until, lambda: proxy.held > 0, "the second page is asked for")
-    erase_booking(engine, trip.booking_id)
+    if who == "the booking":
+        erase_booking(engine, trip.booking_id)
+    else:
+        erase_from_booking(engine, trip.runner_id, trip.booking_id)
     proxy.heal()
     text, was_reset = await asyncio.to_thread(rest, connection)
     assert was_reset or b" 503 " in text[:20]

@@ -1,7 +1,10 @@
 """tracking.store.erasing.runners, and what is told, settled and measured of his trips behind it."""
 
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from threading import Event as Flag
 from uuid import UUID, uuid4
 
 import pytest
@@ -31,7 +34,9 @@ from tests.test_store_ingest import delivered, track_of, update
 from tracking.domain.events import BookingEvent, Event
 from tracking.settings import DatabaseSettings
 from tracking.store.engine import create_engine
+from tracking.store.erasing import runners
 from tracking.store.ingest.batch import store_batch
+from tracking.store.ingest.erased import without_names
 from tracking.store.maintenance.arriving import note_arrivals
 from tracking.store.maintenance.looking import Looks
 from tracking.store.statements import transaction
@@ -115,6 +120,62 @@ def test_what_an_erased_runner_proved_is_forgotten_and_not_withdrawn(engine: sa.
         assert (told(engine, trip), samples(engine)) == (said, known)
         for leg in legs(engine, trip).values():
             assert (leg.state, leg.arrived_at, leg.evidence_seq) == ("en_route", None, None)
+
+
+def lock_is_awaited(engine: sa.Engine) -> bool:
+    with transaction(engine) as cursor:
+        cursor.execute(
+            "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+            " AND datname = current_database() AND query LIKE '%LOCK TABLE booking_facts%'"
+        )
+        return cursor.fetchone() is not None
+
+
+def test_a_writer_that_had_asked_but_not_written_is_waited_for(
+    engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was told that nobody is erased, and then writes his name into another booking."""
+    trip, new, waits = a_trip(60), a_trip(30), Flag()
+    store_batch(engine, [*accepted(trip), delivered(trip, 60)])
+    sleep = time.sleep
+
+    def waiting(seconds: float) -> None:
+        waits.set()
+        sleep(seconds)
+
+    monkeypatch.setattr(runners.time, "sleep", waiting)  # type: ignore[attr-defined]
+    fact = BookingEvent(new.booking_id, "accepted", new.at(0), trip.runner_id, new.owner_id)
+    with ThreadPoolExecutor(1) as executor:
+        with transaction(engine, whole=True) as writer:
+            assert without_names(writer, [fact]) == [fact]
+            erased = executor.submit(erase_runner, engine, trip.runner_id)
+            wait_until(lambda: waits.is_set() or erased.done(), "it waits")
+            writer.execute("INSERT INTO bookings (booking_id) VALUES (%s)", (new.booking_id,))
+            writer.execute(
+                "INSERT INTO booking_facts (booking_id, kind, occurred_at, runner_id)"
+                " VALUES (%s, 'accepted', %s, %s)",
+                (new.booking_id, new.at(0), trip.runner_id),
+            )
+        erased.result(30)
+    assert str(trip.runner_id) not in dump(engine)
+
+
+def test_a_row_of_the_access_log_that_is_being_written_does_not_keep_him(
+    engine: sa.Engine,
+) -> None:
+    trip = a_trip(60)
+    store_batch(engine, [*accepted(trip), delivered(trip, 60)])
+    with ThreadPoolExecutor(1) as executor:
+        with transaction(engine, whole=True) as writer:
+            writer.execute(
+                "INSERT INTO accesses (booking_id, reader_id, role, way, first_at, last_at, count)"
+                " VALUES (%s, %s, 'runner', 'rest', now(), now(), 1)",
+                (trip.booking_id, trip.runner_id),
+            )
+            erased = executor.submit(erase_runner, engine, trip.runner_id)
+            wait_until(lambda: erased.done() or lock_is_awaited(engine), "it waits")
+        erased.result(30)
+    assert str(trip.runner_id) not in dump(engine)
 
 
 def test_events_that_waited_for_positions_of_an_erased_runner_go_out(

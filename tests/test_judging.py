@@ -6,12 +6,14 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+import verdicts as verdicts_tool
 from tests.programs import run_program
 from tests.running import Trip
 from tests.test_store_ingest import accepted, delivered, track_of, update
 from tracking.domain.events import FIRST_TIME
 from tracking.domain.hops import recorded
 from tracking.domain.verdicts import Rule, Verdict, final, judge
+from tracking.store.erasing.bookings import erase_booking
 from tracking.store.ingest.batch import store_batch
 from tracking.store.maintenance import judging
 from tracking.store.maintenance.judging import ended_tracks, judge_track
@@ -149,6 +151,19 @@ def test_ended_trips_come_page_by_page_in_the_order_of_their_ends(own_engine: sa
     assert set(ids) == {trip.booking_id for trip in trips}
     assert (ids[0], ids[-1]) == (trips[1].booking_id, trips[0].booking_id)
     assert ended_tracks(own_engine, first[-1].completed_at, None, 9)[0] == first[-1]
+
+
+def test_a_trip_that_is_erased_beside_the_tool_is_passed_over(
+    own_engine: sa.Engine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone, _ = ended(own_engine, {}), ended(own_engine, {7: 0.004})
+    pages = [ended_tracks(own_engine, FIRST_TIME, None, 9), []]
+    erase_booking(own_engine, gone.booking_id)
+    monkeypatch.setattr(verdicts_tool, "ended_tracks", lambda *_: pages.pop(0))
+    verdicts_tool._judge_all(own_engine, Rule(max_speed_kmh=150), FIRST_TIME, dry_run=True)
+    said = capsys.readouterr().out.splitlines()
+    assert said[-2].startswith("2 trips judged at 150 km/h")
+    assert said[-1].startswith("1 trips changed or went meanwhile")
 
 
 def test_the_tool_says_what_would_change_and_changes_it(

@@ -26,7 +26,7 @@ class SharedHandler(LinkHandler, TrackingHandler):
         view = view_of(share.from_pickup)
         part = None
         if track is not None and not view.is_waiting(track):
-            part = RouteSlice(track.id, 0, track.head_seq, view.since(track))
+            part = RouteSlice(track.id, 0, track.head_seq, view.since(track), epoch=track.epoch)
         fields: dict[str, Any] = {"flagged": []}
         if part is not None and track is not None:
             fields = await self.flagged(track)

@@ -64,7 +64,7 @@ class TrackingHandler(BaseHandler):
         if since_seq > track.head_seq:
             raise InvalidRequest("since_seq is above the track's head")
         self.services.access_log.note(principal, booking_id, self.way)
-        return track, RouteSlice(track.id, since_seq, track.head_seq)
+        return track, RouteSlice(track.id, since_seq, track.head_seq, epoch=track.epoch)
 
     async def requested_route(self, text: str) -> tuple[TrackView, RouteSlice]:
         """As `requested`; raises RouteExpired where only a summary is left."""
@@ -102,9 +102,11 @@ class TrackingHandler(BaseHandler):
             await self.check_whole(part, count)
 
     async def check_whole(self, part: RouteSlice, count: int) -> None:
-        """Raises RouteChanged when the trip was erased meanwhile: half must not look whole."""
+        """Raises RouteChanged when the trip, or a runner of it, was erased meanwhile: half must not
+        look whole.
+        """
         if count < part.head_seq - part.since_seq:  # else none is missing
-            await self.services.read(still_there, part.track_id)
+            await self.services.read(still_there, part.track_id, part.epoch)
 
     async def point_pages(self, read: ReadPage) -> AsyncGenerator[PointsPage, None]:
         """As columns, from `read`: one page at least, each read while the one before it leaves."""

@@ -111,6 +111,16 @@ def forget_owner(engine: sa.Engine, owner_id: UUID) -> None:
         cursor.execute("UPDATE booking_facts SET owner_id = NULL WHERE owner_id = %s", (owner_id,))
 
 
+def forget_statistics(engine: sa.Engine) -> None:
+    """The planner keeps values of rows that are gone, ids and places among them, until ANALYZE.
+
+    A sample of each table is read: a second for each partition of waypoints, at most.
+    """
+    tables = ("parked_updates", *OF_TRACK, *OF_BOOKING, *KEPT)
+    with transaction(engine) as cursor:
+        cursor.execute(f"ANALYZE {', '.join(tables)}")
+
+
 def _found(
     cursor: Statements, booking_id: UUID, *, dry_run: bool
 ) -> tuple[datetime | None, UUID | None, str | None]:

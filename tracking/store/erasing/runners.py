@@ -1,5 +1,6 @@
 """A runner goes from all bookings that he had; their trips stay, without him and where he was."""
 
+import time
 from datetime import datetime
 from typing import Final
 from uuid import UUID, uuid5
@@ -18,6 +19,9 @@ from tracking.store.ingest.route_changes import remeasure
 from tracking.store.ingest.track_cache import TrackCache
 from tracking.store.ingest.tracks import load_tracks
 from tracking.store.statements import Statements, transaction
+
+# Longer than a writer's transaction lasts; who is there still, only reads: a pg_dump, say.
+WRITERS_S: Final = 40.0
 
 
 class RunnersBooking(Struct, frozen=True):
@@ -95,9 +99,31 @@ def _refuse(cursor: Statements, digest: bytes, before: datetime) -> None:
 
 
 def _wait_for_writers(engine: sa.Engine) -> None:
-    """Until those who began to store before have ended: those who begin now wait for it, too."""
+    """Until those have ended who asked who is erased before this was known, and may write yet.
+
+    Whoever has asked has a lock on that table until his transaction ends. Who writes in the
+    statement that asks has one on the table that he writes.
+    """
+    with transaction(engine) as cursor:
+        cursor.execute(_ASKED, ([], []))
+        asked = [holder for (holder,) in cursor]
+    deadline = time.monotonic() + WRITERS_S
+    while asked and time.monotonic() < deadline:
+        time.sleep(0.02)
+        with transaction(engine) as cursor:
+            cursor.execute(_ASKED, (asked, asked))
+            asked = [holder for (holder,) in cursor]
     with transaction(engine, whole=True) as cursor:
-        cursor.execute("LOCK TABLE booking_facts, parked_updates IN SHARE MODE")
+        cursor.execute("LOCK TABLE booking_facts, parked_updates, accesses IN SHARE MODE")
+
+
+# All transactions that hold a lock on the table, or those of a list that still do.
+_ASKED: Final = """
+    SELECT DISTINCT virtualtransaction FROM pg_locks
+    WHERE relation = 'erased_spans'::regclass AND pid <> pg_backend_pid() AND database =
+        (SELECT oid FROM pg_database WHERE datname = current_database())
+        AND (cardinality(%s::text[]) = 0 OR virtualtransaction = ANY(%s::text[]))
+"""
 
 
 def erase_from_booking(engine: sa.Engine, runner_id: UUID, booking_id: UUID) -> int:

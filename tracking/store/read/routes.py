@@ -26,7 +26,8 @@ Place: TypeAlias = Order | datetime
 class RouteSlice(Struct, frozen=True):
     """Which waypoints: newer than `since_seq`, not newer than `head_seq`.
 
-    With `since` only what was recorded then or later, with `until` what was before.
+    With `since` only what was recorded then or later, with `until` what was before. `epoch`: the
+    track's, as its heads are of that; None where nobody asks.
     """
 
     track_id: UUID
@@ -34,6 +35,7 @@ class RouteSlice(Struct, frozen=True):
     head_seq: int
     since: datetime | None = None
     until: datetime | None = None
+    epoch: str | None = None
 
 
 @translated

@@ -57,11 +57,12 @@ def track_of_id(engine: sa.Engine, track_id: UUID) -> TrackView:
 
 
 @translated
-def still_there(engine: sa.Engine, track_id: UUID) -> None:
-    """Raises RouteChanged for a track that is gone."""
+def still_there(engine: sa.Engine, track_id: UUID, epoch: str | None) -> None:
+    """Raises RouteChanged for a track that is gone, or begun anew: a runner was erased from it."""
     with engine.connect() as connection:
-        if connection.execute(sa.select(Track.id).where(Track.id == track_id)).first() is None:
-            raise RouteChanged("the trip was erased while it was read")
+        found = connection.scalar(sa.select(Track.epoch).where(Track.id == track_id))
+    if found is None or epoch not in (None, found):
+        raise RouteChanged("the trip, or a runner of it, was erased while it was read")
 
 
 @translated
