@@ -206,14 +206,19 @@ def show(kind: str, message: Message) -> None:
         reason = message["reason"]
         print("freshness", message["state"], REASONS.get(reason, reason) or "", flush=True)
     elif kind == "flagged":  # all that are left out now: whoever draws takes them from the line
-        print("flagged", *message["seqs"], flush=True)
+        print("flagged", *map(run_text, message["runs"]), flush=True)
     elif kind in ("arrival", "eta"):
         show_arrivals(message)
     elif kind not in ("location_update", "backfill", "heartbeat"):
         print(kind, json.dumps(message), flush=True)
         if kind == "welcome":
             show_arrivals(message)
-            print("flagged", *message.get("flagged") or (), flush=True)
+            print("flagged", *map(run_text, message.get("flagged") or ()), flush=True)
+
+
+def run_text(run: list[int]) -> str:
+    """From seq to seq."""
+    return f"{run[0]}-{run[1]}"
 
 
 def show_arrivals(message: Message) -> None:

@@ -255,7 +255,7 @@ def test_arrivals_etas_and_what_is_flagged_are_shown(follow: Callable[[Play], Cl
         backfill(0, 1, 2, through=2),
         {"type": "eta", "eta": eta, "eta_reason": None}, arrival(near), arrival(there),
         {"type": "eta", "eta": None, "eta_reason": "arrived"},
-        {"type": "flagged", "seqs": [2]}, arrival(near), live(3), 1000,
+        {"type": "flagged", "runs": [[2, 2]]}, arrival(near), live(3), 1000,
     ]]  # fmt: skip
     with Play(script) as play:
         client = follow(play)
@@ -268,7 +268,7 @@ def test_arrivals_etas_and_what_is_flagged_are_shown(follow: Callable[[Play], Cl
     assert [[datetime.fromisoformat(at).second for at in band] for band in bands] == [[8, 11]]
     assert client.lines("eta")[-1][0].startswith("none")
     if client.lines("flagged"):
-        assert client.lines("flagged")[-1] == ["2"]
+        assert client.lines("flagged")[-1] == ["2-2"]
         assert numbers(client) == [1, 2, 3]
     else:  # the library draws anew what is left
         assert numbers(client) == [1, 2, 1, 3]

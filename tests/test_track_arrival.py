@@ -10,7 +10,9 @@ from playwright.sync_api import Browser
 from tests.browser import DESKTOP, chromium, tab
 from tests.running import Platform, Server, stamp, wait_until
 from tests.sharing import share
+from tests.simulated import Spot
 from tests.test_arrival_stream import engine, on_the_way, platform, server, wait_there
+from tests.test_arriving import place
 from tests.test_ops_page import open_ops, search
 from tests.trip_page import open_track
 
@@ -51,6 +53,11 @@ def test_the_pages_say_in_how_many_minutes_and_that_it_has_arrived(
                 lambda opened=opened: "Arrives" not in opened.text("#facts"),  # type: ignore[misc]
                 "no ETA any more",
             )
+        for second, west_m in ((192, 200), (194, 260), (196, 320)):
+            longitude, latitude = place(Spot(-west_m, 0))
+            platform.update(trip, second, longitude=longitude, latitude=latitude)
+        for opened in (own, friends):
+            opened.wait_text("#headline", "The runner is on the way to the pick-up")
 
 
 def test_the_operators_list_and_details_say_since_when_it_is_there(

@@ -184,7 +184,8 @@ function timeOf(time: string | null | undefined): number | null {
 }
 
 function arrivalOf(part: ArrivalPart | null | undefined): TripArrival | null {
-  return part ? { state: part.state, arrivedAt: timeOf(part.arrived_at) } : null;
+  if (!part) return null;
+  return { state: part.state, arrivedAt: timeOf(part.arrived_at), leftAt: timeOf(part.left_at) };
 }
 
 function etaOf(part: EtaPart | null | undefined): TripEta | null {

@@ -20,6 +20,8 @@ export interface TripFreshness {
 export interface TripArrival {
   readonly state: "en_route" | "approaching" | "arrived";
   readonly arrivedAt: number | null;
+  /** The runner had arrived, and left before the pickup or the delivery was reported. */
+  readonly leftAt: number | null;
 }
 
 /** Milliseconds since 1970; four of five arrive between `earliest` and `latest`. */

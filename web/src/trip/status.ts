@@ -54,7 +54,8 @@ function arrivalOf(state: TripState): string | null {
     const time = words.timeOfDay(arrival.arrivedAt);
     return atPickup ? text.atPickup(time) : text.atDropoff(time);
   }
-  if (arrival?.state !== "approaching") return null;
+  // Who was there and has left may drive away as well as come back.
+  if (arrival?.state !== "approaching" || arrival.leftAt !== null) return null;
   return atPickup ? text.nearPickup : text.nearDropoff;
 }
 
