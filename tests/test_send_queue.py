@@ -56,6 +56,20 @@ async def test_the_latest_positions_win_and_status_is_never_dropped(wire: Wire) 
 
 
 @pytest.mark.gen_test
+async def test_of_what_says_all_anew_a_busy_socket_gets_only_the_newest(wire: Wire) -> None:
+    wire.send_queue.send_newest(text_frame(b"flagged, at once"))
+    wire.fill()
+    for number in range(2_000):
+        wire.send_queue.send_newest(text_frame(b"flagged %d" % number))
+    assert not wire.send_queue.is_over
+    got = await wire.frames()
+    assert [each for each in got if each.startswith(b"flagged")] == [
+        b"flagged, at once",
+        b"flagged 1999",
+    ]
+
+
+@pytest.mark.gen_test
 async def test_over_the_mark_for_five_seconds_is_stuck_though_nothing_more_comes(
     wire: Wire,
 ) -> None:
