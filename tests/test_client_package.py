@@ -57,6 +57,8 @@ def typescript(schema: dict[str, Any]) -> str:
 
 def of_kind(kind: str, schema: dict[str, Any]) -> str:
     if kind == "array":
+        if schema.get("minItems") == schema.get("maxItems", -1):
+            return f"[{', '.join([typescript(schema['items'])] * schema['minItems'])}]"
         return f"({typescript(schema['items'])})[]"
     if kind == "object":
         optional = set(schema["properties"]) - set(schema["required"])
