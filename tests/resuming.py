@@ -150,6 +150,8 @@ class Viewer(asyncio.Protocol):
         kind = message["type"]
         if kind == "welcome":
             self._take_welcome(message)
+        elif kind == "track_update":
+            self.epoch = message["epoch"]  # who joined before the acceptance knows none
         elif kind == "location_update":
             recorded_at = datetime.fromisoformat(message["recorded_at"]).timestamp()
             self.oldest_s = max(self.oldest_s, time.time() - recorded_at)
