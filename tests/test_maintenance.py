@@ -14,6 +14,7 @@ from kafka.errors import KafkaConnectionError
 from tests.running import Trip
 from tests.test_store_ingest import accepted, delivered, track_of, update
 from tracking.domain.verdicts import Rule
+from tracking.errors import DatabaseUnavailable
 from tracking.metrics import Metrics
 from tracking.store.erasing.bookings import erase_booking
 from tracking.store.ingest.batch import store_batch
@@ -161,20 +162,23 @@ async def test_an_error_is_counted_each_time_and_said_once_until_it_works_again(
     caplog.set_level(logging.INFO, "tracking.maintenance")
     errors: list[Exception] = [
         KafkaConnectionError("node 1"), KafkaConnectionError("node 2"), TypeError("a bug"),
+        DatabaseUnavailable("away"),
     ]  # fmt: skip
 
     async def work() -> None:
         if errors:
             raise errors.pop(0)
 
-    for succeeded in (False, False, False, True, True):
+    for succeeded in (False, False, False, False, True, True):
         assert await upkeep.tasks._attempt("expire", work) is succeeded
     assert [record.getMessage() for record in caplog.records] == [
         "maintenance fails, trying on: expire: KafkaConnectionError",
         "maintenance fails, trying on: expire: TypeError",
+        "maintenance fails, trying on: expire: DatabaseUnavailable",
         "maintenance works again: expire",
     ]
-    assert upkeep.sample("tracking_maintenance_errors_total", task="expire") == 3
+    assert upkeep.sample("tracking_maintenance_errors_total", task="expire") == 4
+    assert caplog.records[1].exc_info and not caplog.records[2].exc_info
 
 
 @pytest.mark.gen_test

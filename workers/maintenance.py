@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from tracking.domain.changes import BookingChanges
 from tracking.domain.events import BookingEvent
 from tracking.domain.verdicts import STANDARD, Rule
+from tracking.errors import DatabaseUnavailable
 from tracking.metrics import Metrics
 from tracking.store import accesses, partitions, shares
 from tracking.store.engine import is_transient
@@ -122,7 +123,8 @@ class Maintenance:
             if self._failing.get(task) != kind:
                 self._failing[task] = kind
                 # Of the database its sentence is enough; anything else is a bug.
-                trace = None if is_transient(error) else error
+                is_expected = is_transient(error) or isinstance(error, DatabaseUnavailable)
+                trace = None if is_expected else error
                 log.warning("maintenance fails, trying on: %s: %s", task, kind, exc_info=trace)
             return False
         if self._failing.pop(task, None) is not None:
