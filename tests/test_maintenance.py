@@ -178,7 +178,8 @@ async def test_an_error_is_counted_each_time_and_said_once_until_it_works_again(
         "maintenance works again: expire",
     ]
     assert upkeep.sample("tracking_maintenance_errors_total", task="expire") == 4
-    assert caplog.records[1].exc_info and not caplog.records[2].exc_info
+    assert caplog.records[1].exc_info
+    assert not caplog.records[2].exc_info
 
 
 @pytest.mark.gen_test
