@@ -14,7 +14,6 @@ import sqlalchemy as sa
 from tracking.domain.changes import BookingChanges
 from tracking.domain.events import BookingEvent
 from tracking.domain.verdicts import STANDARD, Rule
-from tracking.errors import DatabaseUnavailable
 from tracking.metrics import Metrics
 from tracking.store import accesses, partitions, shares
 from tracking.store.engine import is_transient
@@ -123,8 +122,7 @@ class Maintenance:
             if self._failing.get(task) != kind:
                 self._failing[task] = kind
                 # Of the database its sentence is enough; anything else is a bug.
-                is_expected = is_transient(error) or isinstance(error, DatabaseUnavailable)
-                trace = None if is_expected else error
+                trace = None if is_transient(error) else error
                 log.warning("maintenance fails, trying on: %s: %s", task, kind, exc_info=trace)
             return False
         if self._failing.pop(task, None) is not None:

@@ -146,9 +146,11 @@ def _constraint(error: DBAPIError) -> str | None:
 def is_transient(error: Exception) -> bool:
     """Will the same transaction succeed later? A connection, a lock, a full disk, an old schema.
 
-    Every error of the database that does not blame the data: an unknown one must lose nothing.
+    Every error of the database that does not blame the data: an unknown one must lose nothing. Also
+    what `translated` has made of it.
     """
-    return isinstance(error, DBAPIError | PoolTimeout) and not is_poison(error)
+    kinds = DBAPIError | PoolTimeout | DatabaseUnavailable
+    return isinstance(error, kinds) and not is_poison(error)
 
 
 def translated(function: Callable[P, R]) -> Callable[P, R]:
