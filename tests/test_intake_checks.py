@@ -42,6 +42,7 @@ def said_of(
     *,
     unstored_s: float = 0.0,
     unkept_s: float | None = None,
+    remark: str = "",
     is_alone: bool = True,
 ) -> dict[str, str]:
     """What the checks say that ask no database."""
@@ -52,7 +53,7 @@ def said_of(
         ingest=ingest,
         dead_letters=SimpleNamespace(failing_since=failing_since),
         breaker=SimpleNamespace(reason=bug),
-        outgoing=SimpleNamespace(age=lambda: outgoing_s),
+        outgoing=SimpleNamespace(age=lambda: outgoing_s, remark=remark),
     )
     checks = IntakeChecks(intake, is_alone=is_alone).by_name()
     return {name: check() for name, check in checks.items()}
@@ -88,6 +89,11 @@ def test_a_connection_attempt_that_hangs_is_not_ready_after_a_minute() -> None:
 )
 def test_late_events_are_a_remark(waited: float, answer: str) -> None:
     assert said_of(consumer(0), waited)["outgoing"] == answer
+
+
+def test_erasures_that_a_broker_may_delete_are_a_remark() -> None:
+    said = said_of(consumer(0), 12, remark="erasures may be lost")
+    assert said["outgoing"] == "ok, the oldest event waits 12 s, erasures may be lost"
 
 
 def test_a_broker_that_went_away_is_told_after_half_a_minute() -> None:
