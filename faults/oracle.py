@@ -155,7 +155,8 @@ def tracks_are_those_of_an_orderly_day(expected: Expected, tables: Tables) -> No
             routes[w.booking_id].append(place)
     for booking_id, trip in expected.trips.items():
         track, route = tables.tracks[booking_id], sorted(routes[booking_id])
-        assert route == trip.route, f"route of {booking_id}"
+        missing, extra = Counter(trip.route) - Counter(route), Counter(route) - Counter(trip.route)
+        assert route == trip.route, f"route of {booking_id}: {missing=}, {extra=}"
         told = (track.status, track.phase, track.runner_id, track.completed_at)
         assert told == trip[:2] + trip[2:4], f"state of {booking_id}"
         assert (track.waypoint_count, track.distance_mm) == (len(route), trip.distance_mm)

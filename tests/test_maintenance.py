@@ -4,6 +4,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -17,6 +18,7 @@ from tracking.domain.verdicts import Rule
 from tracking.errors import DatabaseUnavailable
 from tracking.metrics import Metrics
 from tracking.store.erasing.bookings import erase_booking
+from tracking.store.ingest import parking
 from tracking.store.ingest.batch import store_batch
 from tracking.store.ingest.track_cache import TrackCache
 from tracking.store.maintenance.metadata import update_metadata, waiting_tracks
@@ -213,6 +215,24 @@ async def test_a_route_that_cannot_be_added_up_holds_up_no_other(
     ]
     assert rounds == [False, True]
     assert waiting_tracks(own_engine, 5) == [bad]
+
+
+@pytest.mark.gen_test
+async def test_a_booking_is_looked_at_once_more_after_its_acceptance(
+    upkeep: Upkeep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trip, until = Trip(), datetime.now(UTC)
+    asked = list[datetime | None]()
+
+    def accepted_since(_: sa.Engine, since: datetime | None) -> tuple[set[UUID], datetime]:
+        asked.append(since)
+        return ({trip.booking_id} if since is None else set()), until
+
+    monkeypatch.setattr(parking, "accepted_since", accepted_since)
+    for _ in range(2):
+        assert await upkeep.tasks._attempt("adopt", upkeep.tasks._adopt)
+    assert asked == [None, until]
+    assert [batch.adopt for batch in upkeep.offered] == [{trip.booking_id}]
 
 
 @pytest.mark.gen_test

@@ -19,6 +19,7 @@ from tracking.store.ingest.bookings import BOOKINGS_OF_RUNNERS
 from tracking.store.maintenance.abandoned import abandoned_bookings
 from tracking.store.read.routes import RouteSlice, page
 from tracking.store.read.tracks import find_track, last_position
+from tracking.store.sql import interval
 from tracking.store.statements import transaction
 
 
@@ -367,6 +368,29 @@ def test_two_processes_that_missed_each_other_are_found_by_the_sweep(engine: sa.
     assert stored.adopted == 1
     assert seconds(engine, trip) == [7]
     assert trip.booking_id not in parking.claimed_bookings(engine)
+
+
+def test_an_update_that_another_trip_took_reaches_one_that_was_accepted_meanwhile(
+    engine: sa.Engine,
+) -> None:
+    """Without booking id it belongs to both: two processes stored it, and the acceptance."""
+    trip = Trip()
+    store_batch(engine, [accepted(trip)])
+    with transaction(engine) as cursor:
+        parking.park(cursor, [(replace(update(trip, 7), booking_id=None), True)])
+    assert trip.booking_id not in parking.accepted_since(engine, None)[0]
+    with transaction(engine) as cursor:
+        for table, column in (("booking_facts", "stored_at"), ("parked_updates", "parked_at")):
+            cursor.execute(
+                f"UPDATE {table} SET {column} = {column} - {interval(parking.OVER)}"
+                " WHERE runner_id = %s",
+                (trip.runner_id,),
+            )
+    found, until = parking.accepted_since(engine, None)
+    assert trip.booking_id in found
+    assert store_batch(engine, [], found).bookings
+    assert seconds(engine, trip) == [7]
+    assert trip.booking_id not in parking.accepted_since(engine, until)[0]
 
 
 def test_what_nobody_adopts_is_refused_after_a_day(engine: sa.Engine) -> None:

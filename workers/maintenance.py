@@ -89,6 +89,8 @@ class Maintenance:
         self._arrivals = ArrivalWatch(engine, metrics, rule)
         self._keep_accesses = keep_accesses
         self._retention_at = 0.0  # time.monotonic()
+        # By the database's clock: acceptances that were looked at once more.
+        self._accepted_until: datetime | None = None
         for task in TASKS:  # from the start at 0, so that the first error shows as an increase
             metrics.maintenance_errors.labels(task)
         self._failing: dict[str, str] = {}  # what was said of each task that fails now
@@ -164,10 +166,15 @@ class Maintenance:
     async def _adopt(self) -> None:
         """Two ingest processes may each have missed the other's: one its update, one its track."""
         claimed = await self._call(parking.claimed_bookings, self._engine)
+        accepted, until = await self._call(
+            parking.accepted_since, self._engine, self._accepted_until
+        )
+        claimed |= accepted
         # Of those that were erased, ingest forgets what it knows.
         claimed |= set(await self._call(erased_within, self._engine, 2 * EXPIRE_S))
         if claimed:
             self._offer(Batch(adopt=frozenset(claimed)))
+        self._accepted_until = until
 
     async def _measure(self) -> None:
         self._metrics.parked.set(await self._call(parking.count, self._engine))

@@ -5,7 +5,7 @@ even when it was applied: a track that is told of late may cover it, too.
 """
 
 from collections.abc import Collection, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
@@ -20,6 +20,9 @@ from tracking.store.statements import transaction
 
 # Seven hours of a phone that reports every five seconds; beyond it the oldest are refused.
 LIMIT_OF_RUNNER: Final = 5_000
+
+# Longer than two transactions that follow each other: what either has written is seen then.
+OVER: Final = timedelta(seconds=90)
 
 _FIELDS: Final = (
     "p.id, p.runner_id, p.booking_id, ST_X(p.position), ST_Y(p.position), p.speed_kmh,"
@@ -162,7 +165,7 @@ def release(cursor: Cursor, updates: Collection[Parked]) -> None:
 
 
 def claimed_bookings(engine: sa.Engine) -> set[UUID]:
-    """Bookings whose track covers an update that waits: two processes missed each other's.
+    """Bookings whose track covers what nobody applied: two processes missed each other's.
 
     Only what was parked in the last ten minutes: no transaction is that long.
     """
@@ -179,6 +182,31 @@ def claimed_bookings(engine: sa.Engine) -> set[UUID]:
             """
         )
         return {booking_id for (booking_id,) in cursor}
+
+
+def accepted_since(engine: sa.Engine, since: datetime | None) -> tuple[set[UUID], datetime]:
+    """Bookings that were accepted since then and may cover an update without booking id that
+    another process applied to others of its runner, not seeing this one; and until when they were.
+
+    Only those of OVER ago: neither transaction lasts any more. None: those of the ten minutes
+    before, too.
+    """
+    with transaction(engine) as cursor:
+        cursor.execute(f"SELECT now() - {interval(OVER)}")
+        (until,) = cursor.fetchone() or (None,)
+        cursor.execute(
+            f"""
+            SELECT DISTINCT f.booking_id FROM booking_facts f
+            JOIN assignments a ON a.booking_id = f.booking_id
+            JOIN parked_updates p ON p.runner_id = a.runner_id AND p.booking_id IS NULL
+                AND {_WITHIN} AND p.parked_at BETWEEN f.stored_at - {interval(OVER)}
+                    AND f.stored_at + {interval(OVER)}
+            WHERE f.kind = 'accepted' AND f.stored_at <= %(until)s
+                AND f.stored_at > coalesce(%(since)s, %(until)s - interval '10 minutes')
+            """,
+            {"since": since, "until": until},
+        )
+        return {booking_id for (booking_id,) in cursor}, until
 
 
 def is_any_expired(engine: sa.Engine) -> bool:

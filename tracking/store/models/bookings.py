@@ -51,6 +51,8 @@ class BookingFact(Base):
             name="booking_facts_key",
             postgresql_nulls_not_distinct=True,
         ),
+        # Maintenance looks at them once more (tracking/store/ingest/parking.py).
+        Index("booking_facts_accepted", "stored_at", postgresql_where=text("kind = 'accepted'")),
     )
 
     id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
