@@ -50,7 +50,7 @@ class RouteExpired(TrackingError):
 
 
 class TripActive(TrackingError):
-    """The trip is under way: what is asked for is for ended ones."""
+    """The trip is under way, or may still begin: what is asked for is for ended ones."""
 
 
 class SchemaOutdated(TrackingError):

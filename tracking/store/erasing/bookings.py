@@ -57,7 +57,8 @@ class Erased(Struct, frozen=True):
 def erase_booking(
     engine: sa.Engine, booking_id: UUID, must_have_ended: bool = False, *, dry_run: bool = False
 ) -> Erased:
-    """Erase it; `must_have_ended`: also where no trip has begun yet there is TripActive.
+    """Erase it; `must_have_ended`: TripActive also where a trip may still begin, that is, for a
+    booking that was neither accepted nor cancelled.
 
     Raises NotFound for a booking that nothing is known of, TripActive while its trip lasts.
 
@@ -67,8 +68,10 @@ def erase_booking(
         erased_at, track_id, status = _found(cursor, booking_id, dry_run=dry_run)
         if erased_at is not None:
             return Erased(booking_id, erased_at, {})
-        if status == "active" or (must_have_ended and status is None):
+        if status == "active":
             raise TripActive("the trip is under way: it can be erased once it has ended")
+        if must_have_ended and status is None and not _is_cancelled(cursor, booking_id):
+            raise TripActive("the trip may still begin: it can be erased once it was cancelled")
         if dry_run:
             return Erased(booking_id, None, _count(cursor, booking_id, track_id))
         spans = _remember_spans(cursor, booking_id)
@@ -135,6 +138,15 @@ def _found(
     cursor.execute(f"SELECT id, status FROM tracks WHERE booking_id = %s {lock}", (booking_id,))
     track_id, status = cursor.fetchone() or (None, None)
     return row[0], track_id, status
+
+
+def _is_cancelled(cursor: Statements, booking_id: UUID) -> bool:
+    """Of a booking without a track: before anybody accepted it."""
+    cursor.execute(
+        "SELECT FROM booking_facts WHERE booking_id = %s AND kind = 'cancelled' LIMIT 1",
+        (booking_id,),
+    )
+    return cursor.fetchone() is not None
 
 
 def _count(cursor: Statements, booking_id: UUID, track_id: UUID | None) -> dict[str, int]:
