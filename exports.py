@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 from uuid import UUID
@@ -36,8 +36,10 @@ EXIT_USAGE = 2
 # A route that changes while it is read is read again; one that changes each time is under way.
 TRIES: Final = 3
 PROGRESS_S: Final = 2.0
+OUTPUT: Final = Path("exports")
 EXAMPLES: Final = """
 examples:
+  python exports.py --since 2026-11-01T00:00Z --format gpx
   python exports.py --since 2026-11-01T00:00Z --until 2026-12-01T00:00Z --format gpx --output nov
   python exports.py --since 2026-11-24T00:00+07:00 --until 2026-11-25T00:00+07:00 --format csv \\
       --flagged include --output /var/tmp/day
@@ -148,8 +150,9 @@ def main() -> int:
     parser = _parser()
     arguments = parser.parse_args()
     since: datetime = arguments.since
-    if since >= arguments.until:
-        parser.error("--since is not before --until")
+    until: datetime = arguments.until or datetime.now(UTC)
+    if since >= until:
+        parser.error("--since is not before --until, or lies in the future")
     try:
         settings = DatabaseSettings.from_environment()
         folder = Folder(arguments.output)
@@ -164,7 +167,7 @@ def main() -> int:
     )
     exporter = Exporter(engine, arguments.format, options)
     try:
-        exporter.run([*trips_between(engine, since, arguments.until)], folder)
+        exporter.run([*trips_between(engine, since, until)], folder)
     except (DatabaseUnavailable, OSError) as error:
         print(f"{error}; run it again, it goes on where it was", file=sys.stderr)
         return EXIT_FAILED
@@ -183,9 +186,10 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     add = parser.add_argument
     add("--since", required=True, type=time_argument, metavar="TIME", help="of the trips' start")
-    add("--until", required=True, type=time_argument, metavar="TIME", help="... and before this")
+    add("--until", type=time_argument, metavar="TIME", help="... and before this; now")
     add("--format", required=True, choices=[*FORMATS])
-    add("--output", required=True, type=Path, metavar="DIR", help="made if it is not there")
+    add("--output", type=Path, default=OUTPUT, metavar="DIR",
+        help=f"made if it is not there; ./{OUTPUT}")  # fmt: skip
     add("--simplify-m", type=_number(0, MOST_SIMPLIFY_M), default=0.0, metavar="METRES",
         help="leave out waypoints that are no further from the line")  # fmt: skip
     add("--gap-s", type=_number(1, MOST_GAP_S), metavar="SECONDS",

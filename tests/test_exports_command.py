@@ -1,11 +1,14 @@
 """exports.py: the routes of all trips of some time, as files."""
 
+import os
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
+import exports
 from tests.programs import run_program
 from tests.reading import read
 from tests.running import Trip
@@ -66,6 +69,25 @@ def test_a_second_run_writes_only_what_changed_or_was_cut(
     assert len(read("csv", cut.read_bytes()).points) == 3
     assert same.stat().st_mtime_ns == before
     assert "0 of them unchanged" in run(database, tmp_path, "--format", "csv", "--gap-s", "9")[1]
+
+
+def test_without_an_end_or_a_folder_all_until_now_goes_into_exports(
+    environ: dict[str, str], own_engine: sa.Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """--since and --format, and nothing else."""
+    now = datetime.now(UTC)
+    past, to_come = Trip(now - timedelta(hours=1)), Trip(now + timedelta(hours=1))
+    for trip in (past, to_come):
+        store_batch(own_engine, [accepted(trip), update(trip, 1)])
+    for name, value in {**environ, "DB_NAME": str(own_engine.url.database)}.items():
+        monkeypatch.setitem(os.environ, name, value)
+    monkeypatch.chdir(tmp_path)
+    arguments = ["exports.py", "--since", BEGIN.isoformat(), "--format", "csv"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    assert exports.main() == 0
+    assert {path.name for path in (tmp_path / "exports").iterdir()} == {
+        f"{past.booking_id}_BK-1.csv", "exports.jsonl",
+    }  # fmt: skip
 
 
 def test_what_is_wrong_is_said_with_its_exit_status(
