@@ -149,14 +149,13 @@ def tracks_are_those_of_an_orderly_day(expected: Expected, tables: Tables) -> No
     """As if every event had come once and in order."""
     assert tables.tracks.keys() == expected.trips.keys()
     routes = defaultdict(list)
-    for w in tables.waypoints:
-        if w.in_route:
-            place = (w.recorded_at, w.runner_id, w.reported_at, w.longitude, w.latitude)
-            routes[w.booking_id].append(place)
+    for w in (each for each in tables.waypoints if each.in_route):
+        place = (w.recorded_at, w.runner_id, w.reported_at, w.longitude, w.latitude)
+        routes[w.booking_id].append(place)
     for booking_id, trip in expected.trips.items():
         track, route = tables.tracks[booking_id], sorted(routes[booking_id])
-        missing, extra = Counter(trip.route) - Counter(route), Counter(route) - Counter(trip.route)
-        assert route == trip.route, f"route of {booking_id}: {missing=}, {extra=}"
+        wrong = Counter(trip.route) - Counter(route), Counter(route) - Counter(trip.route)
+        assert route == trip.route, f"route of {booking_id}: missing, extra = {wrong}"
         told = (track.status, track.phase, track.runner_id, track.completed_at)
         assert told == trip[:2] + trip[2:4], f"state of {booking_id}"
         assert (track.waypoint_count, track.distance_mm) == (len(route), trip.distance_mm)
