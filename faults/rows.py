@@ -57,6 +57,14 @@ TRACKS = """
 FACTS = "SELECT booking_id::text, kind, occurred_at, runner_id::text FROM booking_facts"
 PARKED = "SELECT runner_id::text, booking_id::text, reported_at FROM parked_updates"
 
+# Two processes that store at the same moment see each other's too late: the service looks again.
+MISSED = """
+    SELECT count(*) FROM parked_updates p WHERE NOT p.applied AND EXISTS (
+        SELECT FROM assignments a WHERE a.runner_id = p.runner_id
+            AND (p.booking_id IS NULL OR p.booking_id = a.booking_id)
+            AND p.recorded_at BETWEEN a.started_at AND coalesce(a.ended_at, 'infinity'))
+"""
+
 
 def read(environ: Mapping[str, str]) -> Tables:
     """One snapshot: what moves from a table to another is in one of them."""
@@ -87,10 +95,19 @@ def _track(row: tuple[object, ...]) -> Track:
 
 def count(environ: Mapping[str, str], table: str) -> int:
     """The number of a table's rows."""
+    return _number(environ, f"SELECT count(*) FROM {table}")
+
+
+def missed(environ: Mapping[str, str]) -> int:
+    """How many updates no trip has though one covers them."""
+    return _number(environ, MISSED)
+
+
+def _number(environ: Mapping[str, str], statement: str) -> int:
     connection = connect(environ)
     try:
         cursor = connection.cursor()
-        cursor.execute(f"SELECT count(*) FROM {table}")
+        cursor.execute(statement)
         (number,) = cursor.fetchone() or (0,)
         return int(number)
     finally:

@@ -199,13 +199,14 @@ class Scenario(Proof):
         return Observer(self.environ["KAFKA_BROKERS"], self.environ["KAFKA_GROUP_ID"])
 
     def drain(self, within_s: float = DRAIN_S) -> None:
-        """Everything is in Kafka, and its offsets are committed."""
+        """Everything is in Kafka, its offsets are committed, and no process missed another's."""
         self.sender.wait(within_s + 60)
         observer = self._observer()
         try:
             wait_until(lambda: self._is_drained(observer), "all offsets committed", within_s)
         finally:
             observer.close()
+        wait_until(lambda: not rows.missed(self.environ), "nothing waits for its trip", within_s)
 
     def _is_drained(self, observer: Observer) -> bool:
         try:

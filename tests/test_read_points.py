@@ -10,6 +10,7 @@ from tests.running import Trip
 from tests.test_store_ingest import accepted, update
 from tracking.domain.points import EVERYTHING, PLACE_AND_TIME, Points
 from tracking.domain.routes import Order
+from tracking.domain.verdicts import Verdict
 from tracking.errors import RouteChanged
 from tracking.store.ingest.batch import store_batch
 from tracking.store.read import points
@@ -83,6 +84,10 @@ def test_a_page_that_ends_with_the_route_is_the_last(
     trip = Trip()
     store_batch(engine, [accepted(trip), update(trip, 0), update(trip, 1)])
     assert [each.count for each in whole(engine, slice_of(engine, trip))] == [2]
+
+
+def test_a_verdict_fits_beside_a_seq() -> None:
+    assert max(Verdict) < points.VERDICTS
 
 
 def test_a_place_that_was_erased_is_told(

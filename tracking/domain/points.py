@@ -14,7 +14,7 @@ Whole: TypeAlias = NDArray[np.int64]
 DECIMALS: Final = 6
 # The columns that a format may need: which waypoint it is, where and when, and whether it is
 # accepted; how fast it moved; the rest.
-PLACE_AND_TIME: Final = ("position", "seq", "recorded_at", "verdict")
+PLACE_AND_TIME: Final = ("position", "seq_and_verdict", "recorded_at")
 MOTION: Final = (*PLACE_AND_TIME, "speed_kmh", "heading_degrees")
 EVERYTHING: Final = (*MOTION, "received_at")
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from io import BytesIO
 from itertools import chain
 from struct import Struct as Layout
 from typing import Any, Final
@@ -13,6 +14,7 @@ from psycopg2.extensions import cursor as Cursor
 # https://www.postgresql.org/docs/15/sql-copy.html, "Binary Format"; times count from 2000.
 _COPY_HEADER: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _COPY_TRAILER: Final = b"\xff\xff"
+_ONE_FIELD: Final = Layout("!hi")  # how many fields a row has, and the length of the only one
 _EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _BIG_ENDIAN: Final = 0
@@ -76,6 +78,19 @@ def copy_binary(cursor: Cursor, target: str, pieces: Iterable[bytes]) -> None:
     """
     stream: Any = _Stream(chain((_COPY_HEADER,), pieces, (_COPY_TRAILER,)))
     cursor.copy_expert(f"COPY {target} FROM STDIN (FORMAT binary)", stream)
+
+
+def copy_value(cursor: Cursor, query: str, values: Sequence[object]) -> memoryview:
+    """The bytea that a query of one row and column gives; empty for NULL.
+
+    As it is: in a result it would come as digits, which take both ends as long as the query.
+    """
+    sink = BytesIO()
+    statement = cursor.mogrify(f"COPY ({query}) TO STDOUT (FORMAT binary)", values)
+    cursor.copy_expert(statement.decode(), sink)
+    row = sink.getbuffer()[len(_COPY_HEADER) :]
+    _, length = _ONE_FIELD.unpack_from(row)
+    return row[_ONE_FIELD.size : _ONE_FIELD.size + max(length, 0)]
 
 
 class _Stream:

@@ -12,7 +12,7 @@ from tracking.domain.points import Points
 from tracking.errors import RouteChanged
 from tracking.store.engine import translated
 from tracking.store.read.routes import Place, RouteSlice, chosen, place_behind
-from tracking.store.sql import ROUTE_ORDER, TIME_OF
+from tracking.store.sql import ROUTE_ORDER, TIME_OF, copy_value
 from tracking.store.statements import transaction
 
 # The first page is small: most routes have no second one, and the caller sees it begin.
@@ -21,6 +21,9 @@ FIRST_PAGE: Final = 1_000
 PAGE: Final = 25_000
 
 VERDICT: Final = "verdict"
+# More than there are values of it. A verdict stands in the lowest bits of a seq: a field more would
+# cost PostgreSQL as much as reading it.
+VERDICTS: Final = 8
 NOTHING: Final = Points(*(np.zeros(0, kind) for kind in ("i8", "f8", "f8", "i8", "f4", "f4", "i8",
                                                          "i2")))  # fmt: skip
 
@@ -28,9 +31,8 @@ NOTHING: Final = Points(*(np.zeros(0, kind) for kind in ("i8", "f8", "f8", "i8",
 # byte order: 1 for little-endian.
 _SQL: Final = {
     "position": "position::bytea",
-    "seq": "int8send(seq)",
+    "seq_and_verdict": f"int8send(seq * {VERDICTS} + {VERDICT})",
     "recorded_at": "timestamptz_send(recorded_at)",
-    "verdict": f"int2send({VERDICT})",
     "speed_kmh": "float4send(coalesce(speed_kmh, 'NaN'))",
     "heading_degrees": "float4send(coalesce(heading_degrees, 'NaN'))",
     "received_at": "timestamptz_send(received_at)",
@@ -38,9 +40,8 @@ _SQL: Final = {
 _FIELDS: Final = {
     "position": [("byte_order", "u1"), ("kind", "<u4"), ("srid", "<u4"), ("longitude", "<f8"),
                  ("latitude", "<f8")],
-    "seq": [("seq", ">i8")],
+    "seq_and_verdict": [("seq", ">i8")],
     "recorded_at": [("recorded_at", ">i8")],
-    "verdict": [("verdict", ">i2")],
     "speed_kmh": [("speed_kmh", ">f4")],
     "heading_degrees": [("heading_degrees", ">f4")],
     "received_at": [("received_at", ">i8")],
@@ -69,13 +70,15 @@ def page(
     """The next points after that place in the order. Raises RouteChanged when rows were erased.
 
     One statement each: no transaction stays open for a slow reader. And one value: psycopg2 takes
-    the interpreter's lock for each row of a COPY, and waits for it while another thread formats.
+    the interpreter's lock for each row that is copied, and waits for it while another thread
+    formats.
     """
     most = FIRST_PAGE if place is None else PAGE
     with transaction(engine) as cursor:
         condition, values = chosen(cursor, part)
         beyond, bounds = place_behind(place)
-        cursor.execute(
+        rows = copy_value(
+            cursor,
             f"""
             SELECT string_agg({" || ".join(_SQL[name] for name in columns)}, '')
             FROM (SELECT * FROM waypoints WHERE {condition} {beyond}
@@ -83,8 +86,7 @@ def page(
             """,
             (*values, *bounds),
         )
-        (rows,) = cursor.fetchone() or (None,)
-        points = _points(rows or b"", columns)
+        points = _points(rows, columns)
         if points.count <= most:
             return PointsPage(points, None)
         return _split(cursor, part, points)
@@ -119,7 +121,7 @@ def _place(cursor: Cursor, part: RouteSlice, points: Points) -> Place:
     return row
 
 
-def _points(packed: bytes | memoryview, columns: Sequence[str]) -> Points:
+def _points(packed: memoryview, columns: Sequence[str]) -> Points:
     rows = np.frombuffer(packed, [field for name in columns for field in _FIELDS[name]])
     assert (rows["byte_order"] == 1).all(), "PostgreSQL runs on a big-endian machine"
     names = rows.dtype.names or ()
@@ -131,4 +133,6 @@ def _points(packed: bytes | memoryview, columns: Sequence[str]) -> Points:
     for name in _TIMES:
         if name in names:
             found[name] += _SINCE_1970
+    found["seq"], verdicts = np.divmod(found["seq"], VERDICTS)
+    found["verdict"] = verdicts.astype("i2")
     return Points(**found)
