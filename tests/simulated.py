@@ -94,3 +94,19 @@ def routes(draw: st.DrawFn, most: int = 10, spread: float = 700.0) -> list[Recor
         else:
             route.append(at(seq, second, Spot(draw(metres), draw(metres))))
     return route
+
+
+@st.composite
+def returning(draw: st.DrawFn, most: int = 12) -> list[Recorded]:
+    """To and fro between a few places, with silences: what stays might swallow."""
+    places = st.sampled_from((0.0, 0.0, 0.0, 8.0, 40.0, 95.0, 150.0, 3000.0))
+    waits = st.sampled_from((1.0, 5.0, 30.0, 60.000001, 80.3, 400.0, 2400.0))
+    counts = st.sampled_from((1, 1, 4, 6))
+    visits = draw(st.lists(st.tuples(waits, places, st.floats(-6, 6), counts), max_size=most))
+    route: list[Recorded] = []
+    second = START_NS / 1e9
+    for wait, east, north, count in visits:
+        for n in range(count):
+            second = round(second + (5.0 if n else wait), 6)
+            route.append(at(len(route) + 1, second, Spot(east, north)))
+    return route

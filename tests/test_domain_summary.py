@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 
-from tests.simulated import Spot, at, course_of, route_of, routes, straight, trips
+from tests.simulated import Spot, at, course_of, returning, route_of, routes, straight, trips
 from tracking.domain.hops import Recorded
 from tracking.domain.routes import WGS84
 from tracking.domain.summary import JudgedWaypoint, TripFacts, summary_of
@@ -30,13 +30,39 @@ def judged(
 @settings(max_examples=200, deadline=None)
 @given(routes(most=40, spread=200))
 def test_the_three_sums_are_what_was_recorded(route: list[Recorded]) -> None:
-    verdicts = judge(route).verdicts
-    times = summary_of(judged(route, verdicts), TRIP).times
-    accepted = [w for w in route if w.seq not in verdicts]
-    recorded = accepted[-1].at_s - accepted[0].at_s if accepted else 0.0
-    assert times.recorded_s == recorded
-    assert times.moving_s + times.standing_s + times.unknown_s == pytest.approx(recorded)
-    assert min(times.moving_s, times.standing_s, times.unknown_s) >= 0
+    assert_exact(route, judge(route).verdicts)
+
+
+@settings(max_examples=200, deadline=None)
+@given(returning())
+def test_the_three_sums_of_a_route_that_comes_back_are_what_was_recorded(
+    route: list[Recorded],
+) -> None:
+    assert_exact(route, {})
+
+
+def assert_exact(route: list[Recorded], flagged: dict[int, Verdict]) -> None:
+    summary = summary_of(judged(route, flagged), TRIP)
+    times, at_us = summary.times, [micros(w.at_s) for w in route if w.seq not in flagged]
+    recorded = at_us[-1] - at_us[0] if at_us else 0
+    parts = [micros(each) for each in (times.moving_s, times.standing_s, times.unknown_s)]
+    assert micros(times.recorded_s) == sum(parts) == recorded
+    assert min(parts) >= 0
+    moved = [micros(g.to_s) - micros(g.from_s) for g in summary.gaps if g.moved]
+    assert parts[2] == sum(moved)
+
+
+def micros(seconds: float) -> int:
+    return round(seconds * 1e6)
+
+
+def test_a_gap_that_moved_is_unknown_even_if_the_route_came_back() -> None:
+    here = [at(1 + n, 5.0 * n, Spot(0, 0)) for n in range(5)]
+    there = at(6, 100, Spot(150, 0))
+    back = [at(7 + n, 180 + 5.0 * n, Spot(0, 0)) for n in range(5)]
+    times = summary_of(judged([*here, there, *back]), TRIP).times
+    assert (times.recorded_s, times.moving_s) == (200, 0)
+    assert (times.standing_s, times.unknown_s) == (40, 160)
 
 
 def test_a_drive_with_a_stop_and_a_tunnel() -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.simulated import Spot, at, course_of, moved, noise, route_of, trips
+from tests.simulated import Spot, at, course_of, moved, noise, returning, route_of, trips
 from tracking.domain.hops import Recorded
 from tracking.domain.routes import WGS84
 from tracking.domain.stays import standing, stays, stops
@@ -35,11 +35,20 @@ def is_stay(first: Recorded, last: Recorded, least: float) -> bool:
     return seconds >= least and geodesic(first, last) <= 1.0 * seconds
 
 
+def is_lost(route: list[Recorded], begin: int, end: int) -> bool:
+    """Whether nobody knows, somewhere between these two, which way it went."""
+    waits = [b.at_s - a.at_s for a, b in pairwise(route)]
+    longest = max([60.0, *([5 * median(waits)] if waits else [])])
+    return any(
+        waits[n] > longest and geodesic(route[n], route[n + 1]) > 100 for n in range(begin, end)
+    )
+
+
 def by_definition(route: list[Recorded], radius: float, least: float) -> list[tuple[int, int]]:
     """First and last index of each stay, by trying every run that could be one."""
     runs = [
-        (i, max(j for j in range(i, len(route))
-                if all(geodesic(route[i], w) <= radius for w in route[i : j + 1])))
+        (i, max(j for j in range(i, len(route)) if not is_lost(route, i, j)
+                and all(geodesic(route[i], w) <= radius for w in route[i : j + 1])))
         for i in range(len(route))
     ]  # fmt: skip
     pieces: list[tuple[int, int]] = []
@@ -49,7 +58,7 @@ def by_definition(route: list[Recorded], radius: float, least: float) -> list[tu
     joined = pieces[:1]
     for (a, b), (c, d) in pairwise(pieces):
         apart = geodesic(middle(route[a : b + 1]), middle(route[c : d + 1]))
-        if c - b <= 2 and apart <= radius / 2:
+        if c - b <= 2 and apart <= radius / 2 and not is_lost(route, b, c):
             joined[-1] = joined[-1][0], d
         else:
             joined.append((c, d))
@@ -73,6 +82,31 @@ def test_stays_are_what_their_definition_says(
         route.append(at(seq, second, Spot(x + east / 4, y + north / 4)))
     found = [(s.first_seq - 1, s.last_seq - 1) for s in stays(route, *parameters)]
     assert found == by_definition(route, *parameters)
+
+
+@settings(max_examples=200, deadline=None)
+@given(returning(), st.sampled_from([(15.0, 10.0), (50.0, 120.0), (50.0, 0.0)]))
+def test_stays_of_a_route_that_comes_back_are_what_their_definition_says(
+    route: list[Recorded], parameters: tuple[float, float]
+) -> None:
+    found = [(s.first_seq - 1, s.last_seq - 1) for s in stays(route, *parameters)]
+    assert found == by_definition(route, *parameters)
+    assert not any(is_lost(route, begin, end) for begin, end in found)
+
+
+def test_a_silence_during_which_it_was_elsewhere_is_no_stop() -> None:
+    """Ten minutes at home, forty of which one position 3 km away is known, ten at home."""
+    home = at_rest(600, 4.0, 5.0, 1)
+    away = moved(home[0], 3000, 0)._replace(seq=500, at_s=1800.0)
+    back = [w._replace(seq=w.seq + 1000, at_s=w.at_s + 3000) for w in home]
+    assert [(s.from_s, s.to_s) for s in stops([*home, away, *back])] == [(0, 600), (3000, 3600)]
+
+
+def test_a_gap_that_moved_ends_a_stay_within_its_radius() -> None:
+    """Just more than 100 m apart, and both within 60 m of the first one."""
+    route = [at(n, 20.0 * n, Spot(-x, 0)) for n, x in enumerate((0, 20, 40, 51), 1)]
+    route += [at(n, 200 + 20.0 * n, Spot(x, 0)) for n, x in enumerate((51, 40, 20, 0), 5)]
+    assert [(s.first_seq, s.last_seq) for s in stays(route, 60.0, 15.0)] == [(1, 4), (5, 8)]
 
 
 @pytest.mark.parametrize("interval_s", [1, 5, 10])

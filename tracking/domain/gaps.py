@@ -1,6 +1,6 @@
 """Where nothing was recorded. Pure functions of the waypoints in recorded order."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from statistics import median
 from typing import Final
@@ -52,3 +52,12 @@ def gaps(route: Sequence[Recorded], longest_s: float | None = None) -> list[Reco
         for a, b in pairwise(route)
         if b.at_s - a.at_s > longest_s
     ]
+
+
+def parts_between(
+    route: Sequence[Recorded], found: Iterable[RecordingGap]
+) -> list[Sequence[Recorded]]:
+    """The route cut at those of its gaps that moved."""
+    after = {gap.after_seq for gap in found if gap.moved}
+    cuts = [0, *(n for n, w in enumerate(route) if w.seq in after), len(route)] if after else []
+    return [route[a:b] for a, b in pairwise(cuts)] if cuts else [route]

@@ -3,7 +3,8 @@
 A stay is the longest run of waypoints within a radius of its first one, if it lasts long enough:
 the stay point of Li et al. 2008. It is found along time, never by clustering in space, which would
 make one visit out of a walk around the block. No reported speed is needed: it may be unknown.
-A silence without motion lies inside a stay; one that moved leaves the radius and ends it.
+A still gap lies inside a stay: nobody was elsewhere long enough to lose anything by it. A gap that
+moved ends it, even if the route is back in the same place: nobody knows where it was meanwhile.
 """
 
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from tracking.domain.gaps import RecordingGap, gaps, parts_between
 from tracking.domain.hops import Recorded, is_within, metres_between
 
 # Standing: a phone's error is 4 to 10 m; a red light lasts longer than 10 s.
@@ -41,21 +43,32 @@ class Stay(Struct, frozen=True):
         return self.to_s - self.from_s
 
 
-def standing(route: Sequence[Recorded]) -> list[Stay]:
+def standing(route: Sequence[Recorded], found: Sequence[RecordingGap] | None = None) -> list[Stay]:
     """What counts as standing, red lights among it."""
-    return stays(route, STANDING_M, STANDING_S)
+    return stays(route, STANDING_M, STANDING_S, found)
 
 
-def stops(route: Sequence[Recorded]) -> list[Stay]:
+def stops(route: Sequence[Recorded], found: Sequence[RecordingGap] | None = None) -> list[Stay]:
     """What a person would call a stop."""
-    return stays(route, STOP_M, STOP_S)
+    return stays(route, STOP_M, STOP_S, found)
 
 
-def stays(route: Sequence[Recorded], radius_m: float, least_s: float) -> list[Stay]:
-    """All stays, one after another, in the order of time.
+def stays(
+    route: Sequence[Recorded],
+    radius_m: float,
+    least_s: float,
+    found: Sequence[RecordingGap] | None = None,
+) -> list[Stay]:
+    """All stays, one after another, in the order of time; none has a gap that moved in it.
 
-    A phone's error may end a stay and begin the next one in the same place: such are one.
+    `found`: the gaps of the route, if they are known already.
     """
+    parts = parts_between(route, gaps(route) if found is None else found)
+    return [stay for part in parts for stay in _unbroken(part, radius_m, least_s)]
+
+
+def _unbroken(route: Sequence[Recorded], radius_m: float, least_s: float) -> list[Stay]:
+    """A phone's error may end a stay and begin the next one in the same place: such are one."""
     runs: list[tuple[int, int]] = []
     begin, before = 0, (0, 0)
     while begin < len(route):

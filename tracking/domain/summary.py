@@ -1,12 +1,14 @@
 """What a route adds up to, and how good its record is. Pure functions of route and trip.
 
-Time is moving, standing or unknown; the three add up to what was recorded. Only waypoints whose
+Each leg between two neighbours is moving, standing or unknown, so that the seconds of the three add
+up to what was recorded. Only waypoints whose
 verdict is OK count, except in `reported_distance_m` and the counts.
 """
 
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from msgspec import Struct
@@ -24,6 +26,7 @@ LATE_S: Final = 60.0
 AT_M: Final = 60.0
 
 End: TypeAlias = Literal["pickup", "dropoff"]
+_Kind: TypeAlias = Literal["moving", "standing", "unknown"]
 
 
 class JudgedWaypoint(NamedTuple):
@@ -62,7 +65,8 @@ class Stop(Struct, frozen=True):
 class Times(Struct, frozen=True):
     """Where the seconds went. duration_s: from the trip's start to its end, or to the last waypoint
     of one that has not ended, flagged or not. recorded_s: from the first to the last one that
-    counts; the sum of the other three. A still gap is standing; a gap that moved is unknown.
+    counts; the sum of the other three, all in whole microseconds. A still gap is standing; a gap
+    that moved is unknown.
     """
 
     duration_s: float
@@ -120,62 +124,65 @@ def summary_of(route: Sequence[JudgedWaypoint], trip: TripFacts) -> Summary:
     """`route`: its waypoints in recorded order, the flagged ones among them."""
     accepted = [w for w in route if w.verdict is Verdict.OK]
     places = [Recorded(*w[:4]) for w in accepted]
-    found, stays = gaps(places), standing(places)
+    found = gaps(places)
+    kinds = _kinds(places, found, standing(places, found))
     newest_s = route[-1].at_s if route else trip.started_at_s
     ended_s = newest_s if trip.completed_at_s is None else trip.completed_at_s
-    times = _times(places, found, stays, max(0.0, ended_s - trip.started_at_s))
-    chains = _moving(places, found, stays)
+    times = _times(places, kinds, max(0.0, ended_s - trip.started_at_s))
+    chains = _moving(places, kinds)
     distance, reported, *moving = lengths_mm([accepted, route, *chains])
     return Summary(
         distance / 1000,
         reported / 1000,
         times,
         _speeds(accepted, sum(moving) / 1000, times.moving_s),
-        tuple(Stop(stay, _end_at(stay, trip)) for stay in stops(places)),
+        tuple(Stop(stay, _end_at(stay, trip)) for stay in stops(places, found)),
         tuple(found),
         _record(route, places, times, trip),
     )
 
 
-def _times(
-    route: Sequence[Recorded],
-    found: Sequence[RecordingGap],
-    stays: Sequence[Stay],
-    duration_s: float,
-) -> Times:
-    unknown = sum(gap.seconds for gap in found if gap.moved)
-    still = [gap for gap in found if not gap.moved and not _is_inside(gap, stays)]
-    stood = sum(stay.seconds for stay in stays) + sum(gap.seconds for gap in still)
-    recorded = route[-1].at_s - route[0].at_s if route else 0.0
+def _kinds(
+    route: Sequence[Recorded], found: Iterable[RecordingGap], stays: Iterable[Stay]
+) -> list[_Kind]:
+    """Of each leg. No stay has a gap that moved in it, and still gaps are standing anyway."""
+    silent: dict[int, _Kind] = {
+        gap.after_seq: "unknown" if gap.moved else "standing" for gap in found
+    }
+    begins = {stay.first_seq: stay.last_seq for stay in stays}
+    kinds: list[_Kind] = []
+    last: int | None = None  # of the stay that the leg is in
+    for one, other in pairwise(route):
+        last = begins.get(one.seq, None if one.seq == last else last)
+        kinds.append(silent.get(other.seq, "moving" if last is None else "standing"))
+    return kinds
+
+
+def _times(route: Sequence[Recorded], kinds: Sequence[_Kind], duration_s: float) -> Times:
+    at_us = [round(waypoint.at_s * 1e6) for waypoint in route]
+    spent_us: Counter[_Kind] = Counter()
+    for kind, (begin_us, end_us) in zip(kinds, pairwise(at_us), strict=True):
+        spent_us[kind] += end_us - begin_us
+    recorded_us = at_us[-1] - at_us[0] if at_us else 0
     return Times(
         duration_s,
-        recorded,
-        max(0.0, recorded - stood - unknown),  # below 0 by what floats lose
-        stood,
-        unknown,
+        recorded_us / 1e6,
+        spent_us["moving"] / 1e6,
+        spent_us["standing"] / 1e6,
+        spent_us["unknown"] / 1e6,
     )
 
 
-def _is_inside(gap: RecordingGap, stays: Iterable[Stay]) -> bool:
-    return any(stay.from_s <= gap.from_s and gap.to_s <= stay.to_s for stay in stays)
-
-
-def _moving(
-    route: Sequence[Recorded], found: Sequence[RecordingGap], stays: Sequence[Stay]
-) -> list[list[Recorded]]:
-    """The parts of the route that are neither a stay nor a gap."""
-    after = {gap.after_seq for gap in found}
-    begins = {stay.first_seq: stay.last_seq for stay in stays}
-    chains: list[list[Recorded]] = [[]]
-    last: int | None = None  # of the stay that the route is in
-    for waypoint in route:
-        if last is None and waypoint.seq not in after:
-            chains[-1].append(waypoint)
-        else:
-            chains.append([waypoint])
-        last = begins.get(waypoint.seq, last)
-        if waypoint.seq == last:
-            last = None
+def _moving(route: Sequence[Recorded], kinds: Sequence[_Kind]) -> list[list[Recorded]]:
+    """The parts of the route whose legs are moving."""
+    chains: list[list[Recorded]] = []
+    before: _Kind | None = None
+    for kind, (one, other) in zip(kinds, pairwise(route), strict=True):
+        if kind == "moving":
+            if before != "moving":
+                chains.append([one])
+            chains[-1].append(other)
+        before = kind
     return chains
 
 

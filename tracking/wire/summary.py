@@ -55,16 +55,15 @@ def summary_fields(
 
 
 def _seconds(times: Times | None) -> dict[str, float | None]:
-    """Exact to the microsecond, and so that the three add up to recorded_s."""
+    """Exact to the microsecond: the last three add up to the first."""
     if times is None:
         return dict.fromkeys(("recorded_s", "moving_s", "standing_s", "unknown_s"))
-    recorded, standing, unknown = (
-        round(seconds, 6) for seconds in (times.recorded_s, times.standing_s, times.unknown_s)
-    )
-    moving = max(0.0, round(recorded - standing - unknown, 6))
     return {
-        "recorded_s": recorded, "moving_s": moving, "standing_s": standing, "unknown_s": unknown,
-    }  # fmt: skip
+        "recorded_s": round(times.recorded_s, 6),
+        "moving_s": round(times.moving_s, 6),
+        "standing_s": round(times.standing_s, 6),
+        "unknown_s": round(times.unknown_s, 6),
+    }
 
 
 def _record(summary: Summary | None) -> dict[str, float | None]:
