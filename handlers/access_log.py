@@ -66,6 +66,17 @@ class AccessLog:
         """A token's bearer was let in."""
         self._note(Reader(booking_id, principal.user_id, principal.role, way))
 
+    def note_watch(self, principal: Principal, since: datetime) -> datetime:
+        """All active trips were before his eyes since then; until when this is noted: now."""
+        now = self._clock()
+        if self._is_kept:
+            if self._is_full():
+                self._metrics.lost.inc()
+            else:
+                reader = Reader(None, principal.user_id, principal.role, "fleet")
+                self._ended.append(Access(reader, since, now, 1))
+        return now
+
     def note_link(self, share_id: UUID, booking_id: UUID, way: Way) -> None:
         """Somebody came through a share link."""
         self._note(Reader(booking_id, share_id, LINK, way))
@@ -77,7 +88,7 @@ class AccessLog:
         self._turn(now)
         noted = self._noted.get(reader)
         if noted is None:
-            if len(self._noted) + len(self._past) + len(self._ended) >= MOST_READERS:
+            if self._is_full():
                 self._metrics.lost.inc()
                 return
             noted = self._noted[reader] = Noted()
@@ -85,6 +96,9 @@ class AccessLog:
         if not noted.count:
             noted.first_at = now
         noted.last_at, noted.count = now, noted.count + 1
+
+    def _is_full(self) -> bool:
+        return len(self._noted) + len(self._past) + len(self._ended) >= MOST_READERS
 
     def _turn(self, now: datetime) -> None:
         """In a new hour everybody is new: memory follows those who read."""

@@ -15,10 +15,12 @@ import sqlalchemy as sa
 from handlers import access_log
 from handlers.access_log import AccessLog
 from tests.running import Platform, Server, Trip, running_server, wait_until
-from tests.served import API, owner, stored_trip
+from tests.served import API, owner, stored_trip, track
 from tests.sharing import SharedClient, share, shared
-from tests.test_erasure import dump, ended, erase_runner
+from tests.test_erasure import HOUR_AGO, dump, ended, erase_runner
+from tests.test_fleet import Client as FleetClient
 from tests.test_protocol import Client
+from tests.test_store_ingest import accepted
 from tracking.domain.access import Principal
 from tracking.domain.accesses import Access, Reader
 from tracking.errors import DatabaseUnavailable
@@ -26,6 +28,7 @@ from tracking.metrics import Metrics
 from tracking.settings import Settings
 from tracking.store import accesses
 from tracking.store.erasing.bookings import erase_booking
+from tracking.store.ingest.batch import store_batch
 from workers import maintenance
 from workers.maintenance import Maintenance
 
@@ -193,6 +196,18 @@ def test_the_turn_of_the_hour_holds_nobody_up() -> None:
     assert most <= access_log.BATCH  # rows that one call made: 0.6 ms of CPU
 
 
+def test_who_watches_the_fleet_is_noted_from_when_to_when() -> None:
+    noting, admin = Noting(), reader("admin")
+    noting.now += timedelta(minutes=5)
+    assert noting.log.note_watch(admin, NOON) == noting.now
+    noting.flush()
+    fleet = Reader(None, admin.user_id, "admin", "fleet")
+    assert noting.rows == [Access(fleet, NOON, noting.now, 1)]
+    not_kept = AccessLog(noting.metrics.accesses, is_kept=False)
+    not_kept.note_watch(admin, NOON)
+    assert not_kept.all() == []
+
+
 def rows(engine: sa.Engine, trip: Trip) -> list[accesses.ListedAccess]:
     return accesses.of_booking(engine, trip.booking_id)
 
@@ -273,6 +288,26 @@ async def test_many_old_rows_go_in_steps_and_over_rounds(
     assert min(left[0]) > now - timedelta(days=5)  # the oldest go first
 
 
+def test_of_a_fleet_the_owner_is_told_the_part_that_is_of_his_trip(own_engine: sa.Engine) -> None:
+    """It lasted from HOUR_AGO for 100 s; the watches by their seconds after that."""
+    trip, admin = ended(own_engine), uuid4()
+    watches = [(-300, -1), (-200, 20), (20, 60), (90, 300), (101, 400), (3500, 3600)]
+    watched = [
+        Access(Reader(None, admin, "admin", "fleet"), trip.at(first), trip.at(last), 1)
+        for first, last in watches
+    ]
+    accesses.add(own_engine, [*watched, access(ended(own_engine).booking_id)])
+    found = rows(own_engine, trip)
+    assert {(each.reader_id, each.role, each.way) for each in found} == {(admin, "admin", "fleet")}
+    assert sum(each.count for each in found) == 3
+    assert min(each.first_at for each in found) == HOUR_AGO
+    assert max(each.last_at for each in found) == trip.at(100)
+    lasts = Trip(HOUR_AGO - timedelta(minutes=9))
+    store_batch(own_engine, [accepted(lasts)])
+    assert sum(each.count for each in rows(own_engine, lasts)) == 6
+    assert rows(own_engine, Trip()) == []
+
+
 def listed(server: Server, trip: Trip, token: str | None = None) -> list[dict[str, Any]]:
     path = f"{API}/{trip.booking_id}/accesses"
     status, body, _ = server.get(path, token or owner(server, trip))
@@ -324,6 +359,30 @@ async def test_the_owner_sees_who_read_his_trip_how_and_when(
         assert secret not in text
 
 
+@pytest.mark.gen_test
+async def test_the_owner_sees_who_watched_the_fleet_while_his_trip_lasted(
+    server: Server, platform: Platform
+) -> None:
+    trip = await asyncio.to_thread(stored_trip, server, platform)
+    admin_id = uuid4()
+    watch = await FleetClient.join(server, server.token(admin_id, "admin"))
+
+    def seen() -> dict[str, Any]:
+        found = listed(server, trip)
+        return next((each for each in found if each["reader"] == str(admin_id)), {})
+
+    first = await asyncio.to_thread(wait_until, seen, "that he joined")
+    assert (first["role"], first["way"], first["count"]) == ("admin", "fleet", 1)
+    watch.cut()
+    await asyncio.to_thread(wait_until, lambda: seen()["count"] == 2, "that he went")
+    over = await asyncio.to_thread(stored_trip, server, platform)
+    platform.deliver(over, over.at(60))
+    await asyncio.to_thread(
+        wait_until, lambda: track(server, over)["status"] == "completed", "the end"
+    )
+    assert all(each["way"] != "fleet" for each in listed(server, over))
+
+
 def test_what_was_read_last_is_written_when_the_server_stops(
     database: dict[str, str], engine: sa.Engine, tmp_path: Path
 ) -> None:
@@ -344,4 +403,5 @@ def test_no_log_is_kept_where_none_is_wanted(
         platform = Platform(server.environ["KAFKA_BROKERS"], server.environ["KAFKA_TOPIC_PREFIX"])
         trip = stored_trip(server, platform)
         platform.close()
-    assert rows(engine, trip) == []
+    # What others have watched the fleet with logs theirs.
+    assert [each for each in rows(engine, trip) if each.way != "fleet"] == []

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -14,7 +15,8 @@ import sqlalchemy as sa
 from tornado.httpclient import HTTPClientError, HTTPRequest
 from tornado.websocket import WebSocketClientConnection, websocket_connect
 
-from handlers.websocket.fleet_viewer import FleetViewer
+from handlers.access_log import AccessLog
+from handlers.websocket.fleet_viewer import NOTE_S, FleetViewer
 from tests.raw_sockets import TEXT, RawSocket, frame, handshake
 from tests.running import Platform, Server, Trip, fresh_database, running_server, wait_until
 from tests.test_asyncapi import FLEET_MESSAGES, check
@@ -479,6 +481,28 @@ def wires(io_loop: object) -> Iterator[list[Wire]]:
     yield made
     for each in made:
         each.close()
+
+
+@pytest.mark.gen_test
+async def test_how_long_somebody_watches_is_noted_every_five_minutes_and_at_the_end(
+    engine: sa.Engine, wires: list[Wire]
+) -> None:
+    watched = Watched(engine, 1)
+    log = AccessLog(watched.metrics.accesses, is_kept=True)
+    object.__setattr__(watched.services, "access_log", log)
+    viewer = await watched.join(wires[0])
+    for seconds_ in (1, NOTE_S - 1, NOTE_S + 1, NOTE_S + 2):
+        viewer._heard_at = time.monotonic() + seconds_
+        viewer.tick(viewer._heard_at)
+    (first,) = log.all()
+    viewer.leave()
+    viewer.leave()
+    first, second = log.all()
+    assert (first.reader.way, first.reader.reader_id) == (
+        "fleet",
+        viewer.subscriber.principal.user_id,
+    )
+    assert first.first_at < first.last_at == second.first_at < second.last_at
 
 
 @pytest.mark.gen_test

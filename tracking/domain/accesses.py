@@ -24,7 +24,9 @@ class Reader(Struct, frozen=True):
 
 
 class Access(Struct, frozen=True):
-    """So many reads, from when to when: within one hour."""
+    """So many reads, from when to when: within one hour. Of one who watches all active trips, for
+    how long he did: some minutes.
+    """
 
     reader: Reader
     first_at: datetime

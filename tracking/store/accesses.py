@@ -18,7 +18,9 @@ MOST_LISTED: Final = 1_000
 
 
 class ListedAccess(Struct, frozen=True):
-    """What one reader did in one way within an hour."""
+    """What one reader did in one way within an hour. Who watched all active trips (`fleet`) is
+    there with the part of that in which this one was among them.
+    """
 
     reader_id: UUID
     role: str
@@ -65,16 +67,27 @@ _ADD: Final = """
 def of_booking(engine: sa.Engine, booking_id: UUID) -> list[ListedAccess]:
     """The newest first, by hours."""
     with transaction(engine) as cursor:
-        cursor.execute(
-            """
-            SELECT reader_id, role, way, min(first_at), max(last_at), sum(count)::bigint
-            FROM accesses WHERE booking_id = %s
-            GROUP BY reader_id, role, way, date_trunc('hour', first_at)
-            ORDER BY max(last_at) DESC, reader_id, way LIMIT %s
-            """,
-            (booking_id, MOST_LISTED),
-        )
+        cursor.execute(_OF_BOOKING, {"booking": booking_id, "most": MOST_LISTED})
         return [ListedAccess(*row) for row in cursor]
+
+
+# No row is of more than an hour: `accesses_booking` finds those of a trip's time.
+_OF_BOOKING: Final = """
+    WITH its AS (
+        SELECT reader_id, role, way, first_at, last_at, count FROM accesses
+        WHERE booking_id = %(booking)s
+        UNION ALL
+        SELECT a.reader_id, a.role, a.way, greatest(a.first_at, t.started_at),
+            least(a.last_at, t.ended_at), a.count
+        FROM (SELECT started_at, coalesce(completed_at, 'infinity') AS ended_at FROM tracks
+              WHERE booking_id = %(booking)s) t
+        JOIN accesses a ON a.booking_id IS NULL AND a.last_at >= t.started_at
+            AND a.first_at BETWEEN t.started_at - interval '1 hour' AND t.ended_at
+    )
+    SELECT reader_id, role, way, min(first_at), max(last_at), sum(count)::bigint FROM its
+    GROUP BY reader_id, role, way, date_trunc('hour', first_at)
+    ORDER BY max(last_at) DESC, reader_id, way LIMIT %(most)s
+"""
 
 
 def may_forget(cursor: Statements) -> None:
