@@ -85,6 +85,13 @@ PARTS: dict[str, Any] = {
 }
 
 
+def test_the_page_counts_the_messages_of_tracking_v1() -> None:
+    """Those of a replay are more."""
+    words = {2: "two", 3: "three", 9: "nine", 10: "ten", 11: "eleven", 12: "twelve"}
+    server, client = words[len(SERVER_MESSAGES)], words[len(CLIENT_MESSAGES)]
+    assert f"| {server} from the server, {client} from the client;" in PAGE
+
+
 def check(message: Any, name: str) -> None:
     """Valid, and without a field that the document doesn't know."""
     Draft7Validator({**DOCUMENT, "$ref": f"#/components/schemas/{name}"}).validate(message)

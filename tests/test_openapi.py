@@ -1,16 +1,19 @@
 """handlers/openapi.json: every route is in it, and it says what the server answers."""
 
+import ast
 import json
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
+import yaml
 from openapi_spec_validator import validate
 
 from handlers import routes
@@ -57,6 +60,49 @@ def test_every_route_is_documented_and_no_other() -> None:
         if method in METHODS
     }
     assert documented == offered()
+
+
+def query_of(path: str) -> set[str]:
+    """As the document has it; the token is one of the securitySchemes."""
+    found = set()
+    for parameter in [
+        *API["paths"][path].get("parameters", []),
+        *API["paths"][path]["get"].get("parameters", []),
+    ]:
+        if "$ref" in parameter:
+            parameter = API["components"]["parameters"][parameter["$ref"].rpartition("/")[2]]
+        found |= {parameter["name"]} if parameter["in"] == "query" else set()
+    return found
+
+
+def asked_for(folder: str) -> Iterator[str]:
+    """Names of query parameters that handlers read."""
+    readers = {"get_query_argument", "get_query_arguments", "whole_number", "time_of", "number_of"}
+    for path in sorted((CHECKOUT / "handlers" / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call):
+                called = getattr(node.func, "attr", getattr(node.func, "id", ""))
+                names = [each.value for each in node.args if isinstance(each, ast.Constant)]
+                if called in readers:
+                    yield str(names[0])
+
+
+def test_what_handlers_read_of_a_query_is_documented_and_nothing_else() -> None:
+    sockets = {path for path in API["paths"] if path.startswith("/ws/")}
+    rest = {path for path in API["paths"] if "get" in API["paths"][path]} - sockets
+    assert {*asked_for("websocket")} == set().union(*map(query_of, sockets))
+    assert {*asked_for("api")} == set().union(*map(query_of, rest))
+
+
+def test_both_documents_say_the_same_of_the_queries_of_sockets() -> None:
+    channels = yaml.safe_load((CHECKOUT / "docs" / "asyncapi.yaml").read_text())["channels"]
+    said: dict[str, set[str]] = {}
+    for channel in channels.values():
+        binding = channel.get("bindings", {}).get("ws")
+        if binding is not None:
+            names = binding["query"]["properties"].keys() - {"token"}
+            said[channel["address"]] = said.get(channel["address"], set()) | names
+    assert said == {path: query_of(path) for path in API["paths"] if path.startswith("/ws/")}
 
 
 def test_the_document_is_openapi_3_1() -> None:
