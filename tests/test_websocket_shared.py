@@ -85,6 +85,8 @@ async def test_whole_messages_name_nobody(server: Server, platform: Platform) ->
         "recovered": None, "heartbeat_s": 15, "token_expires_at": rfc3339(until),
         "flagged": [], "arrivals": {"pickup": None, "dropoff": None},
         "eta": None, "eta_reason": welcome["eta_reason"],
+        "started_at": rfc3339(trip.start), "picked_up_at": None, "completed_at": None,
+        "route_expired_at": None,
     }  # fmt: skip
     assert await client.next() == backfill(trip, 0, 2, point(trip, 1, 0), point(trip, 2, 1))
     platform.update(trip, 5)
@@ -94,7 +96,8 @@ async def test_whole_messages_name_nobody(server: Server, platform: Platform) ->
     pick_up(platform, trip, 6)
     update = {"type": "track_update", "booking_id": str(trip.booking_id), "epoch": epoch,
               "status": "active", "phase": "to_dropoff", "waiting": False,
-              "old_status": "active", "old_phase": "to_pickup", "completed_at": None}  # fmt: skip
+              "old_status": "active", "old_phase": "to_pickup", "completed_at": None,
+              "started_at": rfc3339(trip.start), "picked_up_at": rfc3339(trip.at(6))}  # fmt: skip
     assert await client.next() == update
     assert change(server, trip, link["id"], expires_in_s=1200)[0] == 200
     renewed = await client.next_of("heartbeat")

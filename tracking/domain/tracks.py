@@ -56,6 +56,7 @@ class LiveState(Struct):
     version: int = 0  # of the track's row, with everything above
     flagged: Runs = []  # waypoints that are left out now
     legs: tuple[Leg, ...] = ()  # what is said of arrivals
+    route_expired_at: datetime | None = None  # the waypoints went then, for their age
 
 
 def change_between(old: LiveState, new: LiveState) -> TrackChange | None:

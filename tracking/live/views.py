@@ -27,6 +27,8 @@ class Course(Protocol):
     @property
     def epoch(self) -> str | None: ...
     @property
+    def started_at(self) -> datetime | None: ...
+    @property
     def picked_up_at(self) -> datetime | None: ...
 
 
@@ -91,15 +93,21 @@ class SharedView(View):
             seq=0 if waiting else state.head_seq, waiting=waiting, last=last,
             recovered=recovered, expires_at=until,
             arrivals=None if waiting else self.arrivals(state), eta=None if waiting else eta,
+            started_at=self.began_at(state),
         )  # fmt: skip
+
+    def began_at(self, course: Course) -> datetime | None:
+        """The trip; None where that is not shown."""
+        return course.started_at
 
     def track_update(self, change: TrackChange) -> Struct | None:
         same = (change.old_status, change.old_phase) == (change.status, change.phase)
         if same and not self.begins_anew(change):
             return None
         return shared.shared_track_update(
-            change, epoch=self.epoch(change), waiting=self.is_waiting(change)
-        )
+            change, epoch=self.epoch(change), waiting=self.is_waiting(change),
+            started_at=self.began_at(change),
+        )  # fmt: skip
 
 
 class FromPickup(SharedView):
@@ -108,6 +116,9 @@ class FromPickup(SharedView):
     Its epoch holds the time of the pickup: when that turns out to be another, whoever comes back
     gets what is shown now, not only what is new.
     """
+
+    def began_at(self, _: Course) -> datetime | None:
+        return None
 
     def since(self, course: Course) -> datetime:
         return shown_from(course.phase, course.picked_up_at)

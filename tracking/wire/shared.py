@@ -11,6 +11,7 @@ from msgspec import Struct
 from tracking.domain.eta import Eta, NoEta
 from tracking.domain.freshness import Freshness
 from tracking.domain.seq_runs import Runs
+from tracking.domain.shares import is_before_pickup
 from tracking.domain.times import rfc3339
 from tracking.domain.tracks import LiveState, TrackChange
 from tracking.domain.waypoints import StoredWaypoint
@@ -36,7 +37,10 @@ class SharedPosition(Struct, frozen=True, gc=False):
 
 
 class SharedWelcome(Struct, frozen=True, tag_field="type", tag="welcome"):
-    """The first message. `waiting`: before the pickup there is nothing to see."""
+    """The first message. `waiting`: before the pickup there is nothing to see.
+
+    `started_at` is null through a link that begins with the pickup.
+    """
 
     booking_id: UUID
     epoch: str | None
@@ -53,6 +57,10 @@ class SharedWelcome(Struct, frozen=True, tag_field="type", tag="welcome"):
     arrivals: ArrivalsPart | None
     eta: EtaPart | None
     eta_reason: str | None
+    started_at: str | None
+    picked_up_at: str | None
+    completed_at: str | None
+    route_expired_at: str | None
 
 
 class SharedTrackUpdate(Struct, frozen=True, tag_field="type", tag="track_update"):
@@ -66,6 +74,8 @@ class SharedTrackUpdate(Struct, frozen=True, tag_field="type", tag="track_update
     old_status: str | None
     old_phase: str | None
     completed_at: str | None
+    started_at: str | None
+    picked_up_at: str | None
 
 
 def shared_location_update(waypoint: StoredWaypoint) -> Message:
@@ -99,6 +109,7 @@ def shared_welcome(
     expires_at: datetime,
     arrivals: ArrivalsPart | None = None,
     eta: Eta | NoEta | None = None,
+    started_at: datetime | None = None,
 ) -> SharedWelcome:
     """What depends on the link comes with it; the rest is the booking's."""
     return SharedWelcome(
@@ -117,13 +128,16 @@ def shared_welcome(
         arrivals=arrivals,
         eta=eta_part(eta),
         eta_reason=eta_reason(eta),
+        started_at=_time(started_at),
+        picked_up_at=_picked_up(state.phase, state.picked_up_at),
+        completed_at=None if waiting else _time(state.completed_at),
+        route_expired_at=None if waiting else _time(state.route_expired_at),
     )
 
 
 def shared_track_update(
-    change: TrackChange, *, epoch: str | None, waiting: bool
+    change: TrackChange, *, epoch: str | None, waiting: bool, started_at: datetime | None = None
 ) -> SharedTrackUpdate:
-    at = change.completed_at
     return SharedTrackUpdate(
         booking_id=change.booking_id,
         epoch=epoch,
@@ -132,5 +146,16 @@ def shared_track_update(
         waiting=waiting,
         old_status=change.old_status,
         old_phase=change.old_phase,
-        completed_at=None if at is None else rfc3339(at),
+        completed_at=_time(change.completed_at),
+        started_at=_time(started_at),
+        picked_up_at=_picked_up(change.phase, change.picked_up_at),
     )
+
+
+def _picked_up(phase: str | None, at: datetime | None) -> str | None:
+    """Another runner may be on the way to it again."""
+    return None if is_before_pickup(phase) else _time(at)
+
+
+def _time(at: datetime | None) -> str | None:
+    return None if at is None else rfc3339(at)

@@ -1,5 +1,6 @@
 // The owner's page, /track/{bookingId}.
 
+import type { Place } from "./map/mercator.ts";
 import { byId, setText, show } from "./page/element.ts";
 import { forget, isEmbedded, loginAddress, NoToken, takeFragment, token } from "./page/token.ts";
 import { words } from "./page/words.ts";
@@ -57,15 +58,18 @@ function askForLogin(isNeeded: boolean): void {
 async function details(): Promise<void> {
   try {
     const route = await api.route(view.trip.state.seq);
-    const place = (point: [number, number] | null | undefined) =>
-      point ? { longitude: point[0], latitude: point[1] } : null;
-    view.setEnds({ pickup: place(route.pickup), dropoff: place(route.dropoff) });
-    view.panel.startedAt = route.started_at ? Date.parse(route.started_at) : null;
-    view.panel.endedAt = route.completed_at ? Date.parse(route.completed_at) : null;
-    view.panel.exactMetres = route.completed_at ? route.distance_m : null;
-    view.panel.summary = route.completed_at ? await api.summary() : null;
+    // What it adds up to stays when the route has gone for its age.
+    const isOver = route === null || route.completed_at !== null;
+    const summary = isOver ? await api.summary() : null;
+    const { panel } = view;
+    view.setEnds({ pickup: place(route?.pickup), dropoff: place(route?.dropoff) });
+    panel.startedAt = time((route ?? summary)?.started_at);
+    panel.endedAt = time((route ?? summary)?.completed_at);
+    panel.exactMetres = isOver ? (route?.distance_m ?? null) : null;
+    panel.summary = summary;
+    panel.isRouteGone = route === null;
     view.refresh();
-    if (route.completed_at) after.show();
+    if (isOver) after.show(route !== null);
     if (document.body.dataset["sharing"]) return;
     await api.shares();
     document.body.dataset["sharing"] = "on";
@@ -73,6 +77,14 @@ async function details(): Promise<void> {
   } catch (error) {
     if (!(error instanceof ApiError || error instanceof NoToken)) console.warn(String(error));
   }
+}
+
+function place(point: [number, number] | null | undefined): Place | null {
+  return point ? { longitude: point[0], latitude: point[1] } : null;
+}
+
+function time(text: string | null | undefined): number | null {
+  return text ? Date.parse(text) : null;
 }
 
 function ended(): void {

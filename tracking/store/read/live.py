@@ -34,7 +34,7 @@ def live_state(engine: sa.Engine, booking_id: UUID) -> LiveState | None:
             if row is None:
                 return None
             state = LiveState(*row[:10], None, *row[10:12])  # type: ignore[call-arg]
-            track_id, place = row[3], row[13:]
+            track_id, state.route_expired_at, place = row[3], row[13], row[14:]
             if row[12]:
                 state.flagged = _flagged(cursor, track_id)
             if track_id is not None:  # not older than the version
@@ -71,7 +71,8 @@ _STATE: Final = f"""
     SELECT b.booking_id, b.owner_id, t.runner_id, t.id, t.epoch,
            coalesce(t.status, 'requested'), t.phase, t.started_at,
            coalesce(t.head_seq, 0), t.picked_up_at, t.completed_at,
-           coalesce(t.version, 0), coalesce(t.left_out, 0) > 0, {PLACE}
+           coalesce(t.version, 0), coalesce(t.left_out, 0) > 0, t.route_expired_at,
+           {PLACE}
     FROM bookings b LEFT JOIN tracks t ON t.booking_id = b.booking_id
     WHERE b.booking_id = %s AND b.erased_at IS NULL
 """

@@ -56,6 +56,12 @@ export interface Welcome {
   arrivals: ArrivalsPart | null;
   eta: EtaPart | null;
   eta_reason: EtaReason;
+  /** Null through a link that begins with the pickup. */
+  started_at?: string | null;
+  picked_up_at?: string | null;
+  completed_at?: string | null;
+  /** The waypoints were deleted then, for their age. */
+  route_expired_at?: string | null;
 }
 
 /** What is said of one way; recorded times. */
@@ -124,6 +130,8 @@ export interface TrackUpdate {
   old_phase: string | null;
   old_runner_id?: string | null;
   completed_at: string | null;
+  started_at?: string | null;
+  picked_up_at?: string | null;
 }
 
 /** All waypoints that are left out of the route from now on; the set before does not count any more. */

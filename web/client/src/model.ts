@@ -24,7 +24,7 @@ export class Model {
     this.state = {
       link: "down", closeCode: null, closeReason: "", retryAt: null,
       bookingId: null, runnerId: null, epoch: null, status: null, phase: null, waiting: false,
-      completedAt: null, freshness: null, pickup: null, dropoff: null, eta: null, newest: null, route: this.route, seq: 0, isWhole: false,
+      startedAt: null, pickedUpAt: null, completedAt: null, routeExpiredAt: null, freshness: null, pickup: null, dropoff: null, eta: null, newest: null, route: this.route, seq: 0, isWhole: false,
       tokenExpiresAt: null,
     }; // prettier-ignore
   }
@@ -96,6 +96,8 @@ export class Model {
     state.tokenExpiresAt = timeOf(message.token_expires_at);
     this.arrivals(message.arrivals);
     state.eta = etaOf(message.eta);
+    this.times(message);
+    state.routeExpiredAt = timeOf(message.route_expired_at);
     if (message.last_position) this.move(fixOf(message.last_position, null));
   }
 
@@ -109,10 +111,18 @@ export class Model {
     state.phase = message.phase;
     state.waiting = message.waiting ?? false;
     state.runnerId = message.runner_id ?? null;
-    state.completedAt = timeOf(message.completed_at);
+    this.times(message);
     if (message.status !== "active") state.freshness = null;
     // It was to another place.
     if (message.status !== "active" || message.old_phase !== message.phase) state.eta = null;
+  }
+
+  /** What a message does not have stays as it is. */
+  private times(message: Welcome | TrackUpdate): void {
+    const { state } = this;
+    if (message.started_at !== undefined) state.startedAt = timeOf(message.started_at);
+    if (message.picked_up_at !== undefined) state.pickedUpAt = timeOf(message.picked_up_at);
+    if (message.completed_at !== undefined) state.completedAt = timeOf(message.completed_at);
   }
 
   private arrivals(parts: ArrivalsPart | null | undefined): void {

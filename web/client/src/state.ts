@@ -46,8 +46,14 @@ export interface TripState {
   readonly phase: string | null;
   /** A shared link before the pickup: there is nothing to see yet. */
   readonly waiting: boolean;
+  /** Milliseconds since 1970; not through a link that begins with the pickup, nor with a token. */
+  readonly startedAt: number | null;
+  /** Milliseconds since 1970; through a share link only. */
+  readonly pickedUpAt: number | null;
   /** Milliseconds since 1970. */
   readonly completedAt: number | null;
+  /** Through a share link: the route was deleted then, for its age. Milliseconds since 1970. */
+  readonly routeExpiredAt: number | null;
   /** As the service said it last: it cannot be true any more while the link is down. */
   readonly freshness: TripFreshness | null;
   readonly pickup: TripArrival | null;

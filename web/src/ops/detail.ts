@@ -2,6 +2,7 @@
 
 import { boundsOf } from "../map/mercator.ts";
 import type { TripLayer } from "../map/trip-layer.ts";
+import { afterTheTrip } from "../page/after-words.ts";
 import { Downloads } from "../page/downloads.ts";
 import { byId, element, setText, show } from "../page/element.ts";
 import * as words from "../page/words.ts";
@@ -21,6 +22,7 @@ export interface DetailEvents {
 export class Detail {
   private readonly panel = byId("detail");
   private readonly title = element("h2", { id: "detail-title" });
+  private readonly notice = element("p", { class: "notice" }, afterTheTrip.gone);
   private readonly facts = element("dl");
   private readonly events = element("ol", { class: "events" });
   private readonly chart = new SpeedChart((at) => this.player.go(at));
@@ -43,6 +45,7 @@ export class Detail {
     this.downloads = new Downloads(() => this.bookingId, token);
     this.panel.append(
       element("header", {}, this.title, close),
+      this.notice,
       this.facts,
       this.chart.canvas,
       this.player.node,
@@ -61,20 +64,19 @@ export class Detail {
       point && { longitude: point[0], latitude: point[1] };
     this.layer.setEnds({ pickup: place(record.pickup), dropoff: place(record.dropoff) });
     show(this.panel, true);
+    const isGone = record.route_expired_at !== null;
+    show(this.notice, isGone);
+    for (const part of [this.chart.canvas, this.player.node, this.downloads.node]) {
+      show(part, !isGone);
+    }
     this.chart.show(points, text.opsChart);
     this.player.show(points);
     setText(this.title, record.booking_number ?? record.booking_id);
-    const delays = points.map(({ at, receivedAt }) => receivedAt - at).sort((a, b) => a - b);
-    const late = points.filter((point) => point.late).length;
-    const legs = this.layer.legs;
     this.fill([
       [text.opsStatus, standing(standOf(record))],
       ...visits(record),
       [text.driven, words.distance(record.distance_m)],
-      [text.opsPoints, String(points.length)],
-      [text.opsLate, String(late)],
-      [text.opsGaps, String(legs.filter((leg) => leg.isGap).length)],
-      [text.opsDelay, seconds(delays[delays.length >> 1]) + " / " + seconds(delays.at(-1))],
+      ...(isGone ? [] : this.ofPoints(points)),
     ]);
     this.events.replaceChildren(...record.events.map((event) => element(
       "li", {},
@@ -102,6 +104,18 @@ export class Detail {
     this.layer.clear();
     show(this.panel, false);
     this.told.closed();
+  }
+
+  /** What the points say that are shown. */
+  private ofPoints(points: readonly Point[]): [string, string][] {
+    const text = words.words;
+    const delays = points.map(({ at, receivedAt }) => receivedAt - at).sort((a, b) => a - b);
+    return [
+      [text.opsPoints, String(points.length)],
+      [text.opsLate, String(points.filter((point) => point.late).length)],
+      [text.opsGaps, String(this.layer.legs.filter((leg) => leg.isGap).length)],
+      [text.opsDelay, seconds(delays[delays.length >> 1]) + " / " + seconds(delays.at(-1))],
+    ];
   }
 
   private fill(rows: [string, string][]): void {

@@ -23,6 +23,8 @@ export interface TripRecord {
   completed_at: number | null;
   end_reason: string | null;
   distance_m: number;
+  /** The points were deleted then, for their age. */
+  route_expired_at: number | null;
   pickup: [number, number] | null;
   dropoff: [number, number] | null;
   /** A server of the release before has none. */

@@ -20,10 +20,11 @@ export class Downloads {
   constructor(
     private readonly bookingId: () => string,
     private readonly token: Token,
+    hasRoute = true,
   ) {
     const text = afterTheTrip;
     this.node.append(element("summary", {}, text.download), this.list, this.told);
-    for (const format of FORMATS) {
+    for (const format of hasRoute ? FORMATS : []) {
       this.add(text.formats[format]!, `export.${format}`, `trip.${format}`);
     }
     this.node.addEventListener("keydown", (event) => {

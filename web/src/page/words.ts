@@ -72,6 +72,8 @@ export interface Words {
   close: string;
   started: string;
   ended: string;
+  pickedUp: string;
+  fromPickup: string;
   here(position: string): string;
   directions: readonly string[];
   opsTitle: string;
@@ -187,6 +189,8 @@ const EN: Words = {
   close: "Close",
   started: "Began",
   ended: "Ended",
+  pickedUp: "Picked up",
+  fromPickup: "From the pick-up to the end",
   here: (position) => `Now at ${position}`,
   directions: ["north", "north-east", "east", "south-east", "south", "south-west", "west",
     "north-west"],
@@ -316,6 +320,8 @@ const ID: Words = {
   close: "Tutup",
   started: "Mulai",
   ended: "Selesai",
+  pickedUp: "Dijemput",
+  fromPickup: "Dari penjemputan sampai selesai",
   here: (position) => `Sekarang di ${position}`,
   directions: ["utara", "timur laut", "timur", "tenggara", "selatan", "barat daya", "barat",
     "barat laut"],

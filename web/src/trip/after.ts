@@ -18,8 +18,8 @@ export class AfterTheTrip {
     private readonly view: TripView,
   ) {}
 
-  /** Once; it needs the route. */
-  show(): void {
+  /** Once. Of a route that has gone for its age only the receipt can be had. */
+  show(hasRoute: boolean): void {
     const { route, link } = this.view.trip.state;
     if (this.isShown || link !== "over") return;
     this.isShown = true;
@@ -30,7 +30,8 @@ export class AfterTheTrip {
       const span = { begin: first.at, end: last.at };
       host.append(new Player(path, this.token, span, () => this.view.map).node);
     }
-    const downloads = new Downloads(() => this.bookingId, this.token);
+    if (!hasRoute && !config.receipts) return;
+    const downloads = new Downloads(() => this.bookingId, this.token, hasRoute);
     if (config.receipts) downloads.add(afterTheTrip.receipt, "receipt", "trip.receipt.jws");
     host.append(downloads.node);
   }

@@ -35,6 +35,8 @@ export interface RouteProperties {
 
 /** What a trip adds up to; null: nobody knows. */
 export interface Summary {
+  started_at: string;
+  completed_at: string | null;
   distance_m: number | null;
   moving_s: number | null;
   standing_s: number | null;
@@ -43,6 +45,7 @@ export interface Summary {
 }
 
 const BASE = "/api/v1/tracking";
+const GONE = 410;
 
 export class ApiError extends Error {
   override name = "ApiError";
@@ -76,10 +79,18 @@ export class Api {
     await this.call("DELETE", `/shares/${encodeURIComponent(shareId)}`);
   }
 
-  /** The route's properties; of its points only those above `seq`, since the socket has the rest. */
-  async route(seq: number): Promise<RouteProperties> {
-    const answer = await this.call("GET", `/route?since_seq=${seq}`);
-    return (answer as { properties: RouteProperties }).properties;
+  /**
+   * The route's properties; of its points only those above `seq`, since the socket has the rest. Null
+   * of a route that was deleted for its age.
+   */
+  async route(seq: number): Promise<RouteProperties | null> {
+    try {
+      const answer = await this.call("GET", `/route?since_seq=${seq}`);
+      return (answer as { properties: RouteProperties }).properties;
+    } catch (error) {
+      if (error instanceof ApiError && error.status === GONE) return null;
+      throw error;
+    }
   }
 
   async summary(): Promise<Summary> {

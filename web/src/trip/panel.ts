@@ -2,6 +2,7 @@
 
 import type { TripState } from "service-tracking-client";
 import { metresBetween, type Place } from "../map/mercator.ts";
+import { afterTheTrip } from "../page/after-words.ts";
 import { byId, element, setText, show } from "../page/element.ts";
 import * as words from "../page/words.ts";
 import type { Summary } from "./api.ts";
@@ -31,6 +32,8 @@ export class Panel {
   summary: Summary | null = null;
   startedAt: number | null = null;
   endedAt: number | null = null;
+  /** Its route was deleted for its age. */
+  isRouteGone = false;
 
   constructor() {
     setText(this.where, words.words.whereNow);
@@ -43,16 +46,22 @@ export class Panel {
     setText(this.headline, status.headline);
     setText(this.badge, status.badge);
     show(this.badge, status.badge !== "");
-    setText(this.notice, status.notice);
-    show(this.notice, status.notice !== "");
+    const notice = this.noticeOf(state, status);
+    setText(this.notice, notice);
+    show(this.notice, notice !== "");
     this.showPosition(state, Date.now());
     this.showFacts(state, status.tone);
     // One polite line for changes; a countdown in the notice is none.
-    const change = [status.headline, status.notice.split(".")[0], status.badge].join(" ").trim();
+    const change = [status.headline, notice.split(".")[0], status.badge].join(" ").trim();
     if (change !== this.said) {
       this.said = change;
       setText(this.live, change);
     }
+  }
+
+  private noticeOf({ routeExpiredAt }: TripState, { notice, tone }: Status): string {
+    const isGone = tone === "over" && (this.isRouteGone || routeExpiredAt !== null);
+    return isGone ? afterTheTrip.gone : notice;
   }
 
   private showPosition({ newest, status }: TripState, now: number): void {
@@ -85,15 +94,25 @@ export class Panel {
     if (newest !== null && this.dropoff !== null && !isOver) {
       rows.push([text.toGo, words.distance(metresBetween(newest, this.dropoff))]);
     }
-    const begin = this.startedAt ?? state.route[0]?.at ?? null;
-    const end = this.endedAt ?? (isOver ? (state.route.at(-1)?.at ?? null) : null);
-    if (isOver && begin !== null) rows.push([text.started, words.dayAndTime(begin)]);
-    if (isOver && end !== null) rows.push([text.ended, words.dayAndTime(end)]);
-    if (isOver && begin !== null && end !== null) {
-      rows.push([text.duration, words.duration(end - begin)]);
-    }
+    if (isOver) rows.push(...this.times(state));
     if (isOver && this.summary !== null) rows.push(...totals(this.summary));
     this.fill(rows);
+  }
+
+  /** As the server has them: a route may begin after its trip, and end before. */
+  private times(state: TripState): [string, string][] {
+    const text = words.words;
+    const rows: [string, string][] = [];
+    const started = this.startedAt ?? state.startedAt;
+    // A link that begins with the pickup tells of nothing before.
+    const begin = started ?? state.pickedUpAt;
+    const end = this.endedAt ?? state.completedAt;
+    const [beginning, length] =
+      started === null ? [text.pickedUp, text.fromPickup] : [text.started, text.duration];
+    if (begin !== null) rows.push([beginning, words.dayAndTime(begin)]);
+    if (end !== null) rows.push([text.ended, words.dayAndTime(end)]);
+    if (begin !== null && end !== null) rows.push([length, words.duration(end - begin)]);
+    return rows;
   }
 
   private fill(rows: [string, string][]): void {

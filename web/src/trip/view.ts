@@ -71,7 +71,7 @@ export class TripView {
     const isRefused = this.needsLogin || state.link === "refused";
     const isEmpty = isRefused && state.newest === null;
     const isOver = status.tone === "over";
-    show(byId("whole"), !isEmpty);
+    show(byId("whole"), !isEmpty && !this.panel.isRouteGone && state.routeExpiredAt === null);
     for (const id of ["where", "follow"]) show(byId(id), !isEmpty && !isOver);
     if (performance.now() > this.toastUntil) show(byId("toast"), false);
     if (!this.hasEnded && (state.link === "refused" || state.link === "over")) {
