@@ -171,10 +171,14 @@ def test_late_data_correct_a_completed_trip(engine: sa.Engine) -> None:
 
 def test_late_data_that_change_nothing_correct_nothing(engine: sa.Engine) -> None:
     trip = finished(engine)
+    store_batch(engine, [update(trip, 0), accepted(trip), delivered(trip, 60)])
+    store_batch(engine, [update(trip, 500)])  # after the end: it is refused
+    assert types(engine, trip) == ["started", "completed"]
     same_place = update(trip, 9, recorded_at=trip.at(9.5), reported_at=trip.at(9.5))
     store_batch(engine, [same_place])
-    store_batch(engine, [update(trip, 0), accepted(trip), delivered(trip, 60)])
-    assert types(engine, trip) == ["started", "completed"]
+    _, completed, corrected = written(engine, trip)
+    assert corrected["total_distance_km"] == completed["total_distance_km"]
+    assert (completed["waypoints"], corrected["waypoints"]) == (2, 3)
 
 
 def test_a_correction_names_the_event_that_it_replaces(engine: sa.Engine) -> None:

@@ -203,7 +203,11 @@ _BEGIN_ANEW: Final = """
     UPDATE tracks SET epoch = left(md5(gen_random_uuid()::text), 16), version = version + 1,
         last_runner_id = nullif(last_runner_id, %(runner)s),
         announced_distance_mm =
-            CASE WHEN announced_id IS NOT NULL THEN distance_mm ELSE announced_distance_mm END
+            CASE WHEN announced_id IS NOT NULL THEN distance_mm ELSE announced_distance_mm END,
+        announced_waypoints =
+            CASE WHEN announced_id IS NOT NULL THEN waypoint_count ELSE announced_waypoints END,
+        announced_reported_mm = CASE WHEN announced_id IS NOT NULL
+            THEN distance_mm + left_out_mm ELSE announced_reported_mm END
     WHERE booking_id = %(booking)s
 """
 

@@ -16,11 +16,17 @@ from tracking.domain.verdicts import Verdict
 
 
 class Announcement(Struct, frozen=True):
-    """How a trip ended, as the last outgoing event says."""
+    """What the last outgoing event says of a trip that has ended.
+
+    None: nobody kept what it says of that.
+    """
 
     event_id: UUID
     distance_mm: int
     completed_at: datetime
+    started_at: datetime | None = None
+    waypoints: int | None = None
+    reported_mm: int | None = None
 
 
 class TrackState(Struct):

@@ -29,7 +29,7 @@ def load_tracks(
             track = tracks.get(row[0])
             if track is None:
                 track = tracks[row[0]] = _track_state(row)
-            track.assignments += (Assignment(*row[34:]),)
+            track.assignments += (Assignment(*row[38:]),)
     return tracks
 
 
@@ -43,6 +43,8 @@ _TRACKS: Final = """
            t.picked_up_at, t.route_expired_at IS NOT NULL, t.judged_seq = t.head_seq,
            t.left_out, t.left_out_mm, t.marker_recorded_at, t.marker_runner_id,
            t.marker_reported_at, ST_X(t.marker_position), ST_Y(t.marker_position),
+           t.announced_started_at, t.announced_waypoints, t.announced_reported_mm,
+           t.announced_whole_id = t.announced_id,
            a.runner_id, a.started_at, a.ended_at
     FROM tracks t JOIN assignments a ON a.booking_id = t.booking_id
     WHERE t.booking_id = ANY(%s::uuid[]) ORDER BY a.id
@@ -103,7 +105,10 @@ def _track_state(row: Sequence[Any]) -> TrackState:
     state = TrackState(*row[:11], last, *row[16:18])  # type: ignore[call-arg]
     state.newest, state.end = last, Gap(last, None)
     state.delivered, state.shown_until, state.ahead_until = row[18:21]
-    state.announced = None if row[21] is None else Announcement(*row[21:24])
+    if row[21] is not None:
+        # Else a release before this one has announced it since, which kept no more than those.
+        whole = row[34:37] if row[37] else ()
+        state.announced = Announcement(*row[21:24], *whole)
     state.picked_up_at, state.route_expired = row[24:26]
     state.is_judged, state.left_out, state.left_out_mm = row[26:29]
     state.marker = None if row[29] is None else Vertex(*row[29:34])

@@ -129,6 +129,12 @@ class Track(Base):
     announced_id: Mapped[UUID | None]
     announced_distance_mm: Mapped[int | None]
     announced_completed_at: Mapped[datetime | None]
+    # More of it, if `announced_whole_id` is that event's id. Else a release before has announced
+    # the trip, which kept no more: what is not known differs from nothing.
+    announced_whole_id: Mapped[UUID | None]
+    announced_started_at: Mapped[datetime | None]
+    announced_waypoints: Mapped[int | None]
+    announced_reported_mm: Mapped[int | None]
     # False while route_metadata is older than the track; a running trip has none.
     metadata_current: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
     # Its waypoints have gone for their age, and every place of it; how much there was stays.

@@ -18,6 +18,14 @@ from tracking.domain.times import rfc3339
 from tracking.domain.tracks import TrackChange
 from tracking.store.ingest.track_state import Announcement, TrackState
 from tracking.store.outbox import watermarks
+from tracking.store.outbox.announced import (
+    announcement,
+    correction_id,
+    differs,
+    replaced,
+    withdraw,
+    write_announced,
+)
 from tracking.store.sql import execute_rows
 from tracking.store.statements import transaction
 
@@ -50,11 +58,11 @@ def write_lifecycle(
         track.announced = None
     completed = [t for t in tracks.values() if t.status == "completed" and t.announced is None]
     _write(cursor, [_completed(track) for track in completed])
-    corrected = [t for t in tracks.values() if t.status == "completed" and _differs(t)]
+    corrected = [t for t in tracks.values() if t.status == "completed" and differs(t)]
     _correct(cursor, corrected)
     ended = [tracks[c.booking_id] for c in changes if c.status != "active" and c.is_visible]
     watermarks.mark_ended(cursor, {track.id for track in [*ended, *corrected]})
-    _write_announced(cursor, [*resumed, *completed, *corrected])
+    write_announced(cursor, [*resumed, *completed, *corrected])
 
 
 def _write(cursor: Cursor, rows: Collection[Sequence[object]]) -> None:
@@ -76,61 +84,28 @@ def _completed(track: TrackState) -> tuple[object, ...]:
     """The row; remembers in the track what it says of the trip's end."""
     assert track.completed_at is not None
     event_id = uuid5(track.id, f"tracking.completed {rfc3339(track.completed_at)}")
-    track.announced = Announcement(event_id, track.distance_mm, track.completed_at)
+    track.announced = announcement(event_id, track)
     return _end_row("tracking.completed", track, track.announced, {})
-
-
-def _differs(track: TrackState) -> bool:
-    """Is the trip's end another one than the last event says?"""
-    last = track.announced
-    return last is not None and (last.distance_mm, last.completed_at) != (
-        track.distance_mm,
-        track.completed_at,
-    )
 
 
 def _correct(cursor: Cursor, tracks: Sequence[TrackState]) -> None:
     """Write a correction for each. It replaces one that still waits, which nobody has seen."""
     if not tracks:
         return
-    seen = _withdraw(cursor, tracks)  # what consumers have seen last
+    seen = withdraw(cursor, tracks)  # what consumers have seen last
     rows = []
     for track in tracks:
         assert track.announced is not None
         before = track.announced = seen.get(track.id, track.announced)
-        if _differs(track):  # else the track is again as consumers know it
-            track.announced = _announcement(track, before)
+        if differs(track):  # else the track is again as consumers know it
+            track.announced = announcement(correction_id(track, before), track)
             rows.append(_corrected(track, before))
     _write(cursor, rows)
 
 
-def _withdraw(cursor: Cursor, tracks: Sequence[TrackState]) -> dict[UUID, Announcement]:
-    """Delete corrections that the drainer has not claimed; by track, what each would replace."""
-    cursor.execute(
-        "DELETE FROM outbox WHERE track_id = ANY(%s) AND type = 'tracking.corrected' AND NOT taken"
-        " RETURNING track_id, (data->>'replaces')::uuid,"
-        " round((data->>'previous_distance_km')::numeric * 1000000)::bigint,"
-        " (data->>'previous_completed_at')::timestamptz",
-        ([track.id for track in tracks],),
-    )
-    return {track_id: Announcement(*seen) for track_id, *seen in cursor}
-
-
-def _announcement(track: TrackState, before: Announcement) -> Announcement:
-    assert track.completed_at is not None
-    end = f"{track.distance_mm} {rfc3339(track.completed_at)}"
-    event_id = uuid5(track.id, f"tracking.corrected {before.event_id} {end}")
-    return Announcement(event_id, track.distance_mm, track.completed_at)
-
-
 def _corrected(track: TrackState, before: Announcement) -> tuple[object, ...]:
     assert track.announced is not None
-    replaced = {
-        "previous_distance_km": before.distance_mm / 1_000_000,
-        "previous_completed_at": rfc3339(before.completed_at),
-        "replaces": str(before.event_id),
-    }
-    return _end_row("tracking.corrected", track, track.announced, replaced)
+    return _end_row("tracking.corrected", track, track.announced, replaced(before))
 
 
 def _end_row(
@@ -151,22 +126,6 @@ def _end_row(
     }
     json = psycopg2.extras.Json(data)
     return end.event_id, type_, track.booking_id, track.id, track.head_seq, json
-
-
-def _write_announced(cursor: Cursor, tracks: Iterable[TrackState]) -> None:
-    execute_rows(
-        cursor,
-        "UPDATE tracks SET announced_id = v.id, announced_distance_mm = v.distance_mm,"
-        " announced_completed_at = v.completed_at"
-        " FROM (VALUES %s) v (track_id, id, distance_mm, completed_at)"
-        " WHERE tracks.id = v.track_id",
-        [
-            (t.id, *((a.event_id, a.distance_mm, a.completed_at) if a else (None, None, None)))
-            for t in tracks
-            for a in [t.announced]
-        ],
-        "(%s, %s::uuid, %s::bigint, %s::timestamptz)",
-    )
 
 
 def _identity(track: TrackState) -> dict[str, object]:
