@@ -15,7 +15,7 @@ from tracking.domain.verdicts import Rule, Verdict
 from tracking.store.ingest.route_verdicts import write_verdicts
 from tracking.store.ingest.track_state import TrackState
 from tracking.store.sql import ROUTE_ORDER
-from tracking.store.statements import Statements
+from tracking.store.statements import Statements, prepared
 
 # How many waypoints before the late ones and behind them are read, in hops' spans: first so many,
 # then so many if these don't tell. A route with as many jumps as the first number tells by them.
@@ -47,26 +47,38 @@ def judge_late(cursor: Statements, track: TrackState, shown: Vertex | None, rule
     return False
 
 
+_OF_ROUTE: Final = (
+    "seq, recorded_at, runner_id, reported_at, ST_X(position), ST_Y(position) FROM waypoints"
+    " WHERE track_id = %s::uuid AND in_route"
+    " AND recorded_at BETWEEN %s::timestamptz AND %s::timestamptz"
+)
+_PLACE: Final = "(%s::timestamptz, %s::uuid, %s::timestamptz, %s::float8, %s::float8)"
+_STRETCH: Final = prepared(
+    "stretch",
+    f"""
+    (SELECT true, {_OF_ROUTE} AND ({ROUTE_ORDER}) < {_PLACE}
+     ORDER BY {ROUTE_ORDER.replace(",", " DESC,")} DESC LIMIT %s::int)
+    UNION ALL
+    (SELECT false, {_OF_ROUTE} AND ({ROUTE_ORDER}) >= {_PLACE}
+     ORDER BY {ROUTE_ORDER} LIMIT %s::int)
+    """,
+)
+
+
 def _stretch(
     cursor: Statements, track: TrackState, lead: int, rest: int
 ) -> tuple[list[Vertex], list[Row], bool, bool]:
     """In the order of the route; whether it begins and ends with it."""
-    columns = "seq, recorded_at, runner_id, reported_at, ST_X(position), ST_Y(position)"
     earliest = min(addition.vertex for addition in track.added)
-    stretch = f"SELECT {columns} FROM waypoints WHERE track_id = %s AND in_route"
-    cursor.execute(
-        f"{stretch} AND recorded_at BETWEEN %s AND %s AND ({ROUTE_ORDER}) < (%s, %s, %s, %s, %s)"
-        f" ORDER BY {ROUTE_ORDER.replace(',', ' DESC,')} DESC LIMIT %s",
-        (track.id, track.begins_at, earliest.recorded_at, *earliest, lead),
-    )
-    before = cursor.fetchall()
     most = rest + len(track.added)
     cursor.execute(
-        f"{stretch} AND recorded_at BETWEEN %s AND %s AND ({ROUTE_ORDER}) >= (%s, %s, %s, %s, %s)"
-        f" ORDER BY {ROUTE_ORDER} LIMIT %s",
-        (track.id, earliest.recorded_at, track.ends_at, *earliest, most),
-    )
-    behind = cursor.fetchall()
+        _STRETCH,
+        (track.id, track.begins_at, earliest.recorded_at, *earliest, lead,
+         track.id, earliest.recorded_at, track.ends_at, *earliest, most),
+    )  # fmt: skip
+    found = cursor.fetchall()
+    before = [place for is_before, *place in found if is_before]
+    behind = [place for is_before, *place in found if not is_before]
     first, known = track.head_seq - len(track.added) + 1, track.verdicts or {}
     vertices, rows = [], []
     for seq, *place in [*reversed(before), *behind]:
