@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.columns import NAN, points_of
-from tests.reading import csv_rows, read
+from tests.reading import Read, Segment, csv_rows, read
 from tracking.domain.points import Points
 from tracking.errors import RouteChanged
 from tracking.wire.exports import FORMATS
@@ -64,6 +64,19 @@ WAYPOINTS = st.lists(
 NAMES = st.text(st.characters(), max_size=12).map(lambda text: text or "BK")
 
 
+def rejoined(document: Read) -> Read:
+    """Segments that only ±180 degrees splits, as one."""
+    found: list[Segment] = []
+    for segment in document.segments:
+        if found:
+            (x, _, then), (there, _, at) = found[-1][-1], segment[0]
+            if abs(x - there) > 180 and (at - then).total_seconds() <= 60:
+                found[-1] = [*found[-1], *segment]
+                continue
+        found.append(segment)
+    return Read(found)
+
+
 @given(WAYPOINTS, st.integers(1, 6), st.booleans(), NAMES)
 def test_all_formats_hold_the_same_points_in_the_same_segments(
     waypoints: list[tuple[Any, ...]], page: int, with_flagged: bool, name: str
@@ -74,7 +87,7 @@ def test_all_formats_hold_the_same_points_in_the_same_segments(
     points = points_of(places, seconds, START, motion, [*verdicts])
     if with_flagged:
         points = points_of(places, seconds, START, motion)
-    found = [read(ending, exported(ending, points, name, page)) for ending in ENDINGS]
+    found = [rejoined(read(ending, exported(ending, points, name, page))) for ending in ENDINGS]
     accepted = [n for n, verdict in enumerate(points.verdict) if not verdict]
     longitudes, latitudes = points.rounded()
     times = [START + timedelta(seconds=seconds[n]) for n in accepted]
@@ -194,6 +207,23 @@ def test_geojson_is_cut_at_the_antimeridian_and_says_what_is_interpolated() -> N
     assert told[0]["coordTimes"][1] == told[1]["coordTimes"][0] == "2026-02-06T10:30:05Z"
     assert document["bbox"] == [179, 0, -178, 2]
     assert not document.keys() & {"coordinates", "geometries", "geometry", "properties"}
+
+
+@pytest.mark.parametrize("ending", ["gpx", "kml"])
+@pytest.mark.parametrize("page", [1, 2, 3, 1000])
+def test_no_segment_of_gpx_and_kml_goes_around_the_world(ending: str, page: int) -> None:
+    """Waypoints, and no points that nobody recorded."""
+    longitudes = [178.0, 179.0, -179.0, -178.0, 179.0, 100.0, -70.0, 100.0, -90.0, -100.0]
+    places = [(longitude, 1.0) for longitude in longitudes]
+    points = points_of(places, [number * 10 for number in range(len(places))], START)
+    document = exported(ending, points, page=page)
+    segments = [[x for x, _, _ in segment] for segment in read(ending, document).segments]
+    assert segments == [
+        [178.0, 179.0], [-179.0, -178.0], [179.0, 100.0, -70.0, 100.0], [-90.0, -100.0],
+    ]  # fmt: skip
+    gap = points_of([(179.0, 0.0), (-179.0, 0.0), (-178.0, 0.0)], [0, 100, 105], START)
+    read_back = read(ending, exported(ending, gap, page=page))
+    assert [len(each) for each in read_back.segments] == [1, 2]
 
 
 def gdal(program: str, *arguments: str | Path) -> str:

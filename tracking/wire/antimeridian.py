@@ -1,10 +1,27 @@
 """Lines that are cut where they cross ±180 degrees (RFC 7946, section 3.1.9)."""
 
+from collections.abc import Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
 from tracking.domain.points import DECIMALS, Numbers, Points, Whole
+
+
+def sides(points: Points, last: float | None) -> Iterator[tuple[bool, Points]]:
+    """Pieces, and whether ±180 degrees lies before each; `last`: the longitude that the first one
+    follows. The shorter way from one point to the next is the one that was gone.
+    """
+    before = points.longitude[:1] if last is None else np.array([last])
+    across = np.abs(np.diff(points.longitude, prepend=before)) > 180
+    starts = np.flatnonzero(across).tolist()
+    if not starts:  # almost always
+        yield False, points
+        return
+    for start, end in pairwise([0, *starts, points.count]):
+        if start < end:
+            yield bool(across[start]), points.part(start, end)
 
 
 class Vertex(NamedTuple):

@@ -8,6 +8,7 @@ from tracking.domain.points import Points, Whole
 from tracking.domain.segments import Segments, runs
 from tracking.domain.tracks import TrackView
 from tracking.errors import RouteChanged
+from tracking.wire.antimeridian import sides
 from tracking.wire.exports.format import ExportedTrip, Format
 from tracking.wire.route_properties import route_properties
 
@@ -39,6 +40,7 @@ class Export:
         self._segments = Segments(gap_s)
         self._with_flagged = with_flagged
         self._open: int | None = None  # the segment that is being written
+        self._longitude: float | None = None  # where it has come to
 
     def head(self) -> bytes:
         return self._document.begin(self._trip)
@@ -56,7 +58,20 @@ class Export:
                 yield from self._close()
                 self._open = self._document.segment = number
                 yield from self._document.open_segment()
+                self._longitude = None
+            yield from self._drawn(run)
+
+    def _drawn(self, run: Points) -> Iterator[bytes]:
+        """More of the open segment."""
+        if not self._document.ends_at_antimeridian:
             yield from self._document.add(run)
+            return
+        for is_across, part in sides(run, self._longitude):
+            if is_across:
+                yield from self._document.close_segment()
+                yield from self._document.open_segment()
+            yield from self._document.add(part)
+        self._longitude = float(run.longitude[-1])
 
     def tail(self) -> Iterator[bytes]:
         """Raises RouteChanged unless every waypoint has come: what looks whole has to be it."""

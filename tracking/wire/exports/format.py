@@ -31,6 +31,9 @@ class Format(ABC):
     columns: ClassVar[tuple[str, ...]]
     # Whether flagged waypoints are in it without being asked for.
     has_flagged: ClassVar[bool] = False
+    # Whether readers would join two waypoints on both sides of ±180 degrees around the world, so
+    # that a segment has to end between them. (GeoJSON cuts the leg itself; CSV draws none.)
+    ends_at_antimeridian: ClassVar[bool] = False
     # The number of the one that is open.
     segment: int = 0
 

@@ -27,10 +27,13 @@ _EXTENSION = (b"<extensions><gpxtpx:TrackPointExtension>",
 
 
 class Gpx(Format):
-    """A `trk`, in it a `trkseg` for each segment. Speeds are m/s here."""
+    """A `trk`, in it a `trkseg` for each segment, or each part of it on one side of ±180 degrees.
+    Speeds are m/s here.
+    """
 
     content_type = "application/gpx+xml"
     columns = MOTION
+    ends_at_antimeridian = True
 
     def begin(self, trip: ExportedTrip) -> bytes:
         return _HEAD.format(name=xml_text(trip.name), time=rfc3339(trip.at)).encode()

@@ -20,7 +20,8 @@ _DATA: Final = ("booking_id", "runner_id", "status", "phase", "distance_m", "dur
 
 
 class Kml(Format):
-    """A `gx:MultiTrack`, in it a `gx:Track` for each segment.
+    """A `gx:MultiTrack`, in it a `gx:Track` for each segment, or each part of it on one side of
+    ±180 degrees.
 
     Its schema wants all times of a track before all its positions, so 16 bytes for each waypoint of
     one segment stay in memory.
@@ -28,6 +29,7 @@ class Kml(Format):
 
     content_type = "application/vnd.google-earth.kml+xml"
     columns = PLACE_AND_TIME
+    ends_at_antimeridian = True
 
     def __init__(self) -> None:
         self._held: list[tuple[Numbers, Numbers]] = []
