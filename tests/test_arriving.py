@@ -14,11 +14,13 @@ from tests.databases import own_database
 from tests.running import Trip
 from tests.simulated import Spot, at
 from tests.test_store_ingest import delivered, track_of, update
-from tracking.domain.arrivals import Way
 from tracking.domain.changes import BookingChanges
+from tracking.domain.eta import History, Sample
 from tracking.domain.events import BookingEvent, Event
-from tracking.domain.hops import Recorded
 from tracking.domain.legs import Leg
+from tracking.domain.trip_eta import Samples
+from tracking.domain.verdicts import STANDARD
+from tracking.metrics import Metrics
 from tracking.store.ingest.batch import store_batch
 from tracking.store.maintenance import arriving
 from tracking.store.maintenance.arriving import note_arrivals, settle_arrivals
@@ -27,6 +29,8 @@ from tracking.store.maintenance.metadata import update_metadata
 from tracking.store.read.live import track_versions
 from tracking.store.read.told_arrivals import arrivals_of
 from tracking.store.statements import transaction
+from workers import arrival_watch
+from workers.arrival_watch import ArrivalWatch
 
 PICKUP, DROPOFF = Spot(0, 0), Spot(3_000, 0)
 # Places of the trip by second: to the pickup, a wait of 150 s, to the dropoff, and a wait there.
@@ -224,18 +228,24 @@ def test_a_jump_to_the_door_is_no_arrival(engine: sa.Engine) -> None:
     assert kinds(engine, trip) == []
 
 
-def test_an_eta_of_minutes_is_an_approach_too(engine: sa.Engine) -> None:
-    trip, looks = a_trip(10), Looks()
-    store_batch(engine, [*accepted(trip), *[moved_to(trip, second) for second in range(0, 130, 5)]])
-    last = at(0, trip.at(125).timestamp(), spot_at(125))
-
-    def is_soon(way: Way, waypoint: Recorded) -> bool:
-        return way.end == "pickup" and waypoint[1:] == last[1:]
-
-    note_arrivals(engine, looks, is_soon=is_soon)  # 750 m away
-    assert kinds(engine, trip) == [("approaching", "pickup")]
-    assert legs(engine, trip)["pickup"].approaching_at == trip.at(125)
-    drive(engine, trip, looks, 130, LEAVE_S)
+@pytest.mark.parametrize(("second", "metres"), [(125, 750), (20, 1_800)])
+def test_an_eta_of_minutes_is_an_approach_too(
+    engine: sa.Engine, monkeypatch: pytest.MonkeyPatch, second: int, metres: float
+) -> None:
+    """However far away the runners of late were three minutes before they arrived."""
+    trip = a_trip(10)
+    places = [moved_to(trip, s) for s in range(0, second + 5, 5)]
+    store_batch(engine, [*accepted(trip), *places])
+    for pace, found in ((0.5, []), (0.09, [("approaching", "pickup")])):  # seconds a metre
+        history = History()
+        for _ in range(40):
+            history.add(Sample("to_pickup", metres, metres * pace))
+        samples = Samples(history=history)
+        monkeypatch.setattr(arrival_watch, "read_samples", lambda *_, known=samples: known)
+        ArrivalWatch(engine, Metrics(), STANDARD).look()
+        assert kinds(engine, trip) == found
+    assert legs(engine, trip)["pickup"].approaching_at == trip.at(second)
+    drive(engine, trip, Looks(), second + 5, LEAVE_S)
     assert kinds(engine, trip) == [("approaching", "pickup"), ("arrived", "pickup")]
 
 

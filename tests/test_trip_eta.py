@@ -10,7 +10,7 @@ from tracking.domain.arrivals import Way
 from tracking.domain.eta import BANDS_M, Eta, History, NoEta, Sample
 from tracking.domain.hops import Recorded
 from tracking.domain.legs import Leg
-from tracking.domain.trip_eta import Ends, is_soon, trip_eta
+from tracking.domain.trip_eta import FARTHEST_SOON_M, Ends, is_soon, soon_m, trip_eta
 from tracking.domain.waypoints import StoredWaypoint
 
 AT = datetime(2026, 2, 6, 10, 30, tzinfo=UTC)
@@ -73,3 +73,15 @@ def test_three_minutes_are_soon() -> None:
     assert soon(106.8 + 1_790 / 110_500)  # 179 s away
     assert not soon(106.8 + 1_850 / 110_500)
     assert not is_soon(History(), Way("pickup", 106.8, -6.2, 0.0), Recorded(1, 0.0, 106.8, -6.2))
+
+
+def test_soon_begins_as_far_away_as_runners_are_fast() -> None:
+    """At ten metres a second 1,800 m, at five 900: and no step too near."""
+    assert 1_800 < soon_m(history(), "pickup") <= 1_900
+    assert 900 <= soon_m(history(), "dropoff") <= 1_000
+    assert soon_m(History(), "pickup") == 0
+    fast = History()
+    for metres in (limit + 10 for limit in BANDS_M):
+        for _ in range(40):
+            fast.add(Sample("to_pickup", metres, metres / 40))
+    assert soon_m(fast, "pickup") == FARTHEST_SOON_M + 100

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from tracking.domain.changes import BookingChanges
 from tracking.domain.eta import Eta, Sample, estimate
-from tracking.domain.trip_eta import Samples, is_soon
+from tracking.domain.trip_eta import Samples, is_soon, soon_m
 from tracking.domain.verdicts import Rule
 from tracking.metrics import Metrics
 from tracking.store.maintenance.arriving import Settled, note_arrivals
@@ -41,6 +41,8 @@ class ArrivalWatch:
         if time.monotonic() >= self._samples_at:
             self._samples = read_samples(self._engine, self._samples)
             self._samples_at = time.monotonic() + HISTORY_S
+            history = self._samples.history
+            self._looks.soon_m = soon_m(history, "pickup"), soon_m(history, "dropoff")
         soon = partial(is_soon, self._samples.history)
         self._keep(note_arrivals(self._engine, self._looks, self._rule, soon, self._failed))
 

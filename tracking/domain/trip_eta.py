@@ -5,15 +5,18 @@ from typing import Final, TypeAlias
 
 from msgspec import Struct
 
-from tracking.domain.arrivals import Way
+from tracking.domain.arrivals import End, Way
 from tracking.domain.eta import Eta, History, NoEta, eta_of
-from tracking.domain.hops import Recorded, recorded
+from tracking.domain.hops import METRES_PER_DEGREE, Recorded, recorded
 from tracking.domain.legs import Leg, current
 from tracking.domain.routed import Answer
 from tracking.domain.waypoints import StoredWaypoint
 
 # So near in time is an approach, too.
 SOON_S: Final = 180.0
+# Who is farther away is not asked for: 100 km/h, as the crow flies.
+FARTHEST_SOON_M: Final = 5_000
+STEP_M: Final = 100
 
 Place: TypeAlias = tuple[float, float]  # longitude, latitude
 
@@ -75,3 +78,11 @@ def is_soon(history: History, way: Way, waypoint: Recorded) -> bool:
     """Whether whoever is there arrives within SOON_S, as far as anybody can know."""
     eta = eta_of(history, way, waypoint, fresh=True, arrived=False)
     return isinstance(eta, Eta) and eta.arrives_at - waypoint.at_s <= SOON_S
+
+
+def soon_m(history: History, end: End) -> float:
+    """From how far away, at the most, somebody arrives there within SOON_S; 0 if nobody knows."""
+    way = Way(end, 0.0, 0.0, 0.0)
+    steps = range(STEP_M, FARTHEST_SOON_M + 1, STEP_M)
+    near = [m for m in steps if is_soon(history, way, Recorded(0, 0.0, m / METRES_PER_DEGREE, 0.0))]
+    return float(max(near) + STEP_M) if near else 0.0

@@ -16,6 +16,7 @@ from tracking.store.read.spans import SHOWN_POSITION
 from tracking.store.sql import ROUTE_ORDER, interval, number_array, uuid_array
 
 # Who is farther away than this has not come near since the last look: off the way of most trips.
+# (But who is fast may be soon there from farther away: `Due.soon_m`.)
 NEAR_M: Final = 1_000.0
 
 
@@ -58,7 +59,7 @@ _CLOSE: Final = f"""
         AND t.id <> ALL(%s::uuid[]) AND (%s::uuid IS NULL OR t.id = %s::uuid)
         AND t.waypoint_count <= %s AND t.route_expired_at IS NULL AND a.first_at IS NOT NULL AND (
             ST_DistanceSphere({SHOWN_POSITION}, CASE t.phase WHEN 'to_pickup' THEN t.pickup
-                ELSE t.dropoff END) <= {NEAR_M}
+                ELSE t.dropoff END) <= CASE t.phase WHEN 'to_pickup' THEN %s ELSE %s END
             OR EXISTS (SELECT FROM arrivals r WHERE r.track_id = t.id AND r.state = 'arrived'
                 AND r.way_end = CASE t.phase WHEN 'to_pickup' THEN 'pickup' ELSE 'dropoff' END)
             OR t.phase = 'to_dropoff' AND t.pickup IS NOT NULL AND NOT EXISTS (
@@ -78,6 +79,8 @@ class Due(Struct, frozen=True):
     without: Collection[UUID] = ()
     only: UUID | None = None
     most_waypoints: int = 100_000
+    # From how far away somebody may be at the pickup, at the dropoff, so soon that it is told.
+    soon_m: tuple[float, float] = (0.0, 0.0)
 
 
 def close_to_an_end(cursor: Cursor, due: Due, limit: int) -> list[Candidate]:
@@ -86,7 +89,7 @@ def close_to_an_end(cursor: Cursor, due: Due, limit: int) -> list[Candidate]:
     cursor.execute(
         _CLOSE,
         (uuid_array(due.seen), number_array(due.seen.values()), due.since, uuid_array(due.without),
-         only, only, due.most_waypoints, limit),
+         only, only, due.most_waypoints, *(max(NEAR_M, each) for each in due.soon_m), limit),
     )  # fmt: skip
     return [_candidate(row) for row in cursor]
 

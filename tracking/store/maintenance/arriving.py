@@ -78,7 +78,8 @@ def _round(
         is_ours, now = cursor.fetchone() or (False, None)
         if not is_ours:
             return []
-        due = Due(looks.since, looks.versions(), looks.postponed(), only, MOST_WAYPOINTS)
+        due = Due(looks.since, looks.versions(), looks.postponed(), only, MOST_WAYPOINTS,
+                  looks.soon_m)  # fmt: skip
         tracks = close_to_an_end(cursor, due, AT_ONCE)
         if only is None:
             looks.due = [track.id for track in tracks]

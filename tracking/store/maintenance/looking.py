@@ -44,6 +44,8 @@ class Looks:
 
     def __init__(self) -> None:
         self.since = datetime(1970, 1, 1, tzinfo=UTC)
+        # As `Due` has it: whoever notes arrivals knows, and sets it beside `is_soon`.
+        self.soon_m = (0.0, 0.0)
         self.due: list[UUID] = []  # the tracks of the round that lasts, or failed
         self._looks: dict[UUID, Look] = {}
         self._failed: dict[UUID, float] = {}  # until time.monotonic() they let the others go first
