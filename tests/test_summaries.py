@@ -101,10 +101,14 @@ def assert_settles_as(engine: sa.Engine, trip: Trip, found: dict[str, Any]) -> N
     assert kept == {**found, "final": True}
     assert (row["distance_m"], row["duration_s"]) == (kept["distance_m"], kept["duration_s"])
     assert row["reported_distance_m"] == kept["reported_distance_m"]
-    assert row["moving_s"] in (None, kept["moving_s"])
+    summary, speeds = row["summary"], row["summary"]["speeds"]
+    assert row["moving_s"] == summary["times"]["moving_s"] == kept["moving_s"]
+    assert row["average_speed_kmh"] == speeds["average_kmh"]
+    assert row["reported_max_speed_kmh"] == speeds["max_kmh"]
+    assert row["max_speed_kmh"] in (None, row["reported_max_speed_kmh"])
     assert row["flagged"] == sum(kept["counts"]["flagged"].values())
-    if kept["longest_gap_s"] is not None:
-        assert row["longest_gap_s"] == kept["longest_gap_s"]
+    assert row["longest_gap_s"] == kept["longest_gap_s"]
+    assert row["stops"] == len(kept["stops"])
 
 
 def test_late_data_settle_it_anew(engine: sa.Engine) -> None:

@@ -29,8 +29,8 @@ class RecordingGap(Struct, frozen=True):
 
     @property
     def seconds(self) -> float:
-        """How long it is."""
-        return self.to_s - self.from_s
+        """How long it is, to the microsecond."""
+        return round(self.to_s - self.from_s, 6)
 
 
 def usual_interval_s(route: Sequence[Recorded]) -> float | None:

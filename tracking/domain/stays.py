@@ -39,8 +39,8 @@ class Stay(Struct, frozen=True):
 
     @property
     def seconds(self) -> float:
-        """How long it is."""
-        return self.to_s - self.from_s
+        """How long it is, to the microsecond."""
+        return round(self.to_s - self.from_s, 6)
 
 
 def standing(route: Sequence[Recorded], found: Sequence[RecordingGap] | None = None) -> list[Stay]:

@@ -84,8 +84,10 @@ def _values(
         "flagged": judged.flagged,
         "implausible": judged.implausible,
         "rule": msgspec.json.encode(rule).decode(),
-        "moving": summary and round(summary.times.moving_s, 6),
+        "moving": summary and summary.times.moving_s,
         "average": summary and summary.speeds.average_kmh,
+        "longest_gap": summary and summary.longest_gap_s,
+        "stops": summary and len(summary.stops),
         "version": track.version,
         "summary": summary and msgspec.json.encode(summary).decode(),
         "sha256": route_sha256(engine, track),
@@ -150,14 +152,16 @@ _LINE: Final = """
 _SUMS: Final = """
     sums AS (
         SELECT coalesce(extract(epoch FROM max(recorded_at) - min(recorded_at)), 0) AS recorded,
-            max(gap) AS longest_gap, max(speed_kmh) AS max_speed,
+            max(gap) AS longest_interval,
+            -- By its digits, as the summary has it: a real has seven of them.
+            max(speed_kmh)::text::float8 AS max_speed,
             min(ARRAY[-turn, x]) AS first, max(ARRAY[-turn, x]) AS last,
             min(y) AS south, max(y) AS north
         FROM route
     ), judged AS (
         SELECT sums.*, head.*,
-            -- Nobody could cover that distance at the speeds that the phone reports: its speeds
-            -- are wrong, or the distance is noise. Without any speed nobody can tell.
+            -- Else nobody could cover that distance at the speeds that the phone reports: its
+            -- speeds are wrong, or the distance is noise.
             coalesce(greatest(average, distance_m * 3.6 / nullif(recorded, 0), 0) <= max_speed,
                 false) AS agree,
             (last[1] - first[1]) * 360 + last[2] - first[2] >= 360 AS round_the_world
@@ -171,14 +175,14 @@ _UPSERT: Final = f"""
     INSERT INTO route_metadata (track_id, head_seq, waypoint_count, distance_m, duration_s,
         longest_gap_s, moving_s, average_speed_kmh, max_speed_kmh, west, south, east, north,
         simplified, reported_distance_m, flagged, implausible, verdict_rule,
-        track_version, summary, route_sha256, route_sha256_at, updated_at)
-    SELECT s.id, s.head_seq, s.waypoint_count, s.distance_m, s.duration, s.longest_gap,
-        CASE WHEN s.agree THEN s.moving END, CASE WHEN s.agree THEN s.average END,
-        CASE WHEN s.agree THEN s.max_speed END,
+        track_version, summary, route_sha256, route_sha256_at, reported_max_speed_kmh,
+        longest_interval_s, stops, updated_at)
+    SELECT s.id, s.head_seq, s.waypoint_count, s.distance_m, s.duration, %(longest_gap)s,
+        s.moving, s.average, CASE WHEN s.agree THEN s.max_speed END,
         CASE WHEN s.round_the_world THEN -180 ELSE s.first[2] END, s.south,
         CASE WHEN s.round_the_world THEN 180 ELSE s.last[2] END, s.north, line.simplified,
         s.reported_m, %(flagged)s, %(implausible)s, %(rule)s::jsonb, %(version)s,
-        %(summary)s::jsonb, %(sha256)s, now(), now()
+        %(summary)s::jsonb, %(sha256)s, now(), s.max_speed, s.longest_interval, %(stops)s, now()
     FROM judged s, line
     ON CONFLICT (track_id) DO UPDATE SET head_seq = excluded.head_seq,
         waypoint_count = excluded.waypoint_count, distance_m = excluded.distance_m,
@@ -190,7 +194,10 @@ _UPSERT: Final = f"""
         implausible = excluded.implausible, verdict_rule = excluded.verdict_rule,
         track_version = excluded.track_version, summary = excluded.summary,
         route_sha256 = excluded.route_sha256,
-        route_sha256_at = excluded.route_sha256_at, updated_at = now()
+        route_sha256_at = excluded.route_sha256_at,
+        reported_max_speed_kmh = excluded.reported_max_speed_kmh,
+        longest_interval_s = excluded.longest_interval_s, stops = excluded.stops,
+        updated_at = now()
     WHERE NOT route_metadata.route_expired
         AND coalesce(route_metadata.track_version, 0) <= excluded.track_version
 """

@@ -68,9 +68,8 @@ class RouteMetadata(Base):
     """What an ended trip's route adds up to. The route: its waypoints with `in_route`, in order;
     everything but head_seq, waypoint_count and reported_distance_m is of those with verdict 0.
 
-    Current while its track has `metadata_current`. NULL is unknown, never "none". Speeds that
-    contradict each other are not given: `average_speed_kmh` and `distance_m` over the recorded
-    seconds are at most `max_speed_kmh`, or `moving_s` and both speeds are NULL.
+    Current while its track has `metadata_current`. What the summary says, too, is the summary's:
+    NULL where that is null, and of a route that is too long for one.
     """
 
     __tablename__ = "route_metadata"
@@ -85,12 +84,13 @@ class RouteMetadata(Base):
     # Seconds from the trip's start to its end, as everywhere. Without `track_version` it was
     # computed by a release for which it was from the first waypoint to the last.
     duration_s: Mapped[float] = mapped_column(DOUBLE_PRECISION)
-    # The most seconds between two neighbours, a gap or not; NULL for fewer than two waypoints.
+    # The longest one of the summary's gaps; NULL of a route without.
     longest_gap_s: Mapped[float | None] = mapped_column(DOUBLE_PRECISION)
-    # As in the summary: neither standing nor unknown, and the average speed of these seconds.
+    # Neither standing nor unknown, and the average speed of these seconds.
     moving_s: Mapped[float | None] = mapped_column(DOUBLE_PRECISION)
     average_speed_kmh: Mapped[float | None] = mapped_column(DOUBLE_PRECISION)
-    # The highest speed that the phone reported.
+    # The highest speed that the phone reported, if its positions agree: `average_speed_kmh`, and
+    # `distance_m` over the recorded seconds, are at most this. Else NULL.
     max_speed_kmh: Mapped[float | None] = mapped_column(DOUBLE_PRECISION)
     # The bounding box as in GeoJSON (RFC 7946 §5.2): west > east across the antimeridian.
     west: Mapped[float | None] = mapped_column(DOUBLE_PRECISION)
@@ -117,6 +117,12 @@ class RouteMetadata(Base):
     # `updated_at`: the release before settles trips without touching either.
     route_sha256: Mapped[str | None]
     route_sha256_at: Mapped[datetime | None]
+    # The highest speed that the phone reported, whatever its positions say; the most seconds
+    # between two neighbours, a gap or not; how many stops the summary had: they go before it does.
+    # NULL of what was settled before they were kept.
+    reported_max_speed_kmh: Mapped[float | None] = mapped_column(DOUBLE_PRECISION)
+    longest_interval_s: Mapped[float | None] = mapped_column(DOUBLE_PRECISION)
+    stops: Mapped[int | None]
     # What it was computed from has gone for its age: it is never computed again.
     route_expired: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
 
