@@ -111,7 +111,8 @@ def test_the_operator_is_told_and_sees_nothing_that_would_be_of_points(
         opened.page.fill("input[type=search]", number)
         opened.wait_text(".found", number)
         opened.page.click(".found")
-        opened.wait_text("#detail .notice", GONE)
+        opened.wait_text("#detail h2", number)
+        assert opened.text("#detail .notice") == GONE
         for part in ("canvas", ".player", ".downloads"):
             assert opened.page.is_hidden(f"#detail {part}")
         assert "Points" not in opened.text("#detail dl")

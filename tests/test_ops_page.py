@@ -120,7 +120,7 @@ def test_the_selected_trip_tells_its_points_gaps_and_events(
             ".map((row) => [...row.children].map((cell) => cell.textContent))"
         ))  # fmt: skip
         assert facts["Points"] == "7"
-        assert facts["Late"] == "1"
+        assert facts["Out of order"] == "1"
         assert facts["Gaps"] == "1"
         assert "accepted" in opened.text(".events")
 

@@ -15,6 +15,7 @@ import { ask, type TripRecord } from "./ops/record.ts";
 import { byId, element, setText, show } from "./page/element.ts";
 import { loginAddress, takeFragment, token } from "./page/token.ts";
 import { words } from "./page/words.ts";
+import type { Summary } from "./trip/api.ts";
 
 const MARGIN_PX = 48;
 const LIST_EVERY_MS = 1000;
@@ -92,6 +93,8 @@ async function select(bookingId: string): Promise<void> {
     const record = await ask<TripRecord>(path, token);
     show(layer.overlay.element, true);
     detail.show(record);
+    const summary = `/api/v1/tracking/${encodeURIComponent(bookingId)}/summary`;
+    detail.sumUp(bookingId, await ask<Summary>(summary, token));
   } catch (error) {
     console.warn(String(error));
   }

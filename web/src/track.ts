@@ -69,7 +69,7 @@ async function details(): Promise<void> {
     panel.summary = summary;
     panel.isRouteGone = route === null;
     view.refresh();
-    if (isOver) after.show(route !== null);
+    if (isOver) after.show(route !== null, summary);
     if (document.body.dataset["sharing"]) return;
     await api.shares();
     document.body.dataset["sharing"] = "on";

@@ -115,6 +115,17 @@ export function boundsOf(places: Iterable<Place>): Bounds | null {
   return bounds;
 }
 
+const AROUND_DEGREES = 0.002; // 220 m
+
+/** What is seen of a place, and of what is around it. */
+export function around({ longitude, latitude }: Place): Place[] {
+  const [away, wide] = [AROUND_DEGREES, AROUND_DEGREES / Math.cos((latitude * Math.PI) / 180)];
+  return [
+    { longitude: longitude - wide, latitude: latitude - away },
+    { longitude: longitude + wide, latitude: latitude + away },
+  ];
+}
+
 export interface Padding {
   top: number;
   right: number;

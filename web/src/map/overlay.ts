@@ -50,6 +50,7 @@ export class Overlay {
   private drawnLegs: readonly Leg[] = [];
   private untilAt = Number.POSITIVE_INFINITY;
   private ends: Ends = { pickup: null, dropoff: null };
+  private place: Place | null = null;
   private marker: MarkerState | null = null;
   private camera: Camera | null = null;
   private tailFrom: Place | null = null;
@@ -78,6 +79,12 @@ export class Overlay {
     this.drawStill();
   }
 
+  /** A stop that somebody asks for; null: none. */
+  setPlace(place: Place | null): void {
+    this.place = place;
+    this.drawStill();
+  }
+
   /** The route; its legs beyond the recorded time under the marker are not drawn yet. */
   setRoute(legs: readonly Leg[], untilAt: number): void {
     this.legs = legs;
@@ -101,10 +108,17 @@ export class Overlay {
     this.drawMoving();
   }
 
-  /** The waypoints along the line that was drawn last, and where the marker stands. */
-  private drawn(): { route: Fix[]; marker: MarkerState | null } {
+  /** The waypoints along the line that was drawn last, its gaps, a stop, and where the marker stands. */
+  private drawn(): {
+    route: Fix[]; gaps: [number, number][]; place: Place | null; marker: MarkerState | null;
+  } {
     const begin = this.drawnLegs.slice(0, 1).map((leg) => leg.from);
-    return { route: [...begin, ...this.drawnLegs.map((leg) => leg.to)], marker: this.marker };
+    return {
+      route: [...begin, ...this.drawnLegs.map((leg) => leg.to)],
+      gaps: this.drawnLegs.filter((leg) => leg.isGap).map(({ from, to }) => [from.seq, to.seq]),
+      place: this.place,
+      marker: this.marker,
+    };
   }
 
   private drawAll(): void {
@@ -125,6 +139,7 @@ export class Overlay {
     strokeLegs(context, projection, drawn, false, palette.route, ROUTE_PX, []);
     if (this.ends.pickup) pin(context, projection, this.ends.pickup, palette.pickup, palette);
     if (this.ends.dropoff) flag(context, projection, this.ends.dropoff, palette.dropoff, palette);
+    if (this.place) target(context, projection, this.place, palette);
   }
 
   private drawMoving(): void {
@@ -281,6 +296,19 @@ function pin(
   context.lineWidth = 4;
   context.strokeStyle = colour;
   context.stroke();
+}
+
+/** A wide ring: what is in the place can still be seen. */
+function target(
+  context: CanvasRenderingContext2D, projection: Projection, place: Place, palette: Palette,
+): void {
+  for (const [colour, width] of [[palette.casing, 8], [palette.ring, 4]] as const) {
+    context.beginPath();
+    context.arc(projection.x(place.longitude), projection.y(place.latitude), 20, 0, 7);
+    context.lineWidth = width;
+    context.strokeStyle = colour;
+    context.stroke();
+  }
 }
 
 function flag(

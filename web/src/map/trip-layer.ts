@@ -88,6 +88,7 @@ export class TripLayer {
     this.legs = [];
     this.overlay.setRoute([], Number.POSITIVE_INFINITY);
     this.setEnds(NO_ENDS);
+    this.overlay.setPlace(null);
     this.overlay.setMarker(null);
   }
 

@@ -3,7 +3,7 @@
 import type { Change, Fix, TripState } from "service-tracking-client";
 import type { BaseMap } from "./base-map.ts";
 import { openBaseMap } from "./open.ts";
-import { boundsOf, type Camera, type Padding } from "./mercator.ts";
+import { around, boundsOf, type Camera, type Padding, type Place } from "./mercator.ts";
 import type { Ends } from "./overlay.ts";
 import { onThemeChange, theme } from "./theme.ts";
 import { TripLayer } from "./trip-layer.ts";
@@ -104,6 +104,15 @@ export class TripMap {
   showAll(): void {
     this.setFollowing(false);
     this.fit(true);
+  }
+
+  /** A stop, closely; null: the whole route again. */
+  showPlace(place: Place | null): void {
+    this.layer.overlay.setPlace(place);
+    if (place === null) return this.showAll();
+    this.setFollowing(false);
+    const bounds = boundsOf(around(place));
+    if (bounds !== null) this.base?.fit(bounds, this.padding(), TripLayer.mayAnimate);
   }
 
   zoomBy(steps: number): void {

@@ -23,11 +23,11 @@ export class Delay {
   }
 
   /** The recorded time that should be under the marker; null until a fix has come live. */
-  target(now: number, elapsed: number, medianGap: number | null): number | null {
+  target(now: number, elapsed: number, usualInterval: number | null): number | null {
     if (this.delays.length === 0) return null;
     const best = Math.min(...this.delays);
     const lateness = quantile(this.delays, IN_TIME) - best;
-    const wanted = Math.min((medianGap ?? 0) + lateness + SLACK_MS, LONGEST_MS);
+    const wanted = Math.min((usualInterval ?? 0) + lateness + SLACK_MS, LONGEST_MS);
     const before = this.value ?? wanted;
     this.value = Math.min(Math.max(wanted, before - FALL * elapsed), before + RISE * elapsed);
     return now - best - this.value;

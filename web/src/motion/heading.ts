@@ -16,7 +16,7 @@ function along(path: Path, at: number, place: Place): number | null {
   let [last, away] = [at, 0];
   for (let index = head; index >= 0 && path.fixes[index]!.at <= at; index -= 1) {
     const fix = path.fixes[index]!;
-    if (index < head && path.isGap(index)) return null;
+    if (index < head && path.isLeap(index)) return null;
     const further = distance(fix, place);
     if (further >= CHORD_M) {
       const chordAt = last - ((CHORD_M - away) / (further - away)) * (last - fix.at);

@@ -11,7 +11,7 @@ export interface Place {
 const METRES_PER_DEGREE = 111_195; // of latitude, on the mean sphere
 // Nobody carries a pet faster: it is two places, not a way.
 const TOO_FAST = 70; // m/s
-const LONGEST_GAP_MS = 60_000;
+const LONGEST_GLIDE_MS = 60_000;
 // What is learned of the trip's pace is learned from so many fixes.
 export const LEARNED = 40;
 // Behind the marker: enough for its heading after a long stop.
@@ -62,7 +62,7 @@ export class Path {
   /** By recorded time. */
   readonly fixes: Fix[] = [];
   /** Usual time between two fixes; null until there are two. */
-  medianGap: number | null = null;
+  usualInterval: number | null = null;
 
   get newest(): Fix | null {
     return this.fixes.at(-1) ?? null;
@@ -70,7 +70,7 @@ export class Path {
 
   clear(): void {
     this.fixes.length = 0;
-    this.medianGap = null;
+    this.usualInterval = null;
   }
 
   /** False if it was there; live ones go to the end at once. */
@@ -89,7 +89,7 @@ export class Path {
     if (behind > 2 * KEPT) this.fixes.splice(0, behind - KEPT);
     const recent = this.fixes.slice(-LEARNED - 1);
     const gaps = recent.slice(1).map((fix, index) => fix.at - recent[index]!.at);
-    this.medianGap = gaps.length > 0 ? quantile(gaps, 0.5) : null;
+    this.usualInterval = gaps.length > 0 ? quantile(gaps, 0.5) : null;
   }
 
   /** Index of the last fix that is no later than this; 0 if all are. */
@@ -107,13 +107,16 @@ export class Path {
     return between(from, to, (at - from.at) / (to.at - from.at));
   }
 
-  /** Nothing is known of the way from this fix to the next. */
-  isGap(index: number): boolean {
+  /**
+   * The marker does not glide from this fix to the next. This is about motion, and stricter than the gap
+   * of a record (trip/legs.ts): every gap is a leap.
+   */
+  isLeap(index: number): boolean {
     const [from, to] = [this.fixes[index]!, this.fixes[index + 1]];
     if (to === undefined) return false;
     const elapsed = to.at - from.at;
     // With a few reports lost it still is a way that somebody drove.
-    const longest = Math.min(LONGEST_GAP_MS, 10 * (this.medianGap ?? LONGEST_GAP_MS));
+    const longest = Math.min(LONGEST_GLIDE_MS, 10 * (this.usualInterval ?? LONGEST_GLIDE_MS));
     // Two reports of the same second are as far apart as the receiver's error, in no time.
     return elapsed > longest || distance(from, to) > (TOO_FAST * Math.max(elapsed, 1000)) / 1000;
   }

@@ -105,10 +105,10 @@ export class Playout {
     const elapsed = this.head === null ? 0 : Math.max(now - this.last, 0);
     this.last = now;
     if (newest === null) return;
-    const target = this.delay.target(now, elapsed, this.path.medianGap) ?? newest.at;
+    const target = this.delay.target(now, elapsed, this.path.usualInterval) ?? newest.at;
     if (this.head === null || this.step) this.head = newest.at;
     else this.head = Math.min(this.played(this.head, target, elapsed), newest.at);
-    this.leaveGap();
+    this.leap();
     if (this.blend !== null) this.blend.left -= elapsed;
     if (this.step || (this.blend !== null && this.blend.left <= 0)) this.blend = null;
   }
@@ -116,7 +116,7 @@ export class Playout {
   private played(head: number, target: number, elapsed: number): number {
     const off = Math.min(target, this.path.newest!.at) - head;
     // Intervals may be longer than the delay: none of them is a jump.
-    if (off - elapsed > Math.max(JUMP_MS, 1.5 * (this.path.medianGap ?? 0))) {
+    if (off - elapsed > Math.max(JUMP_MS, 1.5 * (this.path.usualInterval ?? 0))) {
       this.hasJumped = true;
       return head + off;
     }
@@ -127,11 +127,11 @@ export class Playout {
   }
 
   /** Nobody knows the way: it is at the end of it at once. */
-  private leaveGap(): void {
+  private leap(): void {
     for (;;) {
       const index = this.path.before(this.head!);
       const [from, to] = [this.path.fixes[index]!, this.path.fixes[index + 1]];
-      if (to === undefined || this.head! < from.at || !this.path.isGap(index)) return;
+      if (to === undefined || this.head! < from.at || !this.path.isLeap(index)) return;
       this.head = to.at;
       this.hasJumped = true;
       this.blend = null;

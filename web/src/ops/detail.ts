@@ -1,11 +1,13 @@
 // The selected trip: its route on the map, speed over time, events, delays, and playing it back.
 
-import { boundsOf } from "../map/mercator.ts";
+import { around, boundsOf, type Place } from "../map/mercator.ts";
 import type { TripLayer } from "../map/trip-layer.ts";
 import { afterTheTrip } from "../page/after-words.ts";
 import { Downloads } from "../page/downloads.ts";
 import { byId, element, setText, show } from "../page/element.ts";
 import * as words from "../page/words.ts";
+import type { Summary } from "../trip/api.ts";
+import { SummaryDetails } from "../trip/summary-details.ts";
 import { SpeedChart } from "./chart.ts";
 import { Player } from "./player.ts";
 import type { FleetTrip } from "./fleet.ts";
@@ -13,7 +15,7 @@ import { type Point, pointsOf, type TripRecord } from "./record.ts";
 import { arrivalOf, standingOf } from "./standing.ts";
 
 export interface DetailEvents {
-  fit(places: readonly Point[]): void;
+  fit(places: readonly Place[]): void;
   /** Keep the marker in view; `always`: bring it to the middle. */
   follow(always: boolean): void;
   closed(): void;
@@ -28,6 +30,8 @@ export class Detail {
   private readonly chart = new SpeedChart((at) => this.player.go(at));
   private readonly player: Player;
   private readonly downloads: Downloads;
+  private readonly summary = new SummaryDetails((place) => this.place(place), true);
+  private points: readonly Point[] = [];
   private bookingId = "";
 
   constructor(
@@ -49,6 +53,7 @@ export class Detail {
       this.facts,
       this.chart.canvas,
       this.player.node,
+      this.summary.node,
       this.downloads.node,
       element("h3", {}, text.opsEvents),
       this.events,
@@ -60,6 +65,8 @@ export class Detail {
     const points = pointsOf(record);
     this.bookingId = record.booking_id;
     this.downloads.forget();
+    this.summary.forget();
+    this.points = points;
     const place = (point: [number, number] | null) =>
       point && { longitude: point[0], latitude: point[1] };
     this.layer.setEnds({ pickup: place(record.pickup), dropoff: place(record.dropoff) });
@@ -82,9 +89,21 @@ export class Detail {
       "li", {},
       element("strong", {}, text.opsKind(event.kind)),
       element("span", {}, words.dayAndTime(event.occurred_at) + (event.heard_at === null ? ""
-        : ` · +${seconds(event.heard_at - event.occurred_at)}`)),
+        : ` · +${words.delay((event.heard_at - event.occurred_at) / 1000)}`)),
     )));
     if (boundsOf(points) !== null) this.told.fit(points);
+  }
+
+  /** What it adds up to, asked for besides; another trip may be shown by now. */
+  sumUp(bookingId: string, summary: Summary): void {
+    if (bookingId === this.bookingId && !this.panel.hidden) this.summary.show(summary);
+  }
+
+  /** A stop, closely; null: all of the trip. */
+  private place(place: Place | null): void {
+    this.layer.overlay.setPlace(place);
+    const places = place === null ? this.points : around(place);
+    if (places.length > 0) this.told.fit(places);
   }
 
   /** The fleet tells of the trip that is shown: how it stands, without its route. */
@@ -109,12 +128,10 @@ export class Detail {
   /** What the points say that are shown. */
   private ofPoints(points: readonly Point[]): [string, string][] {
     const text = words.words;
-    const delays = points.map(({ at, receivedAt }) => receivedAt - at).sort((a, b) => a - b);
     return [
       [text.opsPoints, String(points.length)],
-      [text.opsLate, String(points.filter((point) => point.late).length)],
+      [text.opsOutOfOrder, String(points.filter((point) => point.late).length)],
       [text.opsGaps, String(this.layer.legs.filter((leg) => leg.isGap).length)],
-      [text.opsDelay, seconds(delays[delays.length >> 1]) + " / " + seconds(delays.at(-1))],
     ];
   }
 
@@ -147,5 +164,3 @@ function visits({ phase, arrivals }: TripRecord): [string, string][] {
   return rows;
 }
 
-const seconds = (ms: number | undefined): string =>
-  ms === undefined ? "–" : `${(ms / 1000).toFixed(ms < 10_000 ? 1 : 0)} s`;

@@ -37,6 +37,7 @@ export interface TripRecord {
 export interface Point extends Fix {
   receivedAt: number;
   speed: number | null;
+  /** It was stored after a newer one: out of order, in the page's words. */
   late: boolean;
 }
 

@@ -101,9 +101,8 @@ export interface Words {
   opsNothing: string;
   opsStatus: string;
   opsPoints: string;
-  opsLate: string;
+  opsOutOfOrder: string;
   opsGaps: string;
-  opsDelay: string;
   opsEvents: string;
   /** Of an event's kind, or of how a trip stands. */
   opsKind(kind: string): string;
@@ -225,9 +224,8 @@ const EN: Words = {
   opsNothing: "Nothing found",
   opsStatus: "Status",
   opsPoints: "Points",
-  opsLate: "Late",
+  opsOutOfOrder: "Out of order",
   opsGaps: "Gaps",
-  opsDelay: "Delay, median / longest",
   opsEvents: "Events",
   opsKind: (kind) => kind.replaceAll("_", " "),
   opsChart: "Speed over time, in km/h",
@@ -356,9 +354,8 @@ const ID: Words = {
   opsNothing: "Tidak ditemukan",
   opsStatus: "Status",
   opsPoints: "Titik",
-  opsLate: "Terlambat",
+  opsOutOfOrder: "Tidak berurutan",
   opsGaps: "Jeda",
-  opsDelay: "Tunda, median / terlama",
   opsEvents: "Peristiwa",
   opsKind: (kind) => ID_KINDS[kind] ?? kind.replaceAll("_", " "),
   opsChart: "Kecepatan terhadap waktu, dalam km/jam",
@@ -409,6 +406,15 @@ export const distance = (m: number): string =>
 /** As it is, without digits that say nothing: for a scale. */
 export const roundDistance = (m: number): string =>
   m < 1000 ? metres.format(m) : wholeKilometres.format(m / 1000);
+
+const percent = new Intl.NumberFormat(locale, { style: "percent" });
+
+/** Never more than it is: 99.9 % is not all of it. */
+export const share = (part: number): string => percent.format(Math.floor(part * 100) / 100);
+
+/** "0.4 s", "12 s" */
+export const delay = (seconds: number): string =>
+  number(seconds < 10 ? 1 : 0, "second").format(seconds);
 
 export const speed = (kilometresPerHour: number): string => kmh.format(kilometresPerHour);
 

@@ -41,7 +41,39 @@ export interface Summary {
   moving_s: number | null;
   standing_s: number | null;
   unknown_s: number | null;
-  stops: { from: string; seconds: number }[] | null;
+  stops: Stop[] | null;
+  gaps: Gap[] | null;
+  coverage: number | null;
+  average_speed_kmh: number | null;
+  reported_max_speed_kmh: number | null;
+  reported_p99_speed_kmh: number | null;
+  delay_p50_s: number | null;
+  delay_p95_s: number | null;
+  counts: {
+    waypoints: number;
+    /** By verdict. */
+    flagged: Record<string, number> | null;
+    /** Received more than a minute after they were recorded. */
+    late: number | null;
+    clock_corrected: number | null;
+  };
+}
+
+export interface Stop {
+  longitude: number;
+  latitude: number;
+  from: string;
+  to: string;
+  seconds: number;
+  at: "pickup" | "dropoff" | null;
+}
+
+export interface Gap {
+  from: string;
+  to: string;
+  seconds: number;
+  metres: number;
+  kind: "moved" | "still";
 }
 
 const BASE = "/api/v1/tracking";

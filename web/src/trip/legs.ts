@@ -3,11 +3,10 @@
 import type { Fix } from "service-tracking-client";
 import { metresBetween } from "../map/mercator.ts";
 
-const LONGEST_GAP_MS = 60_000;
-const TIMES_THE_USUAL = 10;
-const FASTEST_M_PER_S = 70;
-// Of so many intervals the usual one is computed: a phone keeps its rhythm.
-const SAMPLE = 200;
+// A gap is longer than a minute and than five usual intervals: tracking/domain/gaps.py, as in the
+// summary and the exports.
+const LEAST_GAP_MS = 60_000;
+const USUAL_INTERVALS = 5;
 
 /** From one fix to the next. */
 export interface Leg {
@@ -17,31 +16,23 @@ export interface Leg {
   isGap: boolean;
 }
 
-/** The median interval of a route's newest part, in ms; 0 while there is none. */
-export function usualInterval(route: readonly Fix[]): number {
-  const intervals: number[] = [];
-  for (let index = Math.max(1, route.length - SAMPLE); index < route.length; index++) {
-    intervals.push(route[index]!.at - route[index - 1]!.at);
-  }
-  intervals.sort((a, b) => a - b);
-  return intervals[intervals.length >> 1] ?? 0;
-}
-
-/** Too long without a fix, or farther than anybody drives. */
-export function isGap(from: Fix, to: Fix, usual: number): boolean {
-  const ms = to.at - from.at;
-  if (ms > Math.min(LONGEST_GAP_MS, Math.max(TIMES_THE_USUAL * usual, 1000))) return true;
-  return metresBetween(from, to) > (FASTEST_M_PER_S * Math.max(ms, 1000)) / 1000;
+/** The median of the milliseconds between neighbours; 0 of a route without any. */
+function usualInterval(route: readonly Fix[]): number {
+  const intervals = Float64Array.from(route.slice(1), (fix, index) => fix.at - route[index]!.at);
+  intervals.sort();
+  const middle = intervals.length >> 1;
+  const upper = intervals[middle] ?? 0;
+  return intervals.length % 2 === 1 ? upper : (upper + (intervals[middle - 1] ?? 0)) / 2;
 }
 
 /** All legs of a route in the order of recorded time. */
 export function legsOf(route: readonly Fix[]): Leg[] {
-  const usual = usualInterval(route);
+  const longest = Math.max(LEAST_GAP_MS, USUAL_INTERVALS * usualInterval(route));
   const legs: Leg[] = [];
   for (let index = 1; index < route.length; index++) {
     const from = route[index - 1]!;
     const to = route[index]!;
-    legs.push({ from, to, metres: metresBetween(from, to), isGap: isGap(from, to, usual) });
+    legs.push({ from, to, metres: metresBetween(from, to), isGap: to.at - from.at > longest });
   }
   return legs;
 }
