@@ -37,3 +37,12 @@ def test_a_gap_says_when_between_whom_how_far_and_whether_it_moved() -> None:
     assert moved.moved
     assert [g.after_seq for g in gaps(route, longest_s=90)] == [11]
     assert len(gaps(route, longest_s=4)) == 11
+
+
+def test_fractions_of_a_second_are_microseconds() -> None:
+    """As numbers these two are 60.10000014 s apart; exports count microseconds."""
+    begin, end = 1770373800.0001, 1770373860.1001
+    assert end - begin > 60.1
+    route = [at(1, begin, Spot(0, 0)), at(2, end, Spot(900, 0))]
+    assert gaps(route, 60.1) == []
+    assert [gap.seconds for gap in gaps(route, 60.099999)] == [60.1]

@@ -1,6 +1,7 @@
 """tracking.store.read.summaries and tracking.wire.summary: one answer, stored or computed."""
 
 from collections.abc import Iterator
+from itertools import accumulate
 from typing import Any
 
 import pytest
@@ -13,10 +14,14 @@ from tests.running import Trip
 from tests.test_judging import ended
 from tests.test_metadata import stored
 from tests.test_store_ingest import accepted, delivered, track_of, update
+from tracking.domain.segments import gap_of
 from tracking.domain.verdicts import STANDARD, Rule
 from tracking.store.ingest.batch import store_batch
 from tracking.store.maintenance import metadata
 from tracking.store.maintenance.metadata import update_metadata
+from tracking.store.read import exported
+from tracking.store.read.exported import export_start
+from tracking.store.read.routes import RouteSlice
 from tracking.store.read.summaries import (
     MOST_ON_DEMAND,
     settled_summary,
@@ -118,12 +123,40 @@ def test_late_data_settle_it_anew(engine: sa.Engine) -> None:
     before = settled(engine, trip)
     store_batch(engine, [update(trip, 52, longitude=106.8052, latitude=-6.2005)])
     assert settled(engine, trip)["final"] is False
-    assert settled(engine, trip)["distance_m"] is None
+    without = settled(engine, trip)
     now = said(engine, trip)
+    assert (without["moving_s"], without["distance_m"]) == (None, now["distance_m"])
     assert now["counts"]["waypoints"] == 21
     update_metadata(engine, track_id)
     assert settled(engine, trip) == {**now, "final": True}
     assert now["distance_m"] > before["distance_m"]
+
+
+def test_exports_have_the_gaps_of_the_summary(
+    engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its usual interval is 40 s; 20 s if the flagged ones counted, or the beginning alone."""
+    waits = [20.0] * 9 + [40.0] * 5 + [150.0] + [40.0] * 6 + [201.0]
+    seconds = [*accumulate(waits, initial=1.0)]
+    jumps = [seconds[n] + 20 for n in (10, 12, 16)]
+    trip, places = Trip(), [(s, 106.8 + s * 1e-5) for s in seconds] + [(s, 107.5) for s in jumps]
+    updates = [update(trip, s, longitude=x, latitude=-6.2) for s, x in places]
+    store_batch(engine, [accepted(trip), *updates, delivered(trip, seconds[-1])])
+    update_metadata(engine, track_of(engine, trip).id)
+    track, kept = track_of(engine, trip), settled(engine, trip)
+    assert kept["counts"]["flagged"] == {"jump": 3}
+    whole = RouteSlice(track.id, 0, track.head_seq)
+
+    def split() -> list[float]:
+        longest = gap_of(export_start(engine, track, whole).median_s)
+        return [wait for wait in waits if wait > longest]
+
+    assert [gap["seconds"] for gap in kept["gaps"]] == split() == [201]
+    monkeypatch.setattr(exported, "SAMPLE", 5)
+    assert split() == [201]
+    monkeypatch.undo()
+    execute(engine, "UPDATE route_metadata SET track_version = track_version - 1", track.id)
+    assert split() == [201]
 
 
 def test_a_summary_of_another_version_is_not_used(engine: sa.Engine) -> None:
@@ -145,7 +178,7 @@ def test_what_was_settled_without_a_summary_is_computed_by_its_own_verdicts(
     kept = settled(engine, trip)
     assert kept["counts"]["flagged"] == {"jump": 1}
     execute(engine, "UPDATE route_metadata SET track_version = NULL, summary = NULL", track_id)
-    assert settled(engine, trip)["distance_m"] is None
+    assert settled(engine, trip)["moving_s"] is None
     by_verdicts = said(engine, trip, None)
     assert by_verdicts == {**kept, "final": False, "implausible": None}
     assert said(engine, trip, Rule(max_speed_kmh=300))["counts"]["flagged"] == {}
@@ -173,7 +206,8 @@ def test_what_is_too_long_or_no_longer_whole_has_no_figures(
     monkeypatch.setattr(metadata, "MOST_SETTLED", 19)
     update_metadata(engine, track.id)
     found = settled(engine, trip)
-    assert (found["final"], found["distance_m"], found["stops"]) == (True, None, None)
+    assert (found["final"], found["moving_s"], found["stops"]) == (True, None, None)
+    assert found["distance_m"] == track.distance_mm / 1000 > 0
     assert (found["duration_s"], found["counts"]["waypoints"]) == (100, 20)
     row = stored(engine, trip)
     assert (row["moving_s"], row["summary"], row["duration_s"]) == (None, None, 100)

@@ -35,7 +35,12 @@ class RecordingGap(Struct, frozen=True):
 
 def usual_interval_s(route: Sequence[Recorded]) -> float | None:
     """The median of the seconds between neighbours; None of a route without any."""
-    return median(b.at_s - a.at_s for a, b in pairwise(route)) if len(route) > 1 else None
+    return median(_seconds(a, b) for a, b in pairwise(route)) if len(route) > 1 else None
+
+
+def _seconds(one: Recorded, other: Recorded) -> float:
+    """To the microsecond: at a limit, what floats lose would decide."""
+    return round(other.at_s - one.at_s, 6)
 
 
 def longest_interval_s(route: Sequence[Recorded]) -> float:
@@ -50,7 +55,7 @@ def gaps(route: Sequence[Recorded], longest_s: float | None = None) -> list[Reco
     return [
         RecordingGap(a.seq, b.seq, a.at_s, b.at_s, metres(a, b), moved=not is_within(a, b, STILL_M))
         for a, b in pairwise(route)
-        if b.at_s - a.at_s > longest_s
+        if _seconds(a, b) > longest_s
     ]
 
 

@@ -41,7 +41,7 @@ def summary_fields(
         "seq": track.head_seq,
         "started_at": rfc3339(track.started_at),
         "completed_at": None if track.completed_at is None else rfc3339(track.completed_at),
-        "distance_m": None if summary is None else summary.distance_m,
+        "distance_m": track.distance_mm / 1000 if summary is None else summary.distance_m,
         "reported_distance_m": track.reported_mm / 1000,
         "duration_s": duration_s(track),
         **_seconds(None if summary is None else summary.times),
