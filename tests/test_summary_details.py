@@ -75,7 +75,7 @@ def assert_accessible(opened: Tab) -> None:
         ("en-GB", ["1 stop", "At the pick-up · 6.20000° S, 106.81000° E", "2 times without a",
                    "km farther on, as the crow flies", "In the same place before and after",
                    "Recorded share of the time80%", "Average speed on the move40 km/h",
-                   "as the phone said40 km/h", "Positions78", "over a minute late3",
+                   "as the phone said40 km/h", "left-out ones too78", "over a minute late3",
                    "as impossible1", "a corrected clock0"]),
         ("id-ID", ["1 pemberhentian", "Di tempat penjemputan", "2 kali tanpa posisi",
                    "jalannya tidak diketahui", "Di tempat yang sama", "terekam80%",
