@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -24,25 +25,26 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
+from handlers.api.receipts import without_sums
 from tests.issuer import Issuer
 from tests.programs import run_program
 from tests.running import Server, Trip, running_server, wait_until
 from tests.served import API, owner
-from tests.test_api_summary import settled
+from tests.test_api_summary import settled, under_way
 from tests.test_judging import ended, place
-from tests.test_store_ingest import accepted, track_of, update
+from tests.test_store_ingest import accepted, delivered, track_of, update
 from tracking.domain.canonical import canonical_rows
 from tracking.domain.points import Points
 from tracking.errors import SettingsError
-from tracking.receipts import ReceiptKeys, public_keys, signing_key
+from tracking.receipts import ReceiptKeys, public_keys, signing_key, state_of
 from tracking.settings import Settings
 from tracking.store import receipts
 from tracking.store.erasing.bookings import erase_booking
 from tracking.store.ingest.batch import store_batch
-from tracking.store.maintenance import digest
+from tracking.store.maintenance import digest, expiry
 from tracking.store.maintenance.metadata import update_metadata
 from tracking.store.read import points
-from tracking.store.receipts import Issued, keep_receipt, newest_receipt
+from tracking.store.receipts import Issued, keep_receipt, newest_receipt, settled_trip
 from tracking.store.statements import transaction
 
 KEY, OLD_KEY = ed25519.Ed25519PrivateKey.generate(), ed25519.Ed25519PrivateKey.generate()
@@ -123,7 +125,8 @@ def test_a_receipt_is_checked_offline_with_the_canonical_csv(
         str(track.id), track.epoch, track.head_seq,
     )  # fmt: skip
     for name in ("distance_m", "reported_distance_m", "duration_s", "started_at", "completed_at",
-                 "status", "route_sha256", "implausible"):  # fmt: skip
+                 "status", "route_sha256", "implausible", "recorded_s", "moving_s", "standing_s",
+                 "unknown_s", "coverage", "longest_gap_s"):  # fmt: skip
         assert claims[name] == summary[name], name
     assert (claims["waypoints"], claims["flagged"], claims["replaces"]) == (20, 1, None)
     assert claims["iss"] == "http://localhost:8005"
@@ -246,6 +249,45 @@ def test_the_same_state_has_the_same_receipt_and_late_data_replace_it(
     assert new["route_sha256"] != old["route_sha256"]
     assert new["jti"] != old["jti"]
     assert receipt_of(signing, trip) == second
+
+
+def test_a_receipt_has_the_sums_of_the_summary_and_stays_when_the_route_has_gone(
+    signing: Server, engine: sa.Engine
+) -> None:
+    trip = under_way(engine)
+    store_batch(engine, [delivered(trip, 460)])
+    claims, summary = claims_of(first := receipt_of(signing, trip)), settled(signing, trip)
+    parts = [claims[name] for name in ("moving_s", "standing_s", "unknown_s")]
+    assert parts == [150, 175, 125]
+    assert sum(parts) == claims["recorded_s"] == 450
+    assert (
+        (claims["stops"], claims["gaps"]) == (1, 1) == (len(summary["stops"]), len(summary["gaps"]))
+    )
+    now, floor = datetime.now(UTC), trip.start - timedelta(days=1)
+    with transaction(engine) as cursor:  # as the release before settles it
+        cursor.execute("UPDATE route_metadata SET stops = NULL WHERE track_id = %s",
+                       (track_of(engine, trip).id,))  # fmt: skip
+    for _ in range(2):
+        expiry.expire(engine, [trip.booking_id], now, floor)
+        assert receipt_of(signing, trip) == first
+    assert settled(signing, trip)["stops"] == []
+
+
+def test_a_receipt_from_before_there_were_sums_stays_until_the_trip_changes(
+    signing: Server, engine: sa.Engine
+) -> None:
+    trip = ended(engine, {})
+    settled(signing, trip)
+    track = track_of(engine, trip)
+    found = settled_trip(engine, track.id)
+    assert found is not None
+    assert keep_receipt(engine, track.id, Issued(1, state_of(without_sums(found)), "of before"))
+    assert [receipt_of(signing, trip) for _ in range(2)] == ["of before"] * 2
+    store_batch(engine, [update(trip, 51, **place(51))])
+    claims = claims_of(token := receipt_of(signing, trip))
+    assert claims["replaces"] == sha256(b"of before").hexdigest()
+    assert claims["moving_s"] is not None
+    assert receipt_of(signing, trip) == token
 
 
 def test_there_is_none_of_a_trip_that_is_not_over_or_not_settled(

@@ -26,7 +26,7 @@ TRIES: Final = 3
 # Of `Settled`, under its own name: what a receipt says.
 _TIMES: Final = ("started_at", "completed_at")
 _NAMES: Final = {"head_seq": "seq"}
-_NOT_SAID: Final = ("booking_number",)
+_NOT_SAID: Final = ("booking_number", "sums")
 
 
 class ReceiptHandler(TrackingHandler):
@@ -60,9 +60,11 @@ class ReceiptHandler(TrackingHandler):
         """
         for _ in range(TRIES):
             newest = await self.services.ask(newest_receipt, track_id)
-            said = claims_of(await self._settled(track_id))
+            settled = await self._settled(track_id)
+            said = claims_of(settled)
             state = state_of(said)
-            if newest is not None and newest.state == state:
+            # What was issued before receipts had sums still says nothing else: it stays.
+            if newest is not None and newest.state in (state, state_of(without_sums(settled))):
                 return str(newest.token)
             receipt = self._new(said, state, newest)
             if await self.services.ask(keep_receipt, track_id, receipt):
@@ -84,6 +86,11 @@ class ReceiptHandler(TrackingHandler):
 
 def claims_of(settled: Settled) -> dict[str, Any]:
     """What it says of the trip."""
+    return {**without_sums(settled), **structs.asdict(settled.sums)}
+
+
+def without_sums(settled: Settled) -> dict[str, Any]:
+    """What it said before there were sums in it."""
     found: dict[str, Any] = {}
     for name, value in structs.asdict(settled).items():
         if name not in _NOT_SAID:

@@ -3,17 +3,33 @@
 from datetime import datetime
 from uuid import UUID
 
+import msgspec
 import sqlalchemy as sa
 from msgspec import Struct
 
+from tracking.domain.summary import Summary
 from tracking.store.engine import translated
 from tracking.store.statements import transaction
 
 
-class Settled(Struct, frozen=True):
-    """What maintenance has stored of an ended trip; nothing of it may change without a new receipt.
+class Sums(Struct, frozen=True):
+    """As the summary has them; all None of a route that is too long for one. `stops`, `gaps`: how
+    many; the number of stops outlives their places.
+    """
 
-    `receipt`: the newest one that was issued, of whatever state.
+    recorded_s: float | None = None
+    moving_s: float | None = None
+    standing_s: float | None = None
+    unknown_s: float | None = None
+    coverage: float | None = None
+    longest_gap_s: float | None = None
+    stops: int | None = None
+    gaps: int | None = None
+
+
+class Settled(Struct, frozen=True):
+    """What maintenance has stored of an ended trip; nothing of it may change without a new receipt,
+    except that one which was issued before there were `sums` stays.
     """
 
     booking_id: UUID
@@ -31,6 +47,7 @@ class Settled(Struct, frozen=True):
     flagged: int | None
     implausible: bool | None
     route_sha256: str | None
+    sums: Sums
 
 
 class Issued(Struct, frozen=True):
@@ -50,7 +67,10 @@ def settled_trip(engine: sa.Engine, track_id: UUID) -> Settled | None:
             SELECT t.booking_id, t.booking_number, t.id, t.epoch, m.head_seq, t.status,
                 t.started_at, t.completed_at, m.distance_m, m.reported_distance_m, m.duration_s,
                 m.waypoint_count, m.flagged, m.implausible,
-                CASE WHEN m.route_sha256_at = m.updated_at THEN m.route_sha256 END
+                CASE WHEN m.route_sha256_at = m.updated_at THEN m.route_sha256 END,
+                CASE WHEN m.track_version = t.version OR m.route_expired THEN m.summary::text END,
+                CASE WHEN m.route_expired THEN m.stops
+                    ELSE jsonb_array_length(m.summary -> 'stops') END
             FROM tracks t JOIN route_metadata m ON m.track_id = t.id
             WHERE t.id = %s AND t.status <> 'active'
                 AND (t.metadata_current OR t.route_expired_at IS NOT NULL)
@@ -58,7 +78,26 @@ def settled_trip(engine: sa.Engine, track_id: UUID) -> Settled | None:
             (track_id,),
         )
         row = cursor.fetchone()
-    return None if row is None else Settled(*row)
+    if row is None:
+        return None
+    *settled, summary, stops = row
+    settled.append(Sums() if summary is None else _sums(summary, stops))
+    return Settled(*settled)
+
+
+def _sums(text: str, stops: int | None) -> Sums:
+    summary = msgspec.json.decode(text, type=Summary)
+    times, coverage = summary.times, summary.record.coverage
+    return Sums(
+        round(times.recorded_s, 6),
+        round(times.moving_s, 6),
+        round(times.standing_s, 6),
+        round(times.unknown_s, 6),
+        None if coverage is None else round(coverage, 4),
+        summary.longest_gap_s,
+        stops,
+        len(summary.gaps),
+    )
 
 
 @translated

@@ -103,6 +103,8 @@ def _forget(
     )
     cursor.execute(
         "UPDATE route_metadata m SET route_expired = true, simplified = NULL, west = NULL,"
+        " stops = CASE WHEN m.route_expired THEN m.stops"
+        " ELSE jsonb_array_length(m.summary -> 'stops') END,"  # receipts say how many
         " south = NULL, east = NULL, north = NULL, track_version = t.version,"
         " summary = jsonb_set(m.summary, '{stops}', '[]')"  # they have places
         " FROM tracks t WHERE t.id = m.track_id AND m.track_id = ANY(%s)",
