@@ -22,6 +22,7 @@ from tracking.store.maintenance.judging import (
     judge_track,
 )
 from tracking.store.maintenance.metadata import update_metadata
+from tracking.wire.summarized import settled_fields
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -107,7 +108,7 @@ def _judge(
 ) -> RouteVerdicts | None:
     """None for one that changed, or was erased, meanwhile."""
     if not dry_run:
-        return update_metadata(engine, track.id, rule)
+        return update_metadata(engine, track.id, rule, describe=settled_fields)
     try:
         return judge_track(engine, track.id, rule, dry_run=True)
     except LookupError:

@@ -20,6 +20,7 @@ STORING: Final = {
 }
 SETTLING: Final = {
     "after the verdicts": ("tracking.store.maintenance.metadata", "judge_track", False),
+    "before the summary's COMMIT": ("tracking.store.maintenance.metadata", "tell_summary", False),
     "after the metadata": ("workers.maintenance", "update_metadata", False),
 }
 RETENTION: Final = {

@@ -1,6 +1,7 @@
 """What is done with routes: settling, retention and exports are killed on their way."""
 
 import http.client
+import json
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from faults import rows
+from faults.broker import Tail
 from faults.launcher import RETENTION, SETTLING
 from faults.scenario import Scenario
 from faults.server import SupervisedServer
@@ -23,6 +25,7 @@ from tracking.settings import DatabaseSettings
 from tracking.store.engine import create_engine
 from tracking.store.ingest.batch import store_batch
 from tracking.store.maintenance.metadata import update_metadata, waiting_tracks
+from tracking.store.outbox.summarized import TOLD_WITHIN_DAYS
 
 # Some megabytes as CSV, more than sockets hold.
 LONG: Final = 60_000
@@ -55,6 +58,34 @@ def test_killed_while_trips_are_settled(scenario: Scenario, engine: sa.Engine, p
     assert metadata(engine) == settled
     assert scenario.server.statuses == [-signal.SIGKILL] * 2
     scenario.prove()
+    summaries_were_told(scenario, engine)
+
+
+def summaries_were_told(scenario: Scenario, engine: sa.Engine) -> None:
+    """Each event once, however often it was sent, and each names the one before it."""
+    tail = Tail(scenario.environ["KAFKA_BROKERS"], [f"{scenario.prefix}.tracking.events"])
+    try:
+        events = [json.loads(record.value) for record in tail.catch_up()]
+    finally:
+        tail.close()
+    with engine.connect() as database:
+        found = database.execute(
+            sa.text("SELECT booking_id::text, summarized_id::text,"
+                    " completed_at > now() - make_interval(days => :days)"
+                    " FROM tracks WHERE status = 'completed'"),
+            {"days": TOLD_WITHIN_DAYS},
+        ).all()  # fmt: skip
+    assert any(is_new for *_, is_new in found)
+    for booking_id, last, is_new in found:
+        said = [e for e in events if e["data"]["booking_id"] == booking_id]
+        told = {e["id"]: e for e in said if e["type"] == "tracking.summarized"}
+        if not is_new:
+            assert not told
+            continue
+        assert [e["data"]["replaces"] for e in told.values()] == [None, *list(told)[:-1]]
+        assert list(told)[-1] == last
+        types = [e["type"] for e in said]
+        assert types.index("tracking.completed") < types.index("tracking.summarized")
 
 
 def metadata(engine: sa.Engine) -> dict[UUID, dict[str, Any]]:

@@ -204,10 +204,12 @@ async def test_a_route_that_cannot_be_added_up_holds_up_no_other(
     store_batch(own_engine, [accepted(second), delivered(second, 20)])
     bad = track_of(own_engine, first).id
 
-    def fails_for_one(engine: sa.Engine, track_id: UUID, rule: Rule, tell: Any) -> None:
+    def fails_for_one(
+        engine: sa.Engine, track_id: UUID, rule: Rule, tell: Any, describe: Any
+    ) -> None:
         if track_id == bad:
             raise sa.exc.OperationalError("", None, Exception("statement timeout"))
-        update_metadata(engine, track_id, rule, tell)
+        update_metadata(engine, track_id, rule, tell, describe)
 
     monkeypatch.setattr(maintenance, "update_metadata", fails_for_one)
     rounds = [

@@ -100,7 +100,10 @@ def reader(own: dict[str, str]) -> Iterator[Reader]:
 
 def words(events: list[dict[str, Any]]) -> list[object]:
     """A position as its seq, any other event as its type."""
-    return [e["data"].get("seq") or e["type"].removeprefix("tracking.") for e in events]
+    return [
+        e["data"]["seq"] if e["type"] == "tracking.updated" else e["type"].removeprefix("tracking.")
+        for e in events
+    ]
 
 
 def test_events_of_a_trip_go_out_in_order(

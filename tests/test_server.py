@@ -14,7 +14,7 @@ from kafka import KafkaConsumer, TopicPartition
 
 from tests.programs import run_program
 from tests.running import Platform, Server, Trip, running_server, stamp, wait_until
-from tests.served import stored_trip, track, wait_seq
+from tests.served import API, owner, stored_trip, track, wait_seq
 
 
 def test_malformed_events_hurt_nobody_else(server: Server, platform: Platform) -> None:
@@ -55,17 +55,21 @@ def test_events_go_out_in_order_with_what_consumers_need(
         for records in consumer.poll(timeout_ms=200).values():
             events = [json.loads(record.value) for record in records]
             found.extend(e for e in events if e["data"]["booking_id"] == str(trip.booking_id))
-        return bool(found) and found[-1]["type"] == "tracking.completed"
+        return bool(found) and found[-1]["type"] == "tracking.summarized"
 
-    wait_until(completed, "tracking.completed")
+    wait_until(completed, "tracking.summarized")
     consumer.close()
     types = [event["type"] for event in found]
-    assert types == ["tracking.started", *["tracking.updated"] * 3, "tracking.completed"]
+    ends = ["tracking.completed", "tracking.summarized"]
+    assert types == ["tracking.started", *["tracking.updated"] * 3, *ends]
     assert {event["source"] for event in found} == {"service-tracking"}
     assert {event["data"]["owner_id"] for event in found} == {str(trip.owner_id)}
-    updated, finished = found[1]["data"], found[-1]["data"]
+    updated, finished, summarized = found[1]["data"], found[-2]["data"], found[-1]["data"]
     assert (updated["latitude"], updated["longitude"]) == (-6.2, 106.8)
     assert finished["total_distance_km"] == pytest.approx(track(server, trip)["total_distance_km"])
+    said = server.get(f"{API}/{trip.booking_id}/summary", owner(server, trip))[1]["data"]
+    assert said.items() <= summarized.items()
+    assert summarized.keys() - said.keys() == {"runner_id", "owner_id", "replaces", "occurred_at"}
     assert all(UUID(event["id"]) for event in found)
 
 

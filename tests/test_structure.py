@@ -121,6 +121,7 @@ TESTED_BY = {
     "tracking/wire/route_properties.py": "test_tracks",
     "tracking/wire/track_fields.py": "test_tracks",
     "tracking/wire/summary.py": "test_summaries",
+    "tracking/wire/summarized.py": "test_outbox_summarized",
     "tracking/wire/fleet_protocol.py": "test_asyncapi",
     "handlers/base.py": "test_base",
     "handlers/query.py": "test_api_exports",

@@ -21,6 +21,7 @@ from tracking.store.ingest import parking
 from tracking.store.maintenance.abandoned import abandoned_bookings
 from tracking.store.maintenance.metadata import update_metadata, waiting_tracks
 from tracking.store.read.recent_erasures import erased_within
+from tracking.wire.summarized import settled_fields
 from workers.arrival_watch import ArrivalWatch
 from workers.kafka.batches import Batch
 
@@ -147,8 +148,9 @@ class Maintenance:
         for track_id in tracks:
             try:
                 await self._call(
-                    update_metadata, self._engine, track_id, self._rule, self._arrivals.settled
-                )
+                    update_metadata, self._engine, track_id, self._rule, self._arrivals.settled,
+                    settled_fields,
+                )  # fmt: skip
             except Exception:
                 self._postponed[track_id] = now + POSTPONED_S
                 raise

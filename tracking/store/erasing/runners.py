@@ -149,6 +149,7 @@ def erase_from_booking(engine: sa.Engine, runner_id: UUID, booking_id: UUID) -> 
         left = [track for track in tracks.values() if not track.route_expired]
         remeasure(cursor, left, STANDARD)  # maintenance judges it again, by what is set
         cursor.execute(_BEGIN_ANEW, names)
+        cursor.execute(_UNSUMMARIZE, names)
     return gone
 
 
@@ -210,6 +211,10 @@ _BEGIN_ANEW: Final = """
             THEN distance_mm + left_out_mm ELSE announced_reported_mm END
     WHERE booking_id = %(booking)s
 """
+# What waits has where he stood. Behind the update of the track: whoever settled it was waited for.
+_UNSUMMARIZE: Final = (
+    "DELETE FROM outbox WHERE booking_id = %(booking)s AND type = 'tracking.summarized'"
+)
 
 
 def forget_parked(engine: sa.Engine, runner_id: UUID, before: datetime) -> int:

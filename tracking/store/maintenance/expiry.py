@@ -34,7 +34,9 @@ def floor_of(engine: sa.Engine, cutoff: datetime) -> datetime:
             WHERE t.route_expired_at IS NULL AND (
                 t.status = 'active' OR t.completed_at >= %s OR NOT t.metadata_current
                 OR EXISTS (SELECT FROM published_watermarks p
-                           WHERE p.track_id = t.id AND p.unsent_since IS NOT NULL))
+                           WHERE p.track_id = t.id AND p.unsent_since IS NOT NULL)
+                OR EXISTS (SELECT FROM outbox o  -- it has places
+                           WHERE o.track_id = t.id AND o.type = 'tracking.summarized'))
             """,
             (GRACE, cutoff),
         )

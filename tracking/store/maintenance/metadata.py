@@ -15,6 +15,7 @@ from tracking.domain.verdicts import STANDARD, Rule
 from tracking.store.maintenance.arriving import Settled, settle_arrivals
 from tracking.store.maintenance.digest import route_sha256
 from tracking.store.maintenance.judging import RouteVerdicts, judge_track
+from tracking.store.outbox.summarized import Describe, SettledTrip, tell_summary
 from tracking.store.read.summaries import MOST_SETTLED, sum_up
 from tracking.store.read.tracks import track_of_id
 from tracking.store.statements import transaction
@@ -43,9 +44,11 @@ def update_metadata(
     track_id: UUID,
     rule: Rule = STANDARD,
     tell: Callable[[Settled], None] = lambda _: None,
+    describe: Describe | None = None,
 ) -> RouteVerdicts | None:
     """Judge one ended trip's waypoints, and compute its metadata from those that are OK. `tell` is
-    called with what became known of its arrivals.
+    called with what became known of its arrivals; `describe` makes what other services are told of
+    the summary, and without it they are told nothing.
 
     Takes no lock for which ingest would wait longer than for a few rows: a track that changed
     meanwhile stays not current, and None comes back if not even its verdicts could be stored.
@@ -57,29 +60,33 @@ def update_metadata(
         settled = settle_arrivals(engine, track_id, judged.version)
         if settled is None:
             return None
-        values = _values(engine, track_id, judged, rule)
+        summed_up = _sum_up(engine, track_id, judged)
     except LookupError:
         return None  # it was erased meanwhile
     tell(settled)
     with transaction(engine) as cursor:
         # It cannot be erased before this is committed.
         cursor.execute("SELECT FROM tracks WHERE id = %s FOR KEY SHARE", (track_id,))
-        cursor.execute(_UPSERT, values)
-        cursor.execute(
-            "UPDATE tracks SET metadata_current = true WHERE id = %s AND version = %s",
-            (track_id, settled.version),
-        )
+        cursor.execute(_UPSERT, _values(summed_up, judged, rule))
+        if describe is None or tell_summary(cursor, summed_up, describe):
+            cursor.execute(
+                "UPDATE tracks SET metadata_current = true WHERE id = %s AND version = %s",
+                (track_id, settled.version),
+            )
     return judged
 
 
-def _values(
-    engine: sa.Engine, track_id: UUID, judged: RouteVerdicts, rule: Rule
-) -> dict[str, object]:
-    """What is computed here; the rest is from the rows."""
+def _sum_up(engine: sa.Engine, track_id: UUID, judged: RouteVerdicts) -> SettledTrip:
     track = track_of_id(engine, track_id)
     summary = sum_up(engine, track, None, MOST_SETTLED).summary
+    return SettledTrip(track, summary, judged.implausible, route_sha256(engine, track))
+
+
+def _values(summed_up: SettledTrip, judged: RouteVerdicts, rule: Rule) -> dict[str, object]:
+    """What is computed here; the rest is from the rows."""
+    track, summary = summed_up.track, summed_up.summary
     return {
-        "id": track_id,
+        "id": track.id,
         "distance": judged.distance_mm / 1000,
         "flagged": judged.flagged,
         "implausible": judged.implausible,
@@ -90,7 +97,7 @@ def _values(
         "stops": summary and len(summary.stops),
         "version": track.version,
         "summary": summary and msgspec.json.encode(summary).decode(),
-        "sha256": route_sha256(engine, track),
+        "sha256": summed_up.route_sha256,
     }
 
 

@@ -135,6 +135,10 @@ class Track(Base):
     announced_started_at: Mapped[datetime | None]
     announced_waypoints: Mapped[int | None]
     announced_reported_mm: Mapped[int | None]
+    # The last tracking.summarized, what it says, and what the event says that it replaces; as ids.
+    summarized_id: Mapped[UUID | None]
+    summarized_content: Mapped[UUID | None]
+    summarized_before: Mapped[UUID | None]
     # False while route_metadata is older than the track; a running trip has none.
     metadata_current: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
     # Its waypoints have gone for their age, and every place of it; how much there was stays.
