@@ -157,10 +157,13 @@ def test_restored_to_a_moment_and_replayed_the_ledger_is_balanced(
         with running_server(own, tmp_path / "log", **topics) as server:
             before = stored_trip(server, platform, 20)
             backups.run(first.password, "--type=full", "backup")
+            stopped = one(own, "SELECT now() + interval '2 seconds'")
             between = stored_trip(server, platform, 20)
             for second in range(20, 40):
                 platform.update(before, second)
             wait_seq(server, before, 40)
+            # pgBackRest knows the second in which a backup stopped: the moment is behind it.
+            wait_until(lambda: one(own, f"SELECT now() > '{stopped}'"), "the next second")
             moment = one(own, "SELECT now()")
             assert isinstance(moment, datetime)
             kept = stored(own)

@@ -221,6 +221,8 @@ def test_no_segment_of_gpx_and_kml_goes_around_the_world(ending: str, page: int)
     assert segments == [
         [178.0, 179.0], [-179.0, -178.0], [179.0, 100.0, -70.0, 100.0], [-90.0, -100.0],
     ]  # fmt: skip
+    half = points_of([(1e-9, 0.0), (-180.0, 0.0)], [0, 5], START)  # 0 as it is written
+    assert [len(each) for each in read(ending, exported(ending, half)).segments] == [2]
     gap = points_of([(179.0, 0.0), (-179.0, 0.0), (-178.0, 0.0)], [0, 100, 105], START)
     read_back = read(ending, exported(ending, gap, page=page))
     assert [len(each) for each in read_back.segments] == [1, 2]

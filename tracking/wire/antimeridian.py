@@ -11,10 +11,12 @@ from tracking.domain.points import DECIMALS, Numbers, Points, Whole
 
 def sides(points: Points, last: float | None) -> Iterator[tuple[bool, Points]]:
     """Pieces, and whether ±180 degrees lies before each; `last`: the longitude that the first one
-    follows. The shorter way from one point to the next is the one that was gone.
+    follows. The shorter way from one point to the next is the one that was gone. As it is written:
+    half of the world away is on the same side, whatever stands behind the last decimal.
     """
     before = points.longitude[:1] if last is None else np.array([last])
-    across = np.abs(np.diff(points.longitude, prepend=before)) > 180
+    written = np.round(np.concatenate((before, points.longitude)), DECIMALS)
+    across = np.abs(np.diff(written)) > 180
     starts = np.flatnonzero(across).tolist()
     if not starts:  # almost always
         yield False, points
