@@ -85,6 +85,10 @@ def test_what_a_phone_sends_after_an_outage_fills_the_gap_and_is_told(
         wait_seq(own_server, trip, 14)
         wait_route(opened, engine, trip)
         assert "106.80500° E" in opened.text("#position")
+    with tab(browser) as opened:  # who comes later has missed nothing
+        open_live(opened, own_server, trip)
+        wait_route(opened, engine, trip)
+        assert opened.page.locator("#toast").is_hidden()
 
 
 @pytest.fixture

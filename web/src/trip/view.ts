@@ -18,6 +18,7 @@ export class TripView {
   /** Null until its scripts are there. */
   map: TripMap | null = null;
   private ends: Ends = { pickup: null, dropoff: null };
+  private wasWhole = false; // all that was there when the page came has been drawn
   private toastUntil = 0;
   private hasEnded = false;
   private needsLogin = false;
@@ -82,9 +83,11 @@ export class TripView {
 
   private apply(change: Change): void {
     this.map?.apply(change, this.trip.state);
-    if (change.kind === "route" && change.late && change.added.length > 1) {
+    if (change.kind === "reset") this.wasWhole = false;
+    if (change.kind === "route" && change.late && change.added.length > 1 && this.wasWhole) {
       this.toast(words.filledIn);
     }
+    this.wasWhole ||= this.trip.state.isWhole;
     this.refresh();
   }
 
